@@ -1,0 +1,38 @@
+"""Choices of the machine, not of the science: device, threads, memory. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`device`: a torch device name. `threads`: CPU threads for computing. `memory_bytes`: what may be used."""
+
+    device: str
+    threads: int
+    memory_bytes: int
+
+
+def detect(device: str = "auto", *, threads: int | None = None, memory_gb: float | None = None) -> Settings:
+    """Settings for this machine; `None` and "auto" are filled in from what it has.
+
+    By default all CPUs this process may use, and three quarters of the memory now free.
+    """
+    available = int(psutil.virtual_memory().available * 0.75)
+    return Settings(
+        device=_best_device() if device == "auto" else device,
+        threads=threads or len(os.sched_getaffinity(0)),
+        memory_bytes=available if memory_gb is None else int(memory_gb * 1e9),
+    )
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

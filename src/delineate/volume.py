@@ -1,0 +1,155 @@
+"""Scans and segmentations: an array, the Grid it lives on, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.errors import GeometryMismatch, LabelError
+from delineate.geometry import AxisChange, Box, Grid, axis_change, change_axes, crop_grid
+from delineate.labels import LabelSet
+
+Array = npt.NDArray[Any]
+
+
+class Kind(Enum):
+    """What a channel's numbers measure."""
+
+    CT = "CT"  # Hounsfield units
+    MR = "MR"  # arbitrary units
+    PET = "PET"  # SUV
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where data came from: a path, and for DICOM the identifiers of its series and instances.
+
+    `instance_uids` are in order of the slice axis of the array as it was read.
+    """
+
+    path: Path | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    instance_uids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """A scan. `array`: (C, I, J, K), read-only; `grid`: where (I, J, K) lies; `kind`: what it measures.
+
+    Raises `GeometryMismatch` if array and grid differ in shape.
+    """
+
+    array: Array
+    grid: Grid
+    kind: Kind = Kind.OTHER
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4 or self.array.shape[1:] != self.grid.shape:
+            raise GeometryMismatch(
+                "a volume's array does not fit its grid",
+                expected=f"(C, {', '.join(map(str, self.grid.shape))})",
+                got=self.array.shape,
+            )
+        object.__setattr__(self, "array", read_only(self.array))
+
+    @property
+    def channels(self) -> int:
+        return int(self.array.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """Structures in a scan.
+
+    `array`: label map (I, J, K) of unsigned integers, or, where `labels.overlaps`, masks
+    (len(labels), I, J, K) of bool in the labels' order; read-only. `author`: the digest of the model, or
+    the person, that made it. Raises `GeometryMismatch` if array and grid differ in shape, `LabelError`
+    for an array of another type.
+    """
+
+    array: Array
+    grid: Grid
+    labels: LabelSet
+    source: Source = field(default_factory=Source)
+    author: str | None = None
+
+    def __post_init__(self) -> None:
+        leading = (len(self.labels),) if self.labels.overlaps else ()
+        if self.array.shape != (*leading, *self.grid.shape):
+            raise GeometryMismatch(
+                "a segmentation's array does not fit its grid and labels",
+                expected=(*leading, *self.grid.shape),
+                got=self.array.shape,
+            )
+        if self.array.dtype.kind not in ("b" if self.labels.overlaps else "u"):
+            raise LabelError(
+                "a segmentation's array has the wrong type",
+                expected="bool masks" if self.labels.overlaps else "unsigned integers",
+                got=self.array.dtype,
+            )
+        object.__setattr__(self, "array", read_only(self.array))
+
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """(I, J, K) mask of one structure. Raises `LabelError` for an unknown name."""
+        label = self.labels.named(name)
+        if self.labels.overlaps:
+            mask: npt.NDArray[np.bool_] = self.array[self.labels.names.index(name)]
+            return mask
+        return np.asarray(self.array == label.value)
+
+
+def read_only(array: Array) -> Array:
+    """A view of the array that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _last_axes(*slices: slice) -> tuple[Any, ...]:
+    return (..., *slices)
+
+
+def change_array_axes(array: Array, change: AxisChange) -> Array:
+    """Permute and reverse the last three axes of an array; a view, bit-exact."""
+    lead = array.ndim - 3
+    turned = array.transpose(*range(lead), *(lead + axis for axis in change.order))
+    steps = tuple(slice(None, None, -1) if flip else slice(None) for flip in change.flips)
+    reversed_: Array = turned[_last_axes(*steps)]
+    return reversed_
+
+
+def cut(array: Array, box: Box, *, fill: float = 0) -> Array:
+    """The voxels of `box` from the last three axes; where the box reaches outside, `fill`."""
+    shape = array.shape[-3:]
+    inside = [(max(a, 0), min(b, n)) for a, b, n in zip(box.start, box.stop, shape, strict=True)]
+    if all(i == (a, b) for i, a, b in zip(inside, box.start, box.stop, strict=True)):
+        part: Array = array[_last_axes(*box.slices)]
+        return part
+    out = np.full(array.shape[:-3] + box.shape, fill, dtype=array.dtype)
+    if all(a < b for a, b in inside):
+        source = tuple(slice(a, b) for a, b in inside)
+        target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
+        out[_last_axes(*target)] = array[_last_axes(*source)]
+    return out
+
+
+Image = TypeVar("Image", "Volume", "Segmentation")
+
+
+def reorient(image: Image, orientation: str) -> Image:
+    """The same voxels with the array's axes along `orientation`; bit-exact, reversible."""
+    change = axis_change(image.grid.orientation, orientation)
+    return replace(image, array=change_array_axes(image.array, change), grid=change_axes(image.grid, change))
+
+
+def crop(image: Image, box: Box, *, fill: float = 0) -> Image:
+    """The part of the image in `box`; where the box reaches outside, the image is padded with `fill`."""
+    return replace(image, array=cut(image.array, box, fill=fill), grid=crop_grid(image.grid, box))
