@@ -21,9 +21,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     replaces an existing one; an existing folder is set aside, replaced, and only then removed. Whatever
     fails, nothing half-written stays. Raises `ResourceError` if the disk is full or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir():
             _replace_folder(temporary, path)
@@ -31,7 +31,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _flush(temporary)
             temporary.replace(path)
     except OSError as error:
-        raise _explained(error, path) from error
+        explained = _explained(error, path)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -61,13 +64,18 @@ def _replace_folder(temporary: Path, path: Path) -> None:
     aside = path.with_name(f"{temporary.name}.old")
     if path.exists():
         path.replace(aside)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    except OSError:
+        if aside.exists():
+            aside.replace(path)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _explained(error: OSError, path: Path) -> OSError | ResourceError:
+def _explained(error: OSError, path: Path) -> ResourceError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("the disk is full", path=path, remedy="Free some space and run again.")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return ResourceError("cannot be written", path=path, got=error.strerror, remedy="Choose another folder.")
-    return error
+    return None

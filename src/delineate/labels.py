@@ -11,7 +11,9 @@ from delineate.errors import LabelError
 
 Colour = tuple[int, int, int]
 
-_SIDE = re.compile(r"(?<![a-z])(left|right|l|r)(?![a-z])")
+# A single letter must not touch a digit either: the L of "L1_left" is a vertebra.
+_SIDE = re.compile(r"(?<![a-z])(?:left|right)(?![a-z])|(?<![a-z0-9])[lr](?![a-z0-9])")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # between the words of "LeftKidney"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class LabelSet:
         """(left, right) names that differ only in their side, e.g. ("left_kidney", "right_kidney")."""
         lefts, rights = ({}, {})  # type: tuple[dict[str, str], dict[str, str]]
         for name in self.names:
-            match = _SIDE.search(name.lower())
+            words = _HUMP.sub(" ", name).lower()
+            match = _SIDE.search(words)
             if match:
-                body = name.lower()[: match.start()] + "*" + name.lower()[match.end() :]
+                body = words[: match.start()] + "*" + words[match.end() :]
                 (lefts if match.group().startswith("l") else rights)[body] = name
         return tuple((lefts[body], rights[body]) for body in lefts if body in rights)
 

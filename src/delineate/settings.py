@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`device`: a torch device name. `threads`: CPU threads for computing. `memory_bytes`: what may be used."""
+    """`device`: a torch device name. `threads`: CPU threads for computing. `memory_bytes`: what may be used.
+
+    `cache`: where prepared cases are kept; it may be removed at any time.
+    """
 
     device: str
     threads: int
     memory_bytes: int
+    cache: Path
 
 
-def detect(device: str = "auto", *, threads: int | None = None, memory_gb: float | None = None) -> Settings:
+def detect(
+    device: str = "auto",
+    *,
+    threads: int | None = None,
+    memory_gb: float | None = None,
+    cache: Path | None = None,
+) -> Settings:
     """Settings for this machine; `None` and "auto" are filled in from what it has.
 
     By default all CPUs this process may use, and three quarters of the memory now free.
@@ -27,6 +38,7 @@ def detect(device: str = "auto", *, threads: int | None = None, memory_gb: float
         device=_best_device() if device == "auto" else device,
         threads=threads or len(os.sched_getaffinity(0)),
         memory_bytes=available if memory_gb is None else int(memory_gb * 1e9),
+        cache=cache or _user_cache() / "delineate",
     )
 
 
@@ -36,3 +48,7 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -1,0 +1,167 @@
+"""What a dataset looks like: shapes, spacings, intensities, label sizes. Numbers only, no voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from delineate.dataset import channel_kind
+from delineate.errors import DatasetError
+from delineate.geometry import Triple, TripleMM, foreground_box
+from delineate.volume import Array, Kind, Segmentation, Volume, reorient
+
+FOREGROUND_ABOVE = {Kind.CT: -400.0, Kind.MR: 0.0, Kind.PET: 0.0, Kind.OTHER: 0.0}
+"""Voxels above this are patient rather than air: CT in HU between fat and lung; others, not zero."""
+
+SAMPLES = 5000  # intensities drawn from a case: enough for percentiles pooled over a dataset
+
+
+class Intensities(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel's values inside the labelled structures, pooled over all cases."""
+
+    mean: float
+    std: float
+    percentile_00_5: float
+    median: float
+    percentile_99_5: float
+    minimum: float
+    maximum: float
+
+
+class CaseFingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """One case, its array axes turned to RAS. `label_voxels` is in the order of the dataset's labels."""
+
+    id: str
+    shape: Triple
+    spacing_mm: TripleMM
+    foreground_shape: Triple
+    label_voxels: tuple[int, ...]
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan is made from. `pairs`: (left, right) names of structures that both sides have."""
+
+    dataset: str
+    channels: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    labels: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    intensities: tuple[Intensities, ...]
+    cases: tuple[CaseFingerprint, ...]
+
+    @property
+    def median_spacing_mm(self) -> TripleMM:
+        return _median([case.spacing_mm for case in self.cases])
+
+    @property
+    def median_extent_mm(self) -> TripleMM:
+        """Median size of the patient's part of a scan."""
+        return _median(
+            [tuple(n * s for n, s in zip(c.foreground_shape, c.spacing_mm, strict=True)) for c in self.cases]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMeasurements:
+    """A case's fingerprint and `samples` (C, n) of its intensities inside the structures."""
+
+    fingerprint: CaseFingerprint
+    samples: npt.NDArray[np.float32]
+
+
+def measure_case(
+    case_id: str, image: Volume, reference: Segmentation | None, kinds: Sequence[Kind]
+) -> CaseMeasurements:
+    """Measure one case. Without structures the whole foreground gives the intensities.
+
+    Raises `GeometryMismatch` if image and reference differ in shape.
+    """
+    turned = reorient(image, "RAS")
+    present = foreground_mask(turned.array, kinds)
+    box = foreground_box(present)
+    labelled = None if reference is None else reorient(reference, "RAS").array
+    if labelled is not None and labelled.ndim == 4:
+        labelled = np.asarray(labelled.any(axis=0))
+    return CaseMeasurements(
+        CaseFingerprint(
+            id=case_id,
+            shape=turned.grid.shape,
+            spacing_mm=turned.grid.spacing_mm,
+            foreground_shape=turned.grid.shape if box is None else box.shape,
+            label_voxels=() if reference is None else _label_voxels(reference),
+        ),
+        _sample(turned.array, present if labelled is None or not labelled.any() else labelled > 0),
+    )
+
+
+def foreground_mask(array: Array, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
+    """(I, J, K) of a (C, I, J, K) array: where any channel is above what air or background measures."""
+    mask = np.zeros(array.shape[1:], dtype=bool)
+    for channel, kind in zip(array, kinds, strict=True):
+        mask |= channel > FOREGROUND_ABOVE[kind]
+    return mask
+
+
+def summarise(
+    dataset: str,
+    measurements: Sequence[CaseMeasurements],
+    *,
+    channels: Sequence[str],
+    labels: Sequence[str],
+    pairs: Sequence[tuple[str, str]] = (),
+) -> Fingerprint:
+    """Pool the cases of a dataset. Raises `DatasetError` if there are none."""
+    if not measurements:
+        raise DatasetError("no case to learn from", remedy="Check the dataset with `delineate check`.")
+    return Fingerprint(
+        dataset=dataset,
+        channels=tuple(channels),
+        kinds=tuple(channel_kind(name) for name in channels),
+        labels=tuple(labels),
+        pairs=tuple(pairs),
+        intensities=tuple(
+            _pool(np.concatenate([m.samples[c] for m in measurements])) for c in range(len(tuple(channels)))
+        ),
+        cases=tuple(m.fingerprint for m in measurements),
+    )
+
+
+def _label_voxels(reference: Segmentation) -> tuple[int, ...]:
+    if reference.labels.overlaps:
+        return tuple(int(mask.sum()) for mask in reference.array)
+    counts = np.bincount(reference.array.ravel(), minlength=max(reference.labels.values, default=0) + 1)
+    return tuple(int(counts[value]) for value in reference.labels.values)
+
+
+def _sample(array: Array, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    where = np.flatnonzero(mask)
+    if where.size == 0:
+        where = np.arange(mask.size)
+    # Evenly spread and without chance, so that a plan does not depend on a seed.
+    where = where[np.linspace(0, where.size - 1, min(SAMPLES, where.size)).astype(np.int64)]
+    return array.reshape(array.shape[0], -1)[:, where].astype(np.float32)
+
+
+def _pool(values: npt.NDArray[np.float32]) -> Intensities:
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if finite.size == 0:
+        raise DatasetError("no finite intensity in any case", remedy="Check the dataset with `delineate check`.")
+    low, median, high = np.percentile(finite, [0.5, 50, 99.5])
+    return Intensities(
+        mean=float(finite.mean()),
+        std=float(finite.std()),
+        percentile_00_5=float(low),
+        median=float(median),
+        percentile_99_5=float(high),
+        minimum=float(finite.min()),
+        maximum=float(finite.max()),
+    )
+
+
+def _median(rows: Sequence[Sequence[float]]) -> TripleMM:
+    i, j, k = np.median(np.asarray(rows, dtype=np.float64), axis=0)
+    return float(i), float(j), float(k)

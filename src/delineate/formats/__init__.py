@@ -1,0 +1,155 @@
+"""The only doors to the disk formats: NIfTI files and DICOM series in and out.
+
+nibabel and pydicom are imported when a file needs them, so that importing this package stays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from delineate.errors import GeometryMismatch, InconsistentSeries, LabelError, UnreadableImage
+from delineate.formats import nifti
+from delineate.formats.dicom_series import Series, find_series, is_dicom, read_series, read_series_grid
+from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.nifti import is_nifti_name, read_label_values, write_segmentation, write_volume
+from delineate.geometry import Grid, largest_distance_mm, same_space
+from delineate.labels import LabelSet
+from delineate.volume import Array, Kind, Segmentation, Source, Volume
+
+__all__ = [
+    "Series",
+    "find_series",
+    "image_stem",
+    "is_image",
+    "read_channels",
+    "read_grid",
+    "read_label_values",
+    "read_segmentation",
+    "read_series",
+    "read_volume",
+    "write_dicom_series",
+    "write_segmentation",
+    "write_volume",
+]
+
+
+def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
+    """A scan of one channel, (1, I, J, K), from a NIfTI file, a DICOM file, or a folder with one DICOM series.
+
+    `kind` says what a NIfTI file's numbers measure; a DICOM series knows it itself. Raises `UnreadableImage` for
+    anything else, and what `nifti.read_volume` and `dicom_series.read_series` raise.
+    """
+    if is_nifti_name(path):
+        return nifti.read_volume(path, kind=kind)
+    volume = read_series(_dicom_files(path))
+    return replace(volume, source=replace(volume.source, path=path))
+
+
+def read_grid(path: Path) -> Grid:
+    """Where the voxels of `read_volume(path)` are, from headers alone; raises the same."""
+    return nifti.read_grid(path) if is_nifti_name(path) else read_series_grid(_dicom_files(path))
+
+
+def read_channels(paths: Sequence[Path], *, kind: Kind = Kind.OTHER) -> Volume:
+    """Several scans of one space as the channels of one, (C, I, J, K), on the first one's grid.
+
+    The kind and the source are the first one's. Raises `GeometryMismatch` if a grid is not the first
+    one's within 0.01 mm, `ValueError` for no paths, and what `read_volume` raises.
+    """
+    if not paths:
+        raise ValueError("no paths: a volume needs at least one channel")
+    volumes = [read_volume(path, kind=kind) for path in paths]
+    first = volumes[0]
+    for path, volume in zip(paths, volumes, strict=True):
+        _check_same_space(first.grid, volume.grid, first_path=paths[0], path=path)
+    if len(volumes) == 1:
+        return first
+    return replace(first, array=np.concatenate([volume.array for volume in volumes]))
+
+
+def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
+    """A NIfTI label map as uint8 or uint16, (I, J, K).
+
+    Raises `LabelError` for values that are not in `labels` (see also `read_label_values`), with the number of their
+    voxels, and for a `LabelSet` with overlaps; and what `read_volume` raises.
+    """
+    if labels.overlaps:
+        raise LabelError("one label map cannot hold overlapping structures", path=path)
+    if not is_nifti_name(path):
+        raise UnreadableImage("label maps are read from NIfTI files", expected=".nii.gz or .nii", path=path)
+    array, grid = read_label_values(path)
+    _check_values(array, labels, path)
+    return Segmentation(array, grid, labels, Source(path=path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether `read_volume` would try it: a NIfTI name, a DICOM file, or a folder that holds DICOM files directly."""
+    if path.is_dir():
+        return any(is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    return path.is_file() and (is_nifti_name(path) or is_dicom(path))
+
+
+def image_stem(path: Path) -> str:
+    """The name without its format's suffix: "a_0000.nii.gz" and "a_0000.dcm" give "a_0000"; others stay as they are."""
+    for suffix in (*nifti.SUFFIXES, ".dcm"):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def _dicom_files(path: Path) -> tuple[Path, ...]:
+    if path.is_file() and is_dicom(path):
+        return (path,)
+    if not path.is_dir():
+        raise UnreadableImage(
+            "not an image" if path.exists() else "there is no such file or folder",
+            expected=".nii, .nii.gz, a DICOM file or a folder with a DICOM series",
+            path=path,
+        )
+    found = find_series(path)
+    if not found:
+        raise UnreadableImage("the folder holds no image", expected="one DICOM series", path=path)
+    scans = [series for series in found if series.is_scan] or list(found)
+    if len(scans) > 1:
+        mixed = len({series.uid for series in scans}) == 1
+        raise InconsistentSeries(
+            "one series with slices of mixed orientation or size" if mixed else "the folder holds several series",
+            expected="one series of parallel slices",
+            got="; ".join(series.summary for series in scans),
+            path=path,
+            remedy="List the folder's series and read one of them, or keep each in a folder of its own.",
+        )
+    return scans[0].files
+
+
+def _check_same_space(first: Grid, other: Grid, *, first_path: Path, path: Path) -> None:
+    if same_space(first, other):
+        return
+    same_shape = first.shape == other.shape
+    raise GeometryMismatch(
+        "the channels of a case are not in one space",
+        expected=f"{'the voxels' if same_shape else f'shape {first.shape}'} of {first_path}",
+        got=f"up to {largest_distance_mm(first, other):.3g} mm away" if same_shape else other.shape,
+        path=path,
+        remedy="Resample one onto the other's grid.",
+    )
+
+
+def _check_values(array: Array, labels: LabelSet, path: Path) -> None:
+    # Slab by slab, because bincount widens its input to 64 bits.
+    counts = np.zeros(int(array.max()) + 1, dtype=np.int64)
+    for slab in np.moveaxis(array, -1, 0):
+        counts += np.bincount(slab.reshape(-1), minlength=len(counts))
+    unknown = [value for value in np.flatnonzero(counts).tolist() if value and value not in labels.values]
+    if unknown:
+        raise LabelError(
+            "label map with values that have no label",
+            expected=f"0 or one of {list(labels.values)}",
+            got=", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:10]),
+            path=path,
+            remedy="Correct the label map, or add the values to the dataset's labels.",
+        )

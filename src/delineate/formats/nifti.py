@@ -1,0 +1,289 @@
+"""NIfTI-1 and NIfTI-2 files (.nii, .nii.gz), and the only place where RAS becomes LPS.
+
+NIfTI's world is RAS millimetres (nifti1.h, "3D image orientation and location in space"), ours is LPS: the first two
+rows of the affine change sign, nothing else. The array keeps its order on disk, so column n of the affine belongs to
+axis n on both sides.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delineate.errors import (
+    ExportError,
+    GeometryMismatch,
+    InputError,
+    LabelError,
+    ResourceError,
+    UnreadableImage,
+)
+from delineate.files import atomic_path
+from delineate.geometry import FloatArray, Grid, Triple, largest_distance_mm
+from delineate.volume import Array, Kind, Segmentation, Source, Volume
+
+SUFFIXES = (".nii.gz", ".nii")
+INTEGRAL_TOLERANCE = 1e-4  # label maps saved as float32 by resampling tools are off by rounding, not by more
+DISAGREEMENT_VOXELS = 0.1  # a float32 quaternion is off by about 1e-4 voxels at the far corner of a large scan
+QUATERNION_TOLERANCE = 1e-4  # by how much a rounded quaternion's square may exceed 1; nibabel gives up at 4e-7
+MAX_LABEL = np.iinfo(np.uint16).max
+
+Nifti1Image = Any  # nibabel's methods carry no types, and importing it here would be slow
+
+_RAS_TO_LPS = np.array([[-1.0], [-1.0], [1.0], [1.0]])
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: metre, millimetre, micrometre
+_SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
+
+
+def is_nifti_name(path: Path) -> bool:
+    """Whether the name ends in .nii or .nii.gz, in any case."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
+    """A scan of shape (1, I, J, K); a 2D image gets K = 1, axes of length 1 beyond the third are dropped.
+
+    Integers without scaling keep their type (in this machine's byte order); all else becomes float32, with scl_slope
+    and scl_inter applied. NaN is passed through. NIfTI does not say what the numbers measure: `kind` does.
+    Raises `UnreadableImage` for what is no such file, `GeometryMismatch` for a header without one certain affine.
+    """
+    with _opened(path) as stream:
+        image = _image(stream, path)
+        grid = _grid(image, path)
+        array = _array(image, grid.shape)
+        # The checksum stands at the end of a gzip stream: only who reads to there notices corrupt voxels.
+        stream.read()
+    return Volume(array[np.newaxis], grid, kind, Source(path=path))
+
+
+def read_label_values(path: Path) -> tuple[Array, Grid]:
+    """A label map as uint8, or uint16 where a value is above 255: (I, J, K), and its grid.
+
+    Floats are accepted where they are whole numbers within 1e-4. Raises `LabelError` for NaN, negative, fractional
+    or larger values, and what `read_volume` raises.
+    """
+    volume = read_volume(path)
+    return _whole_numbers(volume.array[0], path), volume.grid
+
+
+def read_grid(path: Path) -> Grid:
+    """Where the voxels are, from the header alone. Raises what `read_volume` raises, but sees no broken voxels."""
+    with _opened(path) as stream:
+        return _grid(_image(stream, path), path)
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write a scan of one channel, atomically. float16 and bool are widened to types that NIfTI has.
+
+    sform and qform are both set (code 1); a sheared affine, which a quaternion cannot hold, has an sform alone.
+    The affine comes back to float32 precision, exactly where it came from a NIfTI file's sform.
+    Raises `ExportError` for several channels or a name that is not .nii or .nii.gz, `ResourceError` for a full disk.
+    """
+    if volume.channels != 1:
+        raise ExportError(
+            "a NIfTI file holds one channel",
+            got=f"{volume.channels} channels",
+            path=path,
+            remedy="Write one file each.",
+        )
+    _write(path, volume.array[0], volume.grid)
+
+
+def write_segmentation(path: Path, segmentation: Segmentation) -> None:
+    """Write a label map, atomically; see `write_volume`. Raises `ExportError` also for overlapping masks."""
+    if segmentation.labels.overlaps:
+        raise ExportError(
+            "overlapping structures do not fit into one label map", path=path, remedy="Write one mask a structure."
+        )
+    _write(path, segmentation.array, segmentation.grid)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise UnreadableImage("there is no such file", path=path) from error
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise ResourceError("not enough memory for the voxels", path=path) from error
+    # What nibabel raises for a damaged header depends on the field.
+    except (ImageFileError, HeaderDataError, WrapStructError, ValueError, OverflowError) as error:
+        raise UnreadableImage("not a sound NIfTI file", got=str(error), path=path) from error
+    except (EOFError, OSError, zlib.error) as error:
+        remedy = "Copy or download it again."
+        raise UnreadableImage("the file is truncated or corrupt", got=str(error), path=path, remedy=remedy) from error
+
+
+def _image(stream: BufferedIOBase, path: Path) -> Nifti1Image:
+    """The image in an open stream; its voxels are still to be read from there."""
+    import nibabel
+
+    # The first field is the header's size: 348 in NIfTI-1, 540 in NIfTI-2, in either byte order.
+    start = stream.read(4)
+    sizes = {int.from_bytes(start, "little"), int.from_bytes(start, "big")}
+    kinds: dict[int, Any] = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
+    found = sizes & kinds.keys()
+    if len(start) < 4 or not found:
+        raise UnreadableImage("not a NIfTI file", got="an empty file" if not start else "another content", path=path)
+    stream.seek(0)
+    image = kinds[found.pop()].from_stream(stream)
+    header: Any = image.header
+    dtype = header.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "iuf":
+        kind = "colour" if dtype.fields is not None else str(dtype)
+        raise UnreadableImage("voxels must be plain numbers", expected="integers or floats", got=kind, path=path)
+    return image
+
+
+def _shape(image: Nifti1Image, path: Path) -> Triple:
+    shape = [int(n) for n in image.shape]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if not 2 <= len(shape) <= 3 or min(shape) < 1:
+        raise UnreadableImage(
+            "not one 3D image",
+            expected="shape (I, J, K)",
+            got=tuple(shape),
+            path=path,
+            remedy="Split it into one file for each time point or channel.",
+        )
+    i, j, k = (*shape, 1)[:3]
+    return i, j, k
+
+
+def _grid(image: Nifti1Image, path: Path) -> Grid:
+    shape = _shape(image, path)
+    header = image.header
+    scale = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    try:
+        affines = [header.get_sform()] if header["sform_code"] > 0 else []
+        affines += [_qform(header)] if header["qform_code"] > 0 else []
+        grids = [Grid(shape, _lps(affine, scale)) for affine in affines]
+    except GeometryMismatch as error:
+        raise GeometryMismatch(error.problem, got=error.got, path=path, remedy=error.remedy) from error
+    if not grids:
+        raise GeometryMismatch(
+            "the header does not say where the voxels are: sform_code and qform_code are both 0",
+            path=path,
+            remedy="Convert the original DICOM series again, or set the sform from an image of known position.",
+        )
+    if len(grids) == 2:
+        _check_agreement(grids[0], grids[1], path)
+    return grids[0]
+
+
+def _qform(header: Any) -> FloatArray:
+    try:
+        affine: FloatArray = header.get_qform()
+    except ValueError:
+        # A rounded quaternion a little longer than 1; the sform, which must agree, confirms it or not.
+        header.quaternion_threshold = QUATERNION_TOLERANCE
+        affine = header.get_qform()
+    return affine
+
+
+def _lps(affine: FloatArray, scale: float) -> FloatArray:
+    lps: FloatArray = np.asarray(affine, dtype=np.float64) * _RAS_TO_LPS
+    lps[:3] *= scale
+    return lps
+
+
+def _check_agreement(sform: Grid, qform: Grid, path: Path) -> None:
+    distance = largest_distance_mm(sform, qform)
+    allowed = DISAGREEMENT_VOXELS * min(sform.spacing_mm)
+    if distance > allowed:
+        raise GeometryMismatch(
+            "sform and qform place the voxels differently",
+            expected=f"at most {allowed:.3g} mm apart",
+            got=f"{distance:.3g} mm",
+            path=path,
+            remedy="Decide which is right and set the other one's code to 0, or convert the original again.",
+        )
+
+
+def _array(image: Nifti1Image, shape: Triple) -> Array:
+    dtype = image.get_data_dtype()
+    unscaled = image.dataobj.slope == 1 and image.dataobj.inter == 0
+    if unscaled and dtype.kind in "iu":
+        array: Array = image.dataobj.get_unscaled()
+        return array.astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F")
+    floats: Array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    return floats.reshape(shape, order="F")
+
+
+def _whole_numbers(array: Array, path: Path) -> Array:
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            raise LabelError("label map with values that are no numbers", got=_voxels(~finite), path=path)
+        rounded = np.round(array)
+        broken = np.abs(array - rounded) > INTEGRAL_TOLERANCE
+        if broken.any():
+            raise LabelError(
+                "label map with fractional values",
+                expected="whole numbers",
+                got=f"{np.unique(array[broken])[:5].tolist()} in {_voxels(broken)}",
+                path=path,
+                remedy="Resample label maps with nearest neighbour; give probabilities a threshold first.",
+            )
+        array = rounded
+    lowest, highest = array.min(), array.max()
+    if lowest < 0 or highest > MAX_LABEL:
+        outside = (array < 0) | (array > MAX_LABEL)
+        raise LabelError(
+            "label map with values out of range",
+            expected=f"0 to {MAX_LABEL}",
+            got=f"{lowest} to {highest} ({_voxels(outside)} outside)",
+            path=path,
+        )
+    return array.astype(np.uint8 if highest <= 255 else np.uint16, copy=False)
+
+
+def _voxels(mask: Array) -> str:
+    count = int(np.count_nonzero(mask))
+    return f"{count} voxel" if count == 1 else f"{count} voxels"
+
+
+def _write(path: Path, array: Array, grid: Grid) -> None:
+    import nibabel
+
+    if not is_nifti_name(path):
+        raise ExportError("a NIfTI file needs that name", expected=".nii.gz or .nii", got=path.name, path=path)
+    stored = array.astype(_stored_dtype(array.dtype), copy=False)
+    make: Any = nibabel.Nifti1Image
+    image = make(stored, None, dtype=stored.dtype)
+    _set_affine(image.header, grid)
+    with atomic_path(path) as temporary:
+        nibabel.save(image, temporary)
+
+
+def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
+
+
+def _set_affine(header: Any, grid: Grid) -> None:
+    ras = grid.affine * _RAS_TO_LPS
+    header.set_xyzt_units("mm")
+    header.set_qform(ras, _SCANNER)
+    header.set_sform(ras, _SCANNER)
+    kept = Grid(grid.shape, header.get_qform() * _RAS_TO_LPS)
+    # Half of what the reader accepts: beyond it the two would contradict each other.
+    if largest_distance_mm(grid, kept) > DISAGREEMENT_VOXELS / 2 * min(grid.spacing_mm):
+        header.set_qform(None, 0)
+        header.set_zooms(grid.spacing_mm)

@@ -1,0 +1,202 @@
+"""Compiled loops over voxels and surfels. Imported only when a score is asked for: numba is slow to load.
+
+They release the interpreter's lock, so that structures can be scored in threads, and write to arrays
+that the caller made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Array = npt.NDArray[Any]
+
+OUTSIDE, INSIDE = 0, 255  # the codes of neighbourhoods without surface
+
+
+@njit(cache=True, nogil=True)
+def count_pairs(reference: Array, prediction: Array, index_of: Array, counts: Array, boxes: Array, first: int) -> None:
+    """Add to `counts[r, p]` the voxels of index r in the reference and p in the prediction.
+
+    `reference`, `prediction`: (I, J, K) unsigned. `index_of`: index of each value; values beyond its end
+    have that of its last entry. `boxes`: (indices, 3, 2) lowest and highest position of each index in
+    either map, widened; index 0, the background, gets none. `first`: position of the slab's first plane.
+    """
+    last = len(index_of) - 1
+    for i in range(reference.shape[0]):
+        for j in range(reference.shape[1]):
+            k = 0
+            while k < reference.shape[2]:
+                # One update a run of equal voxels: most of a row is background.
+                r, p = reference[i, j, k], prediction[i, j, k]
+                start = k
+                k += 1
+                while k < reference.shape[2] and reference[i, j, k] == r and prediction[i, j, k] == p:
+                    k += 1
+                row = index_of[r] if r < last else index_of[last]
+                column = index_of[p] if p < last else index_of[last]
+                counts[row, column] += k - start
+                if row:
+                    _widen(boxes[row], first + i, j, start, k - 1)
+                if column:
+                    _widen(boxes[column], first + i, j, start, k - 1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _widen(box: Array, i: int, j: int, first: int, last: int) -> None:
+    box[0, 0] = min(box[0, 0], i)
+    box[0, 1] = max(box[0, 1], i)
+    box[1, 0] = min(box[1, 0], j)
+    box[1, 1] = max(box[1, 1], j)
+    box[2, 0] = min(box[2, 0], first)
+    box[2, 1] = max(box[2, 1], last)
+
+
+@njit(cache=True, nogil=True)
+def encode_surface(inside: Array, codes: Array) -> int:
+    """Write the code of every 2x2x2 neighbourhood, or 0 where no surface is; returns how many have one.
+
+    `inside`: (I, J, K) of uint8, 0 or 1. `codes`: (I - 1, J - 1, K - 1) of uint8; see `surfels` for the bits.
+    """
+    total = 0
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            a, b, c, d = inside[i, j], inside[i, j + 1], inside[i + 1, j], inside[i + 1, j + 1]
+            before = a[0] | b[0] << 1 | c[0] << 2 | d[0] << 3
+            for k in range(codes.shape[2]):
+                after = a[k + 1] | b[k + 1] << 1 | c[k + 1] << 2 | d[k + 1] << 3
+                code = before | after << 4
+                before = after
+                found = code not in (OUTSIDE, INSIDE)
+                codes[i, j, k] = code if found else OUTSIDE
+                total += found
+    return total
+
+
+@njit(cache=True, nogil=True)
+def collect_surfels(codes: Array, points: Array) -> None:
+    """Write the positions (surfels, 3) of the codes that are not 0, in the array's order."""
+    n = 0
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            for k in range(codes.shape[2]):
+                if codes[i, j, k] != OUTSIDE:
+                    points[n, 0], points[n, 1], points[n, 2] = i, j, k
+                    n += 1
+
+
+@njit(cache=True, nogil=True)
+def find_nearest(
+    points: Array, codes: Array, offsets: Array, lengths_mm: Array, spacing_mm: Array, nearest: Array
+) -> None:
+    """Write for each point which of the offsets leads to a surfel in `codes` first, or -1 if none does.
+
+    `points`: (N, 3) positions; `offsets`: (M, 3) with `lengths_mm` (M,) ascending; `nearest`: (N,).
+    """
+    known_mm = 0.0
+    for n in range(points.shape[0]):
+        # A neighbour's distance less the way to the neighbour is a lower bound: shorter offsets are skipped.
+        way_mm2 = 0.0
+        for axis in range(3):
+            way_mm2 += ((points[n, axis] - points[max(n - 1, 0), axis]) * spacing_mm[axis]) ** 2
+        bound_mm = known_mm - np.sqrt(way_mm2)
+        start = np.searchsorted(lengths_mm, bound_mm * (1 - 1e-9)) if bound_mm > 0 else 0
+        nearest[n] = _first_hit(points[n], codes, offsets, start)
+        known_mm = lengths_mm[nearest[n]]
+
+
+@njit(cache=True, nogil=True)
+def _first_hit(point: Array, codes: Array, offsets: Array, start: int) -> int:
+    for m in range(start, offsets.shape[0]):
+        i = point[0] + offsets[m, 0]
+        j = point[1] + offsets[m, 1]
+        k = point[2] + offsets[m, 2]
+        inside = 0 <= i < codes.shape[0] and 0 <= j < codes.shape[1] and 0 <= k < codes.shape[2]
+        if inside and codes[i, j, k] != OUTSIDE:
+            return m
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def measure_planes(codes: Array, spacing_mm: Array, squares_mm2: Array) -> None:
+    """Write the squared distance of every position to the nearest surfel of its own plane i, or infinity.
+
+    First along k, then along j by the lower envelope of parabolas: Felzenszwalb and Huttenlocher,
+    "Distance Transforms of Sampled Functions", Theory of Computing 2012. `squares_mm2`: shape of `codes`.
+    """
+    rows, columns = codes.shape[1], codes.shape[2]
+    column = np.empty(rows)
+    sites, bounds = np.empty(rows, dtype=np.int64), np.empty(rows + 1)
+    for i in range(codes.shape[0]):
+        plane = squares_mm2[i]
+        for j in range(rows):
+            _measure_row(codes[i, j], spacing_mm[2], plane[j])
+        for k in range(columns):
+            for j in range(rows):
+                column[j] = plane[j, k]
+            _lower_envelope(column, spacing_mm[1] ** 2, plane[:, k], sites, bounds)
+
+
+@njit(cache=True, nogil=True)
+def _measure_row(codes: Array, step_mm: float, squares_mm2: Array) -> None:
+    last = -1
+    for k in range(codes.shape[0]):
+        last = k if codes[k] != OUTSIDE else last
+        squares_mm2[k] = ((k - last) * step_mm) ** 2 if last >= 0 else np.inf
+    for k in range(codes.shape[0] - 1, -1, -1):
+        last = k if codes[k] != OUTSIDE else last
+        if last >= k:
+            squares_mm2[k] = min(squares_mm2[k], ((last - k) * step_mm) ** 2)
+
+
+@njit(cache=True, nogil=True)
+def _lower_envelope(heights: Array, step_mm2: float, lowest: Array, sites: Array, bounds: Array) -> None:
+    """Write min over q of heights[q] + (p - q)² step_mm2 to lowest[p]; `sites`, `bounds` are room to work in."""
+    found = 0
+    for q in range(heights.shape[0]):
+        if heights[q] == np.inf:
+            continue
+        while True:
+            if found == 0:
+                crossing = -np.inf
+                break
+            site = sites[found - 1]
+            rise = (heights[q] - heights[site]) / step_mm2
+            crossing = (rise + q * q - site * site) / (2 * (q - site))
+            if crossing > bounds[found - 1]:
+                break
+            found -= 1
+        sites[found], bounds[found] = q, crossing
+        found += 1
+    if found == 0:
+        lowest[:] = np.inf
+        return
+    bounds[found] = np.inf
+    n = 0
+    for p in range(heights.shape[0]):
+        while bounds[n + 1] < p:
+            n += 1
+        lowest[p] = heights[sites[n]] + (p - sites[n]) ** 2 * step_mm2
+
+
+@njit(cache=True, nogil=True)
+def measure_points(points: Array, squares_mm2: Array, step_mm: float, distances_mm: Array) -> None:
+    """Write the distance of each point (N, 3) to the nearest surfel, from the planes that `measure_planes` wrote.
+
+    `step_mm`: from plane to plane. Planes are asked from the point's own outwards, until none can be nearer.
+    """
+    for n in range(points.shape[0]):
+        i, j, k = points[n]
+        nearest_mm2 = np.inf
+        for step in range(squares_mm2.shape[0]):
+            way_mm2 = (step * step_mm) ** 2
+            if way_mm2 >= nearest_mm2:
+                break
+            if i - step >= 0:
+                nearest_mm2 = min(nearest_mm2, squares_mm2[i - step, j, k] + way_mm2)
+            if i + step < squares_mm2.shape[0]:
+                nearest_mm2 = min(nearest_mm2, squares_mm2[i + step, j, k] + way_mm2)
+        distances_mm[n] = np.sqrt(nearest_mm2)

@@ -1,0 +1,49 @@
+"""An array from one Grid onto another whose axes are parallel.
+
+World positions decide: the centre of every target voxel is a point of the source, and that point has a continuous
+source index along each axis on its own. So each axis is one small banded matrix (target voxels x source voxels), and
+the spline's prefilter, the anti-aliasing and the interpolation are folded into it. Three such products, computed
+plane by plane, need no copy of the volume.
+
+Between voxels:
+- NEAREST takes the closest voxel, the higher index at a tie.
+- LINEAR weighs the two neighbours by a triangle.
+- CUBIC is the interpolating cubic B-spline (Unser, IEEE Signal Processing Magazine 16(6), 1999), applied as its
+  cardinal kernel: prefilter and B-spline in one. The kernel is cut at 12 voxels, where it is below 1e-6.
+
+At the border a target voxel beyond the outermost source centres takes the value there ("edge"); kernels that reach
+over the border see the source mirrored about its outermost centres (`mode="mirror"` of scipy.ndimage).
+
+Anti-aliasing: along an axis on which the voxels get larger, LINEAR and CUBIC stretch their kernel by the ratio of the
+spacings, as Pillow and torch do with theirs, so that details too fine for the target grid fade instead of folding into
+false ones. Unlike theirs, the stretched kernel is centred on the target voxel exactly, so that a ramp stays a ramp.
+
+Everything is computed in float32 on the CPUs this process may use (see `set_threads`). The functions that end in
+`_torch` do the same on a tensor's own device.
+"""
+
+from delineate.resampling.arrays import (
+    apply_matrices,
+    resample,
+    resample_argmax,
+    resample_labels,
+    resample_slabs,
+    set_threads,
+)
+from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices
+from delineate.resampling.tensors import resample_argmax_torch, resample_torch
+
+__all__ = [
+    "AxisMatrices",
+    "AxisMatrix",
+    "Interpolation",
+    "apply_matrices",
+    "axis_matrices",
+    "resample",
+    "resample_argmax",
+    "resample_argmax_torch",
+    "resample_labels",
+    "resample_slabs",
+    "resample_torch",
+    "set_threads",
+]

@@ -1,0 +1,232 @@
+"""Resampling of NumPy arrays, slab by slab on several threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.geometry import Grid
+from delineate.resampling.matrices import (
+    AxisMatrices,
+    Float32Array,
+    Interpolation,
+    axis_matrices,
+    check_logits,
+    check_shape,
+)
+
+Array = npt.NDArray[Any]
+
+SLAB_BYTES = 64 * 2**20
+PLANES = 16  # target planes a task: enough to share the source planes between them
+
+_threads = 0
+
+
+def set_threads(count: int) -> None:
+    """How many CPU threads this process resamples with; 0, the default, is one for each CPU it may use."""
+    global _threads
+    if count < 0:
+        raise ValueError(f"a number of threads cannot be negative: {count}")
+    _threads = count
+
+
+def resample(
+    array: Array,
+    source: Grid,
+    target: Grid,
+    *,
+    interpolation: Interpolation = Interpolation.LINEAR,
+    anti_alias: bool = True,
+    fill: float | None = None,
+) -> Float32Array:
+    """Images (..., I, J, K) on `source` as float32 images on `target`; C-contiguous.
+
+    Target voxels whose centres lie outside the source's extent get `fill`, or the nearest edge's value if it is None.
+    Raises `GeometryMismatch` if the array does not fit its grid or the grids' axes are not parallel.
+    """
+    check_shape(array.shape, source)
+    matrices = axis_matrices(source, target, interpolation=interpolation, anti_alias=anti_alias)
+    return apply_matrices(array, matrices, fill=fill)
+
+
+def apply_matrices(array: Array, matrices: AxisMatrices, *, fill: float | None = None) -> Float32Array:
+    """The product of an array (..., I, J, K) with the matrix of each axis; `fill` as in `resample`.
+
+    Raises `ValueError` if the matrices are for arrays of another shape.
+    """
+    sizes = tuple(matrix.size for matrix in matrices)
+    if array.shape[-3:] != sizes:
+        raise ValueError(f"the matrices are for arrays (..., I, J, K) of {sizes}, not {array.shape}")
+    out = np.empty((*array.shape[:-3], *(matrix.rows for matrix in matrices)), dtype=np.float32)
+    for lead in np.ndindex(array.shape[:-3]):
+        inner, inside = _inside(matrices, out[lead], fill)
+        _by_slabs(_take_blend, array[lead], inner, inside)
+    return out
+
+
+def resample_slabs(
+    array: Array, matrices: AxisMatrices, *, axis: int = 0, planes: int = 32
+) -> Iterator[tuple[slice, Float32Array]]:
+    """`apply_matrices` in slabs of `planes` target planes along an array axis (0, 1 or 2 for I, J or K).
+
+    Yields (range of planes, slab (..., I, J, K)) in order; the slabs joined are exactly the whole result. Only the
+    part of the array that a slab needs is read, so a memory-mapped array need not fit in memory.
+    Raises `ValueError` as `apply_matrices` does.
+    """
+    for start in range(0, matrices[axis].rows, planes):
+        rows = slice(start, min(start + planes, matrices[axis].rows))
+        i, j, k = (matrix.part(rows) if n == axis else matrix for n, matrix in enumerate(matrices))
+        yield rows, apply_matrices(array, (i, j, k))
+
+
+def resample_labels(
+    labels: Array,
+    source: Grid,
+    target: Grid,
+    *,
+    interpolation: Interpolation = Interpolation.NEAREST,
+    fill: int | None = None,
+) -> Array:
+    """Label maps or masks (..., I, J, K) on `target`, in the same type; no value is invented.
+
+    NEAREST takes the closest voxel's label. LINEAR gives what interpolating each label's mask linearly and taking the
+    largest gives, the lower label at a tie: smoother surfaces. It costs no memory a label. `fill` as in `resample`.
+    Raises `GeometryMismatch` as `resample` does, `TypeError` for an array of another type than integer or bool,
+    `ValueError` for CUBIC.
+    """
+    if labels.dtype.kind not in "uib":
+        raise TypeError(f"label maps hold integers or bools, not {labels.dtype}")
+    if interpolation is Interpolation.CUBIC:
+        raise ValueError("label maps are resampled NEAREST or LINEAR, not CUBIC")
+    check_shape(labels.shape, source)
+    matrices = axis_matrices(source, target, interpolation=interpolation, anti_alias=False)
+    take = _take_nearest if interpolation is Interpolation.NEAREST else _take_vote
+    out = np.empty((*labels.shape[:-3], *target.shape), dtype=labels.dtype.newbyteorder("="))
+    for lead in np.ndindex(labels.shape[:-3]):
+        inner, inside = _inside(matrices, out[lead], fill)
+        _by_slabs(take, labels[lead], inner, inside)
+    return out
+
+
+def _take_blend(image: Array, matrices: AxisMatrices, out: Array) -> None:
+    from delineate.resampling import kernels
+
+    window, (i, j, k) = _window(image, matrices)
+    kernels.blend(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, out)
+
+
+def _take_nearest(labels: Array, matrices: AxisMatrices, out: Array) -> None:
+    i, j, k = (matrix.first for matrix in matrices)
+    for n, plane in enumerate(i):
+        out[n] = labels[plane].take(j, axis=0).take(k, axis=1)
+
+
+def _take_vote(labels: Array, matrices: AxisMatrices, out: Array) -> None:
+    from delineate.resampling import kernels
+
+    window, (i, j, k) = _window(labels, matrices, dtype=out.dtype)
+    is_open = kernels.settle(window, i.first, j.first, k.first, (i.taps, j.taps, k.taps), out)
+    kernels.vote(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out)
+
+
+def resample_argmax(logits: Array, source: Grid, target: Grid, *, fill: int | None = None) -> Array:
+    """The label map on `target` of class logits (C, I, J, K) on `source`: interpolate linearly, take the largest.
+
+    Gives uint8, or uint16 for more than 256 classes; the lower class at a tie. Voxels outside the source's extent get
+    `fill`, or the nearest edge's class if it is None.
+    Where one class is the largest at all neighbours it is so between them, as the weights are positive: only at
+    surfaces are logits interpolated. Beside logits and result it needs one slab.
+    Raises `GeometryMismatch` as `resample` does.
+    """
+    check_logits(logits.shape, source)
+    matrices = axis_matrices(source, target, anti_alias=False)
+    out = np.empty(target.shape, dtype=_label_type(logits.shape[0]))
+    inner, inside = _inside(matrices, out, fill)
+
+    # A slab in another type or order is copied, all its classes at once.
+    plane_bytes = 4 * logits.size / out.shape[0]
+    _by_slabs(_take_argmax, logits, inner, inside, planes=min(PLANES, max(1, int(SLAB_BYTES / plane_bytes))))
+    return out
+
+
+def _take_argmax(logits: Array, matrices: AxisMatrices, out: Array) -> None:
+    from delineate.resampling import kernels
+
+    window, (i, j, k) = _window(logits, matrices)
+    planes = i.needed
+    strongest = np.empty((planes.stop - planes.start, *window.shape[2:]), dtype=out.dtype)
+    kernels.strongest(window, planes.start, strongest)
+    near = i.from_window(planes)
+    is_open = kernels.settle(strongest, near.first, j.first, k.first, (i.taps, j.taps, k.taps), out)
+    kernels.compete(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out)
+
+
+def _label_type(classes: int) -> npt.DTypeLike:
+    return np.uint8 if classes <= 256 else np.uint16
+
+
+def _inside(matrices: AxisMatrices, out: Array, fill: float | None) -> tuple[AxisMatrices, Array]:
+    """The rows to compute and where they go; with a `fill`, what lies outside has been filled."""
+    if fill is None:
+        return matrices, out
+    out[...] = fill
+    i, j, k = (matrix.part(matrix.inside) for matrix in matrices)
+    if 0 in (i.rows, j.rows, k.rows):
+        i = i.part(slice(0, 0))
+    return (i, j, k), out[tuple(matrix.inside for matrix in matrices)]
+
+
+def _window(array: Array, matrices: AxisMatrices, dtype: npt.DTypeLike = np.float32) -> tuple[Array, AxisMatrices]:
+    """What the matrices need of an array (..., I, J, K) as a contiguous read-only array, and the matrices for it.
+
+    It is the array itself if that is contiguous, of the right type, and whole planes of it are needed.
+    """
+    needed = tuple(matrix.needed for matrix in matrices)
+    whole_planes = all(s == slice(0, m.size) for s, m in zip(needed[1:], matrices[1:], strict=True))
+    if not (whole_planes and array.dtype == dtype and array.flags.c_contiguous):
+        at: tuple[Any, ...] = (..., *needed)
+        array = np.array(array[at], dtype=dtype, order="C")
+        i, j, k = (m.from_window(s) for m, s in zip(matrices, needed, strict=True))
+        matrices = (i, j, k)
+    # Always read-only, or the kernels would be compiled once for each case.
+    array = array.view()
+    array.flags.writeable = False
+    return array, matrices
+
+
+def _by_slabs(
+    take: Callable[[Array, AxisMatrices, Array], None],
+    array: Array,
+    matrices: AxisMatrices,
+    out: Array,
+    *,
+    planes: int = PLANES,
+) -> None:
+    """`take` for every range of target planes, on as many threads as may be used."""
+    i, j, k = matrices
+
+    def compute(start: int) -> None:
+        rows = slice(start, min(start + planes, i.rows))
+        take(array, (i.part(rows), j, k), out[rows])
+
+    starts = range(0, i.rows, planes)
+    threads = min(len(starts), _threads or _available_cpus())
+    if threads <= 1:
+        for start in starts:
+            compute(start)
+        return
+    # A pool for each call: one that lived on would not survive a fork.
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(compute, starts):
+            pass
+
+
+def _available_cpus() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,125 @@
+"""`delineate check`: every problem of a dataset in one list, and pictures of what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from delineate import formats
+from delineate.dataset import Case, Dataset, Problem, check_case, check_files
+from delineate.errors import DelineateError
+from delineate.files import write_bytes
+from delineate.fingerprint import CaseMeasurements, measure_case, summarise
+from delineate.geometry import same_space
+from delineate.plan import Machine, Plan, make_plan
+from delineate.preprocessing import find_box, normalise
+from delineate.reports.figures import preview_figure
+from delineate.settings import Settings
+from delineate.volume import Segmentation, Source
+from delineate.workflow.preparing import read_case
+from delineate.workflow.progress import Watch, nobody
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """All problems, and the previews that were written."""
+
+    problems: tuple[Problem, ...]
+    previews: tuple[Path, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(problem.severity == "error" for problem in self.problems)
+
+
+def check(
+    dataset: Dataset,
+    *,
+    folder: Path | None = None,
+    previews: Path | None = None,
+    most_previews: int = 12,
+    settings: Settings,
+    watch: Watch = nobody,
+) -> CheckReport:
+    """Look at every file of a dataset. `folder`: where it lies, to find files that belong to no case.
+
+    `previews`: where to draw up to `most_previews` cases, evenly chosen; those with problems come first.
+    """
+    problems = check_files(dataset, folder)
+    measured: list[CaseMeasurements] = []
+    for done, case in enumerate(dataset.cases, start=1):
+        found, measurements = _check_one(case, dataset)
+        problems += found
+        measured += [measurements] if measurements is not None else []
+        watch("Checking", done, len(dataset.cases), case.id)
+    if previews is None or not measured:
+        return CheckReport(tuple(problems), ())
+    labels = dataset.labels
+    fingerprint = summarise(dataset.name, measured, channels=dataset.channels, labels=labels.names, pairs=labels.pairs)
+    plan = make_plan(fingerprint, Machine(settings.device, settings.memory_bytes))
+    usable = {m.fingerprint.id for m in measured}
+    chosen = _choose([case for case in dataset.cases if case.id in usable], problems, most_previews)
+    paths = []
+    for done, case in enumerate(chosen, start=1):
+        path = previews / f"{case.id}.png"
+        write_bytes(path, _preview(case, dataset, plan))
+        paths.append(path)
+        watch("Drawing previews", done, len(chosen), case.id)
+    return CheckReport(tuple(problems), tuple(paths))
+
+
+def _check_one(case: Case, dataset: Dataset) -> tuple[list[Problem], CaseMeasurements | None]:
+    """What is wrong with a case, and its measurements if it can be used."""
+    if not all(path.exists() for path in (*case.images, *([case.reference] if case.reference else []))):
+        return [], None  # named among the files already
+    problems: list[Problem] = []
+    image = array = grid = None
+    try:
+        image = formats.read_channels(case.images, kind=dataset.kinds[0])
+    except DelineateError as error:
+        problems.append(_problem(case, error, case.images[0]))
+    try:
+        if case.reference is not None:
+            array, grid = formats.read_label_values(case.reference)
+    except DelineateError as error:
+        problems.append(_problem(case, error, case.reference))
+    if image is None or (case.reference is not None and array is None):
+        return problems, None
+    problems += check_case(
+        case, image, channels=dataset.channels, labels=dataset.labels, label_array=array, label_grid=grid
+    )
+    if any(problem.severity == "error" for problem in problems):
+        return problems, None
+    reference = None
+    if array is not None and grid is not None and same_space(image.grid, grid):
+        reference = Segmentation(array, grid, dataset.labels, Source(path=case.reference))
+    return problems, measure_case(case.id, image, reference, dataset.kinds)
+
+
+def _problem(case: Case, error: DelineateError, path: Path | None) -> Problem:
+    facts = [f"expected {error.expected}"] if error.expected is not None else []
+    facts += [f"got {error.got}"] if error.got is not None else []
+    what = error.problem + (f": {', '.join(facts)}" if facts else "")
+    return Problem(case.id, "error", what, error.path or path, error.remedy or "")
+
+
+def _choose(cases: Sequence[Case], problems: Sequence[Problem], most: int) -> list[Case]:
+    suspicious = {problem.case for problem in problems}
+    ordered = sorted(cases, key=lambda case: case.id not in suspicious)
+    flagged = sum(case.id in suspicious for case in cases)
+    if flagged >= most or len(ordered) <= most:
+        return ordered[:most]
+    rest = ordered[flagged:]
+    spread = np.linspace(0, len(rest) - 1, most - flagged).round().astype(int)
+    return ordered[:flagged] + [rest[n] for n in spread]
+
+
+def _preview(case: Case, dataset: Dataset, plan: Plan) -> bytes:
+    image, reference = read_case(case, dataset.labels, dataset.kinds)
+    channels = zip(image.array, plan.normalisation, strict=True)
+    normalised = np.stack([normalise(channel.astype(np.float32), how) for channel, how in channels])
+    box = find_box(image, plan)
+    return preview_figure(image, reference, title=case.id, channels=dataset.channels, crop_box=box, prepared=normalised)

@@ -1,0 +1,262 @@
+"""`delineate predict`: from scans on disk to segmentations in the scans' own grids."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from delineate import formats, inference
+from delineate.errors import DelineateError, InputError
+from delineate.files import write_bytes, write_text
+from delineate.labels import LabelSet
+from delineate.model import Model
+from delineate.postprocessing import Rule, apply_rules
+from delineate.reports.figures import comparison_figure
+from delineate.settings import Settings
+from delineate.volume import Kind, Segmentation, Source, Volume
+from delineate.workflow.progress import Watch, nobody, stop_on_signals
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Something to segment: an id that names the result, and how to read it."""
+
+    id: str
+    paths: tuple[Path, ...]
+    series: formats.Series | None = None
+
+    def read(self, kind: Kind) -> Volume:
+        if self.series is not None:
+            return formats.read_series(self.series)
+        return formats.read_channels(self.paths, kind=kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A case that could not be done, and why."""
+
+    case: str
+    error: DelineateError
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRun:
+    """What became of a batch: segmentations written now, those that were there already, and failures."""
+
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
+    failures: tuple[Failure, ...]
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOptions:
+    """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions."""
+
+    probabilities: bool = False
+    figures: bool = False
+    references: Path | None = None
+    rules: tuple[Rule, ...] = ()
+    again: bool = False
+
+
+class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Written beside a label map when it is complete: what its values mean, and what made it."""
+
+    case: str
+    labels: dict[str, int]
+    volumes_ml: dict[str, float]
+    model: str
+    series_uid: str | None
+    seconds: float
+
+
+def find_scans(path: Path, channels: int) -> tuple[Scan, ...]:
+    """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series or a tree of them.
+
+    `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series
+    is named after its folder, and by its number where a folder holds several. Raises `InputError` if there is nothing.
+    """
+    if not path.exists():
+        raise InputError("nothing to segment: there is no such file or folder", path=path)
+    nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    nifti = [file for file in nifti if formats.is_nifti_name(file) and not file.name.startswith(".")]
+    scans = _nifti_scans(nifti, channels) or _dicom_scans(path)
+    if not scans:
+        raise InputError(
+            "nothing to segment",
+            expected="NIfTI files, or a DICOM series or tree",
+            path=path,
+            remedy="Name the folder that holds the scans.",
+        )
+    return scans
+
+
+def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
+    cases: dict[str, list[Path]] = {}
+    for file in files:
+        stem = formats.image_stem(file)
+        numbered = _CHANNEL.search(stem)
+        plain = numbered is None or (channels == 1 and numbered.group(1) != "0000")
+        cases.setdefault(stem if plain else stem[: -len("_0000")], []).append(file)
+    return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
+
+
+def _dicom_scans(path: Path) -> tuple[Scan, ...]:
+    found = [series for series in formats.find_series(path) if series.is_scan]
+    folders = [series.files[0].parent for series in found]
+    scans = []
+    for series, folder in zip(found, folders, strict=True):
+        inside = folder.relative_to(path).parts if path.is_dir() and folder != path else (folder.name,)
+        name = "_".join(inside)
+        if folders.count(folder) > 1:
+            name += f"_{series.number if series.number is not None else series.uid.rsplit('.')[-1]}"
+        scans.append(Scan(re.sub(r"[^\w.-]+", "_", name), (folder,), series))
+    return tuple(scans)
+
+
+def predict(
+    model: Model,
+    source: Path,
+    output: Path,
+    *,
+    settings: Settings,
+    options: PredictionOptions | None = None,
+    watch: Watch = nobody,
+) -> PredictionRun:
+    """Segment every scan at `source` into the folder `output` (or, for one scan, the file of that name).
+
+    A result that this model has written before is kept, so a batch that was stopped goes on where it stopped.
+    A case that fails is reported and the next one is done.
+    """
+    options = options or PredictionOptions()
+    torch.set_num_threads(settings.threads)
+    scans = find_scans(source, len(model.plan.channels))
+    targets = _targets(scans, output)
+    network = inference.place(model.network(), settings.device)
+    digest = model.digest
+    written: list[Path] = []
+    kept: list[Path] = []
+    failures: list[Failure] = []
+    with stop_on_signals() as stop:
+        for done, (scan, target) in enumerate(zip(scans, targets, strict=True)):
+            if not options.again and _is_done(target, digest):
+                kept.append(target)
+                continue
+            progress = _share(watch, scan.id, done, len(scans))
+            try:
+                _predict_one(model, scan, target, network=network, settings=settings, options=options, watch=progress)
+                written.append(target)
+            except DelineateError as error:
+                failures.append(Failure(scan.id, error.in_case(scan.id)))
+            watch("Segmenting", done + 1, len(scans), scan.id)
+            if stop.asked:
+                break
+    return PredictionRun(tuple(written), tuple(kept), tuple(failures), stopped=stop.asked)
+
+
+def _predict_one(
+    model: Model,
+    scan: Scan,
+    target: Path,
+    *,
+    network: torch.nn.Module,
+    settings: Settings,
+    options: PredictionOptions,
+    watch: inference.Progress,
+) -> None:
+    began = time.monotonic()
+    volume = scan.read(model.plan.kinds[0])
+    result = inference.segment(
+        model,
+        volume,
+        device=settings.device,
+        with_probabilities=options.probabilities,
+        progress=watch,
+        network=network,
+    )
+    segmentation = apply_rules(result.segmentation, (*model.postprocessing, *options.rules))
+    formats.write_segmentation(target, segmentation)
+    if result.probabilities is not None:
+        _write_probabilities(target, result.probabilities, volume, model.labels)
+    if options.figures:
+        reference = _find_reference(options.references, scan.id, model.labels)
+        png = comparison_figure(volume, segmentation, reference=reference, title=scan.id)
+        write_bytes(_beside(target, ".png"), png)
+    record = ResultRecord(
+        case=scan.id,
+        labels={label.name: label.value for label in model.labels},
+        volumes_ml={
+            name: round(float(segmentation.mask(name).sum()) * volume.grid.voxel_volume_ml, 3)
+            for name in model.labels.names
+        },
+        model=model.digest,
+        series_uid=volume.source.series_uid,
+        seconds=round(time.monotonic() - began, 2),
+    )
+    write_text(_record_path(target), msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
+
+
+def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float = 0.0) -> tuple[Rule, ...]:
+    """Rules asked for at prediction. Raises `LabelError` for a structure the model does not have."""
+    for name in largest:
+        model.labels.named(name)
+    names = model.labels.names if smallest_ml > 0 else largest
+    return tuple(Rule(label=name, largest_only=name in largest, smallest_ml=smallest_ml) for name in names)
+
+
+def read_record(segmentation: Path) -> ResultRecord | None:
+    """What was written beside a label map; None if there is nothing readable."""
+    try:
+        return msgspec.json.decode(_record_path(segmentation).read_bytes(), type=ResultRecord)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _is_done(target: Path, digest: str) -> bool:
+    record = read_record(target)
+    return target.exists() and record is not None and record.model == digest
+
+
+def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:
+    if formats.is_nifti_name(output):
+        if len(scans) > 1:
+            raise InputError(
+                "several scans cannot go into one file", expected="a folder", got=output.name, remedy="Name a folder."
+            )
+        return [output]
+    return [output / f"{scan.id}.nii.gz" for scan in scans]
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(formats.image_stem(target) + suffix)
+
+
+def _record_path(target: Path) -> Path:
+    return _beside(target, ".json")
+
+
+def _write_probabilities(target: Path, probabilities: inference.FloatImage, volume: Volume, labels: LabelSet) -> None:
+    """One float map a structure: `a_probability_liver.nii.gz`."""
+    for channel, name in zip(probabilities[1:], labels.names, strict=True):
+        single = Volume(channel[None], volume.grid, Kind.OTHER, Source())
+        formats.write_volume(_beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', name)}.nii.gz"), single)
+
+
+def _find_reference(folder: Path | None, case: str, labels: LabelSet) -> Segmentation | None:
+    if folder is None:
+        return None
+    path = next((p for p in (folder / f"{case}.nii.gz", folder / f"{case}.nii", folder) if p.is_file()), None)
+    return None if path is None else formats.read_segmentation(path, labels)
+
+
+def _share(watch: Watch, case: str, done: int, total: int) -> Callable[[float], None]:
+    return lambda share: watch("Segmenting", done + 0.98 * share, total, case)

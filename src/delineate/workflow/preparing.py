@@ -1,0 +1,115 @@
+"""Read, measure, plan, prepare: from a dataset to what training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from delineate import formats
+from delineate.dataset import Case, Dataset
+from delineate.errors import DatasetError, DelineateError
+from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
+from delineate.labels import LabelSet
+from delineate.plan import Machine, Plan, PlanOptions, make_plan
+from delineate.preprocessing import PreparedCase, prepare
+from delineate.settings import Settings
+from delineate.volume import Kind, Segmentation, Volume
+from delineate.workflow.progress import Watch, nobody
+from delineate.workspace import PreparedCache
+
+Result = TypeVar("Result")
+
+
+def read_case(case: Case, labels: LabelSet, kinds: Sequence[Kind]) -> tuple[Volume, Segmentation | None]:
+    """A case's scan and reference. Raises what reading raises, naming the case."""
+    try:
+        image = formats.read_channels(case.images, kind=kinds[0] if kinds else Kind.OTHER)
+        reference = None if case.reference is None else formats.read_segmentation(case.reference, labels)
+    except DelineateError as error:
+        raise error.in_case(case.id) from error
+    return image, reference
+
+
+def measure(dataset: Dataset, settings: Settings, *, watch: Watch = nobody) -> Fingerprint:
+    """The fingerprint of all cases with a reference. Raises `DatasetError` that lists every case that failed."""
+    labelled = [case for case in dataset.cases if case.reference is not None]
+
+    def one(case: Case) -> CaseMeasurements:
+        image, reference = read_case(case, dataset.labels, dataset.kinds)
+        return measure_case(case.id, image, reference, dataset.kinds)
+
+    measured = _for_each(labelled, one, "Measuring", settings, watch)
+    return summarise(
+        dataset.name,
+        measured,
+        channels=dataset.channels,
+        labels=dataset.labels.names,
+        pairs=dataset.labels.pairs,
+    )
+
+
+def plan_dataset(
+    dataset: Dataset, settings: Settings, options: PlanOptions | None = None, *, watch: Watch = nobody
+) -> Plan:
+    """Plan a dataset for this machine."""
+    fingerprint = measure(dataset, settings, watch=watch)
+    return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes), options)
+
+
+def prepare_cases(
+    cases: Sequence[Case], labels: LabelSet, plan: Plan, settings: Settings, *, watch: Watch = nobody
+) -> list[PreparedCase]:
+    """Prepared cases, memory-mapped from the cache; what is not there yet is made, one case at a time.
+
+    Raises `DatasetError` that lists every case that failed; those already made stay in the cache.
+    """
+    cache = PreparedCache(settings.cache)
+
+    def one(case: Case) -> PreparedCase:
+        key = cache.key(case, plan)
+        found = cache.load(key, case.id)
+        if found is not None:
+            return found
+        image, reference = read_case(case, labels, plan.kinds)
+        prepared = prepare(case.id, image, reference, plan)
+        cache.save(key, prepared)
+        return cache.load(key, case.id) or prepared
+
+    return _for_each(cases, one, "Preparing", settings, watch)
+
+
+def _for_each(
+    cases: Sequence[Case], work: Callable[[Case], Result], stage: str, settings: Settings, watch: Watch
+) -> list[Result]:
+    """Results in the cases' order; all cases are tried before a failure is raised."""
+    results: list[Result] = []
+    failures: list[DelineateError] = []
+    with ThreadPoolExecutor(settings.threads) as pool:
+        for done, outcome in enumerate(pool.map(lambda case: _attempt(work, case), cases), start=1):
+            if isinstance(outcome, DelineateError):
+                failures.append(outcome)
+            else:
+                results.append(outcome)
+            watch(stage, done, len(cases), cases[done - 1].id)
+    if failures:
+        raise _summary(failures, len(cases))
+    return results
+
+
+def _attempt(work: Callable[[Case], Result], case: Case) -> Result | DelineateError:
+    try:
+        return work(case)
+    except DelineateError as error:
+        return error.in_case(case.id)
+
+
+def _summary(failures: Sequence[DelineateError], count: int) -> DelineateError:
+    if len(failures) == 1:
+        return failures[0]
+    lines = "".join(f"\n  {error}" for error in _first(failures, 20))
+    return DatasetError(f"{len(failures)} of {count} cases cannot be used:{lines}\n  See `delineate check`")
+
+
+def _first(failures: Sequence[DelineateError], most: int) -> Iterator[DelineateError]:
+    yield from failures[:most]

@@ -1,0 +1,45 @@
+"""How long work tells what it is doing, without knowing who looks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+Watch = Callable[[str, float, float, str], None]
+"""Told (stage, done, total, note); a stage is over when done reaches total."""
+
+
+def nobody(stage: str, done: float, total: float, note: str) -> None:
+    """A watch that looks away."""
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Whether somebody asked for the work to stop at the next point where nothing is lost."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Ctrl-C and SIGTERM set the request; a second Ctrl-C stops at once. Only the main thread can listen."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if request.asked:
+            raise KeyboardInterrupt
+        request.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,175 @@
+"""Where things live on disk: prepared cases in a cache, and a training run beside its model.
+
+CACHE/prepared/KEY/    image.npy, target.npy, trace.json      shared by all runs, made again if removed
+MODEL/                 plan.json, labels.json, weights.safetensors, model.json
+MODEL/training/        state.safetensors, split.json, history.csv, curves.png, tensorboard/
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from delineate.dataset import Case, Split, fingerprint_file, split_from_json, split_to_json
+from delineate.errors import DatasetError, ModelError
+from delineate.files import atomic_path, write_text
+from delineate.geometry import Box, Grid, Triple
+from delineate.plan import Plan, plan_from_json, plan_to_json
+from delineate.preprocessing import PreparedCase, Trace
+from delineate.training import Facts, TrainingState, pack, unpack
+
+_PREPARATION_VERSION = 1  # raise it when preparing gives other numbers than before
+
+
+class _TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    original_shape: Triple
+    original_affine: list[list[float]]
+    frame_of_reference_uid: str | None
+    orientation: str
+    box_start: Triple
+    box_stop: Triple
+    prepared_shape: Triple
+    prepared_affine: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCache:
+    """Prepared cases on disk, found again by what they were made from: the plan's preparation and the files' bytes."""
+
+    folder: Path
+
+    def key(self, case: Case, plan: Plan) -> str:
+        """Raises `DatasetError` if a file of the case is missing."""
+        recipe = [_PREPARATION_VERSION, plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground]
+        recipe += [[kind.value for kind in plan.kinds], msgspec.to_builtins(plan.normalisation), plan.labels]
+        files = [*case.images, *([case.reference] if case.reference else [])]
+        try:
+            recipe += [fingerprint_file(path) for path in files]
+        except FileNotFoundError as error:
+            raise DatasetError("a file of the case is missing", case=case.id, path=error.filename) from error
+        return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
+
+    def save(self, key: str, prepared: PreparedCase) -> None:
+        """Write one case; it appears whole or not at all."""
+        with atomic_path(self._folder(key)) as temporary:
+            temporary.mkdir()
+            np.save(temporary / "image.npy", prepared.image)
+            if prepared.target is not None:
+                np.save(temporary / "target.npy", prepared.target)
+            (temporary / "trace.json").write_bytes(msgspec.json.encode(_trace_record(prepared.trace)))
+
+    def load(self, key: str, case_id: str) -> PreparedCase | None:
+        """The case, memory-mapped; None if it is not there (or damaged: then it is to be made again)."""
+        folder = self._folder(key)
+        try:
+            trace = _trace(msgspec.json.decode((folder / "trace.json").read_bytes(), type=_TraceRecord))
+            image = np.load(folder / "image.npy", mmap_mode="r")
+            target = np.load(folder / "target.npy", mmap_mode="r") if (folder / "target.npy").exists() else None
+        except (OSError, ValueError, msgspec.DecodeError):
+            return None
+        return PreparedCase(case_id, image, target, trace)
+
+    def _folder(self, key: str) -> Path:
+        return self.folder / "prepared" / key
+
+
+def _trace_record(trace: Trace) -> _TraceRecord:
+    return _TraceRecord(
+        original_shape=trace.original.shape,
+        original_affine=trace.original.affine.tolist(),
+        frame_of_reference_uid=trace.original.frame_of_reference_uid,
+        orientation=trace.orientation,
+        box_start=trace.box.start,
+        box_stop=trace.box.stop,
+        prepared_shape=trace.prepared.shape,
+        prepared_affine=trace.prepared.affine.tolist(),
+    )
+
+
+def _trace(record: _TraceRecord) -> Trace:
+    uid = record.frame_of_reference_uid
+    return Trace(
+        original=Grid(record.original_shape, np.array(record.original_affine), uid),
+        orientation=record.orientation,
+        box=Box(record.box_start, record.box_stop),
+        prepared=Grid(record.prepared_shape, np.array(record.prepared_affine), uid),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The `training` folder of a model: what is needed to go on with the run, and what people look at."""
+
+    model: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.model / "training"
+
+    @property
+    def exists(self) -> bool:
+        return (self.folder / "plan.json").is_file()
+
+    def start(self, plan: Plan, split: Split) -> None:
+        """Write down what the run will do, before it does it."""
+        write_text(self.folder / "split.json", split_to_json(split))
+        write_text(self.folder / "plan.json", plan_to_json(plan))
+
+    def plan(self) -> Plan:
+        """The plan of the run. Raises `ModelError` if there is none, `PlanError` if it cannot be read."""
+        return plan_from_json(self._read("plan.json"))
+
+    def split(self) -> Split:
+        """The split of the run. Raises `ModelError` if there is none."""
+        return split_from_json(self._read("split.json"))
+
+    def save_state(self, state: TrainingState) -> None:
+        """Tensors and facts in one file, so that they always belong together."""
+        facts = msgspec.json.encode(state.facts).decode()
+        with atomic_path(self.folder / "state.safetensors") as temporary:
+            save_file(pack(state), temporary, metadata={"facts": facts})
+
+    def load_state(self, plan: Plan, *, device: str) -> TrainingState | None:
+        """The run as last saved; None if nothing was. Raises `ModelError` for a damaged or foreign file."""
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as stream:  # type: ignore[no-untyped-call]
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+                facts = msgspec.json.decode(stream.metadata()["facts"], type=Facts)
+        except (SafetensorError, msgspec.DecodeError, KeyError, TypeError) as error:
+            raise ModelError(
+                "the checkpoint cannot be read", got=str(error), path=path, remedy="Remove it to start the run again."
+            ) from error
+        return unpack(tensors, facts, plan, device=device)
+
+    def write_history(self, facts: Facts, labels: Sequence[str]) -> None:
+        """history.csv: one row a record, one Dice column a structure."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = ["step", "epoch", "seconds", "loss", "learning_rate", "validation_dice"]
+        writer.writerow([*columns, *(f"validation_dice_{name}" for name in labels)])
+        for row in facts.history:
+            dice = row.validation_dice or (None,) * len(labels)
+            known = [value for value in dice if value is not None]
+            mean = sum(known) / len(known) if known else None
+            values = [row.step, row.epoch, row.seconds, row.loss, row.learning_rate, mean, *dice]
+            writer.writerow(["" if value is None else f"{value:.6g}" for value in values])
+        write_text(self.folder / "history.csv", text.getvalue())
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"no {name} of a training run", got=error.strerror, path=self.folder) from error

@@ -1,0 +1,139 @@
+"""Atomic writing: whole or not at all; and errors that survive pickling."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+from pathlib import Path
+
+import pytest
+
+from delineate import errors
+from delineate.errors import DelineateError, ResourceError, UnreadableImage
+from delineate.files import atomic_path, write_bytes, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_with_its_folders(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.json", "größe")
+    assert (tmp_path / "a" / "b.json").read_text(encoding="utf-8") == "größe"
+    assert names(tmp_path / "a") == ["b.json"]
+
+
+def test_the_temporary_name_keeps_the_suffixes(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "scan.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"x")
+
+
+def fail_halfway(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+
+
+def test_failure_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_halfway(tmp_path / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_halfway(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_is_replaced(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def write_folder(folder: Path, name: str) -> None:
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        (temporary / name).write_text("x")
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", "one")
+    write_folder(tmp_path / "model", "two")
+    assert names(tmp_path / "model") == ["two"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "model", "one")
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial.model"):
+            raise OSError(errno.EIO, "broken disk")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="broken disk"):
+        write_folder(tmp_path / "model", "two")
+    assert names(tmp_path / "model") == ["one"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("number", "match"),
+    [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EROFS, "cannot be written")],
+)
+def test_a_disk_that_refuses_is_a_resource_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, match: str
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(ResourceError, match=match):
+        write_text(tmp_path / "a.txt", "x")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_text(tmp_path / "new" / "a.txt", "x")
+
+
+def test_other_disk_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing") as caught, atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "missing").read_text()
+    assert caught.value.__cause__ is None
+
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, DelineateError)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_survive_pickling(kind: type[DelineateError]) -> None:
+    error = kind("no good", expected=(1, 2), got="x", path="a/b", case="c1", remedy="Do it again.")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == str(error) == "no good: expected (1, 2), got x (case c1, a/b). Do it again."
+    assert (again.expected, again.path, again.remedy) == ((1, 2), Path("a/b"), "Do it again.")
+
+
+def test_an_error_names_its_case_once() -> None:
+    error = UnreadableImage("not an image", path="a.nii").in_case("c7")
+    assert isinstance(error, UnreadableImage)
+    assert str(error.in_case("c8")) == "not an image (case c7, a.nii)"
+
+
+def test_input_errors_are_value_errors() -> None:
+    assert issubclass(UnreadableImage, ValueError)
+    assert str(UnreadableImage("empty", got=0)) == "empty: got 0"
