@@ -107,7 +107,7 @@ def monai_run(reference: LabelMap, prediction: LabelMap) -> Callable[[], object]
 
 def mend_surface_distance() -> None:
     """Give surface-distance 0.1 the names that numpy 2 took away; it is otherwise unchanged."""
-    np.inf, np.nan = np.inf, np.nan  # type: ignore[attr-defined]
+    vars(np).update(Inf=np.inf, NaN=np.nan)
     warnings.filterwarnings("ignore", message="Please import .* from the `scipy.ndimage` namespace")
 
 

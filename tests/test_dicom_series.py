@@ -220,7 +220,7 @@ def test_gantry_tilt_is_refused_with_its_angle(tmp_path: Path, sign: int) -> Non
 def test_an_instance_given_twice_is_refused(tmp_path: Path) -> None:
     files = written(tmp_path)
     shutil.copy(files[1], tmp_path / "copy.dcm")
-    with pytest.raises(InconsistentSeries, match=r"instances twice: .*slice_0002\.dcm, copy\.dcm"):
+    with pytest.raises(InconsistentSeries, match=r"instances given twice: .*slice_0002\.dcm, copy\.dcm"):
         read_series([*files, tmp_path / "copy.dcm"])
 
 
@@ -256,7 +256,7 @@ def test_missing_pixels_are_refused_by_name(tmp_path: Path) -> None:
         read_series(files)
 
 
-@pytest.mark.parametrize("size", [200, 400, 600, 1000])
+@pytest.mark.parametrize("size", [200, 400, 600])
 def test_a_damaged_header_is_not_passed_over(tmp_path: Path, size: int) -> None:
     files = written(tmp_path)
     files[1].write_bytes(files[1].read_bytes()[:size])
@@ -329,8 +329,9 @@ def test_constant_floats_come_back(tmp_path: Path) -> None:
 
 def test_a_left_handed_grid_keeps_every_voxel_in_place(tmp_path: Path) -> None:
     left_handed = reorient(Volume(VALUES, GRID, Kind.CT), "LPI")
-    write_dicom_series(tmp_path / "a", left_handed)
-    found = read_series(find_series(tmp_path)[0])
+    files = write_dicom_series(tmp_path / "a", left_handed)
+    found = read_series(files)
+    assert found.source.instance_uids == tuple(pydicom.dcmread(path).SOPInstanceUID for path in files)
     assert np.array_equal(found.array, VALUES)
     assert same_space(found.grid, GRID, 1e-6)
 

@@ -28,7 +28,7 @@ SEEDS = range(12)
 
 @pytest.fixture(scope="module")
 def patients() -> list[SyntheticPatient]:
-    return list(make_cohort(len(SEEDS), matrix=(56, 52, 40)))
+    return list(make_cohort(len(SEEDS), matrix=(48, 44, 32)))
 
 
 def centre_mm(patient: SyntheticPatient, name: str) -> FloatArray:
@@ -90,6 +90,14 @@ def test_front_and_back_and_up_and_down_are_anatomical(patients: list[SyntheticP
         centre = {name: centre_mm(patient, name) for name in PATIENT_LABELS.names}
         assert centre["stomach"][1] < centre["aorta"][1] < centre["spine"][1]
         assert centre["right_kidney"][2] < centre["liver"][2] < centre["lungs"][2]
+
+
+def test_gas_floats_to_the_front_of_the_stomach(patients: list[SyntheticPatient]) -> None:
+    for patient in patients:
+        stomach, hu = patient.reference.mask("stomach"), patient.image.array[0]
+        gas, fluid = (index_to_world(patient.image.grid, np.argwhere(stomach & part)) for part in (hu < -500, hu > -60))
+        assert len(gas) > 10
+        assert gas[:, 1].mean() < fluid[:, 1].mean() - 8
 
 
 def test_the_body_lies_in_the_field_of_view(patients: list[SyntheticPatient]) -> None:

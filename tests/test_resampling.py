@@ -198,6 +198,14 @@ def test_a_shrunk_checkerboard_turns_grey(interpolation: Interpolation) -> None:
 
 
 @pytest.mark.parametrize("interpolation", SMOOTH)
+@pytest.mark.parametrize("excess", [1e-15, 1e-9, 1e-5])
+def test_a_spacing_hardly_larger_changes_hardly_anything(excess: float, interpolation: Interpolation) -> None:
+    target = Grid(SOURCE.shape, SOURCE.affine @ np.diag((1 + excess, 1 + excess, 1 + excess, 1)))
+    array = noise(*SOURCE.shape)
+    np.testing.assert_allclose(resample(array, SOURCE, target, interpolation=interpolation), array, atol=3e-3)
+
+
+@pytest.mark.parametrize("interpolation", SMOOTH)
 def test_anti_aliasing_leaves_axes_that_do_not_shrink_alone(interpolation: Interpolation) -> None:
     plain, fine = (axis_matrices(SOURCE, MIXED, interpolation=interpolation, anti_alias=a) for a in (False, True))
     assert [np.array_equal(a.dense(), b.dense()) for a, b in zip(plain, fine, strict=True)] == [False, True, True]

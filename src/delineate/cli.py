@@ -23,7 +23,7 @@ EXISTING = click.Path(path_type=Path, exists=True)
 Command = Callable[..., Any]
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[tuple[float, ...]]):
     """So many numbers in one word, separated by commas or x: 1.5,1.5,2 or 96x96x96."""
 
     def __init__(self, count: int, kind: type[int] | type[float]) -> None:
@@ -387,7 +387,7 @@ def evaluate(
     \b
     Example: delineate evaluate Task09_Spleen results
     """
-    from delineate.reports.tables import confusion_table, scores_table
+    from delineate.reports.tables import scores_table, sides_table
     from delineate.workflow.evaluating import evaluate as run
 
     with _watch() as watch:
@@ -401,7 +401,7 @@ def evaluate(
         )
         watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases"))
         if result.swaps:
-            watch.print(confusion_table(result.swaps))
+            watch.print(sides_table(result.swaps))
     click.echo(f"{result.scores} and {result.table}")
     for problem in result.problems:
         click.secho(problem, fg="red", err=True)

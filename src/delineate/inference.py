@@ -130,7 +130,7 @@ def window_starts(size: Triple, patch: Triple, overlap: float) -> Iterator[Tripl
     for n, width in zip(size, patch, strict=True):
         steps = math.ceil((n - width) / max(1.0, width * (1 - overlap)))
         ranges.append([round(i * (n - width) / steps) for i in range(steps + 1)] if steps else [0])
-    yield from itertools.product(*ranges)  # type: ignore[misc]
+    yield from itertools.product(*ranges)
 
 
 def gaussian_weight(patch: Triple) -> Tensor:

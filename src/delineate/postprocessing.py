@@ -40,7 +40,7 @@ def keep_components(mask: npt.NDArray[np.bool_], rule: Rule, voxel_ml: float) ->
         return mask
     voxels = np.bincount(components.ravel())
     voxels[0] = 0
-    keep = voxels * voxel_ml >= rule.smallest_ml
+    keep = voxels * voxel_ml >= rule.smallest_ml * (1 - 1e-9)  # a component of just that volume stays
     if rule.largest_only:
         keep &= np.arange(len(voxels)) == voxels.argmax()
     keep[0] = False

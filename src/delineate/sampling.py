@@ -144,7 +144,10 @@ def _draw_centre(chosen: TrainingCase, plan: Plan, rng: np.random.Generator) -> 
 def cut_patch(
     chosen: TrainingCase, centre: FloatArray, patch: Triple, augmentation: Augmentation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Image (C, I, J, K) and target (I, J, K) of a patch about `centre` (voxels). Outside the case: its lowest value, and 0."""
+    """Image (C, I, J, K) and target (I, J, K) of a patch about `centre` (voxels).
+
+    Outside the case the image has its lowest value, and the target 0.
+    """
     augmentation = augmentation or no_augmentation()
     assert chosen.case.target is not None
     if augmentation.is_spatial:

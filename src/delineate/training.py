@@ -110,7 +110,7 @@ def _take_step(state: TrainingState, batch: Batch, plan: Plan, scaler: torch.amp
     targets = batch.targets.to(device, non_blocking=True)
     state.optimiser.zero_grad(set_to_none=True)
     loss = compute_loss(state.network, images, targets, plan)
-    scaler.scale(loss).backward()
+    torch.autograd.backward(scaler.scale(loss))
     scaler.unscale_(state.optimiser)
     nn.utils.clip_grad_norm_(state.network.parameters(), plan.training.gradient_clip)
     scaler.step(state.optimiser)
@@ -286,12 +286,19 @@ def unpack(tensors: Mapping[str, Tensor], facts: Facts, plan: Plan, *, device: s
     for name, tensor in parts["optimiser"].items():
         index, _, rest = name.partition(".")
         memory.setdefault(int(index), {})[rest] = tensor
+    parameters = [parameter for group in state.optimiser.param_groups for parameter in group["params"]]
     try:
+        for number, values in memory.items():
+            # The fused optimisers walk through raw memory: it must lie as the weights lie (channels last).
+            memory[number] = {
+                name: torch.empty_like(parameters[number]).copy_(value) if value.ndim else value
+                for name, value in values.items()
+            }
         state.network.load_state_dict(parts["network"])
         state.optimiser.load_state_dict(state.optimiser.state_dict() | {"state": memory})
         for name, tensor in state.average.items():
             tensor.copy_(parts["average"][name])
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
         raise ModelError("the checkpoint does not fit the plan", got=str(error), remedy="Start a new run.") from error
     state.facts = facts
     return state

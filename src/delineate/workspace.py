@@ -145,7 +145,7 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as stream:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as stream:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
                 facts = msgspec.json.decode(stream.metadata()["facts"], type=Facts)
         except (SafetensorError, msgspec.DecodeError, KeyError, TypeError) as error:

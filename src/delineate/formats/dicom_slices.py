@@ -182,7 +182,7 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
     large, equally spaced slices of one series, each there once, stacked straight along their normal.
     """
     _check_one_volume(slices)
-    _check_duplicates(slices, [f"{s.instance_uid} frame {s.frame + 1}" for s in slices], "instances twice")
+    _check_duplicates(slices, [f"{s.instance_uid} frame {s.frame + 1}" for s in slices], "instances given twice")
     if len(slices) < FEWEST_SLICES:
         raise InconsistentSeries(
             "too few slices for a volume" if len(slices) > 1 else "a single slice is no volume",

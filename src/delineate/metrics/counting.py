@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from delineate.geometry import Triple
 from delineate.metrics.scores import Overlap
+from delineate.volume import read_only
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
@@ -50,7 +51,8 @@ def in_memory_order(reference: Array, prediction: Array) -> tuple[Array, Array, 
     i, j, k = sorted(range(3), key=lambda axis: -abs(reference.strides[axis]))
     pair = [_unsigned(array).transpose(i, j, k) for array in (reference, prediction)]
     dtype = np.result_type(*pair)
-    first, second = (np.ascontiguousarray(array, dtype=dtype) for array in pair)
+    # A kernel is compiled for writable and for read-only arrays apart: here all are read-only.
+    first, second = (read_only(np.ascontiguousarray(array, dtype=dtype)) for array in pair)
     return first, second, (i, j, k)
 
 

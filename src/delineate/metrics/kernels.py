@@ -89,38 +89,6 @@ def collect_surfels(codes: Array, points: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def find_nearest(
-    points: Array, codes: Array, offsets: Array, lengths_mm: Array, spacing_mm: Array, nearest: Array
-) -> None:
-    """Write for each point which of the offsets leads to a surfel in `codes` first, or -1 if none does.
-
-    `points`: (N, 3) positions; `offsets`: (M, 3) with `lengths_mm` (M,) ascending; `nearest`: (N,).
-    """
-    known_mm = 0.0
-    for n in range(points.shape[0]):
-        # A neighbour's distance less the way to the neighbour is a lower bound: shorter offsets are skipped.
-        way_mm2 = 0.0
-        for axis in range(3):
-            way_mm2 += ((points[n, axis] - points[max(n - 1, 0), axis]) * spacing_mm[axis]) ** 2
-        bound_mm = known_mm - np.sqrt(way_mm2)
-        start = np.searchsorted(lengths_mm, bound_mm * (1 - 1e-9)) if bound_mm > 0 else 0
-        nearest[n] = _first_hit(points[n], codes, offsets, start)
-        known_mm = lengths_mm[nearest[n]]
-
-
-@njit(cache=True, nogil=True)
-def _first_hit(point: Array, codes: Array, offsets: Array, start: int) -> int:
-    for m in range(start, offsets.shape[0]):
-        i = point[0] + offsets[m, 0]
-        j = point[1] + offsets[m, 1]
-        k = point[2] + offsets[m, 2]
-        inside = 0 <= i < codes.shape[0] and 0 <= j < codes.shape[1] and 0 <= k < codes.shape[2]
-        if inside and codes[i, j, k] != OUTSIDE:
-            return m
-    return -1
-
-
-@njit(cache=True, nogil=True)
 def measure_planes(codes: Array, spacing_mm: Array, squares_mm2: Array) -> None:
     """Write the squared distance of every position to the nearest surfel of its own plane i, or infinity.
 
@@ -137,7 +105,7 @@ def measure_planes(codes: Array, spacing_mm: Array, squares_mm2: Array) -> None:
         for k in range(columns):
             for j in range(rows):
                 column[j] = plane[j, k]
-            _lower_envelope(column, spacing_mm[1] ** 2, plane[:, k], sites, bounds)
+            _lower_envelope(column, spacing_mm[1], plane[:, k], sites, bounds)
 
 
 @njit(cache=True, nogil=True)
@@ -153,8 +121,8 @@ def _measure_row(codes: Array, step_mm: float, squares_mm2: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _lower_envelope(heights: Array, step_mm2: float, lowest: Array, sites: Array, bounds: Array) -> None:
-    """Write min over q of heights[q] + (p - q)² step_mm2 to lowest[p]; `sites`, `bounds` are room to work in."""
+def _lower_envelope(heights: Array, step_mm: float, lowest: Array, sites: Array, bounds: Array) -> None:
+    """Write min over q of heights[q] + ((p - q) step_mm)² to lowest[p]; `sites`, `bounds` are room to work in."""
     found = 0
     for q in range(heights.shape[0]):
         if heights[q] == np.inf:
@@ -164,7 +132,7 @@ def _lower_envelope(heights: Array, step_mm2: float, lowest: Array, sites: Array
                 crossing = -np.inf
                 break
             site = sites[found - 1]
-            rise = (heights[q] - heights[site]) / step_mm2
+            rise = (heights[q] - heights[site]) / step_mm**2
             crossing = (rise + q * q - site * site) / (2 * (q - site))
             if crossing > bounds[found - 1]:
                 break
@@ -179,7 +147,7 @@ def _lower_envelope(heights: Array, step_mm2: float, lowest: Array, sites: Array
     for p in range(heights.shape[0]):
         while bounds[n + 1] < p:
             n += 1
-        lowest[p] = heights[sites[n]] + (p - sites[n]) ** 2 * step_mm2
+        lowest[p] = heights[sites[n]] + ((p - sites[n]) * step_mm) ** 2
 
 
 @njit(cache=True, nogil=True)

@@ -314,7 +314,9 @@ def _legend(figure: Any, labels: Iterable[Label], *, note: str = "") -> None:
 
     handles = [Patch(color=fraction(label), label=label.name.replace("_", " ")) for label in labels]
     if handles:
-        columns = min(len(handles), 6)
+        # A letter is about 0.08 inches wide, a patch of colour with its gaps 0.6.
+        widest = 0.6 + 0.08 * max(len(str(handle.get_label())) for handle in handles)
+        columns = max(1, min(len(handles), 6, int(figure.bbox.width / figure.dpi / widest)))
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note or None)
         legend.get_title().set(color=QUIET, fontsize=8)
 

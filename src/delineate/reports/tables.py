@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delineate.dataset import Dataset, Problem, Severity
+from delineate.evaluation import SideConfusion
 from delineate.labels import Colour
 
 if TYPE_CHECKING:
@@ -105,6 +106,18 @@ def cases_table(dataset: Dataset) -> Table:
         images = ", ".join(path.name for path in case.images)
         reference = "none" if case.reference is None else case.reference.name
         table.add_row(*map(_plain, (case.id, case.patient_id, case.site or "", images, reference)))
+    return table
+
+
+def sides_table(pairs: Sequence[SideConfusion]) -> Table:
+    """A line a left/right pair, with the voxels that got the other side's label."""
+    table = _table("Left and right")
+    for column in ("left", "right", "left labelled right", "right labelled left"):
+        table.add_column(column, justify="right" if "labelled" in column else "left")
+    for pair in pairs:
+        table.add_row(
+            _plain(pair.left), _plain(pair.right), f"{pair.left_as_right} voxels", f"{pair.right_as_left} voxels"
+        )
     return table
 
 

@@ -15,6 +15,7 @@ from delineate.geometry import FloatArray, Grid, world_to_index
 Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
+SAME_SPACING = 1e-6  # relative; less is a header's rounding
 LARGEST_ANGLE = 1e-4  # rad between axes called parallel: 0.05 mm at the end of 500 mm
 
 
@@ -83,7 +84,7 @@ def axis_matrices(
     _check_parallel(source, target)
     steps = np.asarray(target.spacing_mm) / np.asarray(source.spacing_mm)
     offsets = world_to_index(source, target.origin_mm)
-    stretches = np.maximum(1.0, steps) if anti_alias else np.ones(3)
+    stretches = np.where(anti_alias & (steps > 1.0 + SAME_SPACING), steps, 1.0)
 
     def matrix(axis: int) -> AxisMatrix:
         positions = offsets[axis] + steps[axis] * np.arange(target.shape[axis])

@@ -8,13 +8,14 @@ from pathlib import Path
 from delineate import formats
 from delineate.dataset import channel_kind
 from delineate.errors import InputError
+from delineate.formats.nifti import is_nifti_name
 from delineate.volume import Kind, Volume
 
 
 def convert(source: Path, target: Path) -> str:
     """DICOM to NIfTI, NIfTI to DICOM, or NIfTI to NIfTI, by the names; one line that says what was written."""
     volume = formats.read_volume(source)
-    if formats.is_nifti_name(target):
+    if is_nifti_name(target):
         formats.write_volume(target, volume)
         files = f"{target}"
     elif target.suffix and not target.is_dir():

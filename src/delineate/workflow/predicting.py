@@ -14,9 +14,11 @@ import torch
 from delineate import formats, inference
 from delineate.errors import DelineateError, InputError
 from delineate.files import write_bytes, write_text
+from delineate.formats.nifti import is_nifti_name
 from delineate.labels import LabelSet
 from delineate.model import Model
 from delineate.postprocessing import Rule, apply_rules
+from delineate.preprocessing import FloatImage
 from delineate.reports.figures import comparison_figure
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Source, Volume
@@ -88,7 +90,7 @@ def find_scans(path: Path, channels: int) -> tuple[Scan, ...]:
     if not path.exists():
         raise InputError("nothing to segment: there is no such file or folder", path=path)
     nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    nifti = [file for file in nifti if formats.is_nifti_name(file) and not file.name.startswith(".")]
+    nifti = [file for file in nifti if is_nifti_name(file) and not file.name.startswith(".")]
     scans = _nifti_scans(nifti, channels) or _dicom_scans(path)
     if not scans:
         raise InputError(
@@ -227,7 +229,7 @@ def _is_done(target: Path, digest: str) -> bool:
 
 
 def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:
-    if formats.is_nifti_name(output):
+    if is_nifti_name(output):
         if len(scans) > 1:
             raise InputError(
                 "several scans cannot go into one file", expected="a folder", got=output.name, remedy="Name a folder."
@@ -244,7 +246,7 @@ def _record_path(target: Path) -> Path:
     return _beside(target, ".json")
 
 
-def _write_probabilities(target: Path, probabilities: inference.FloatImage, volume: Volume, labels: LabelSet) -> None:
+def _write_probabilities(target: Path, probabilities: FloatImage, volume: Volume, labels: LabelSet) -> None:
     """One float map a structure: `a_probability_liver.nii.gz`."""
     for channel, name in zip(probabilities[1:], labels.names, strict=True):
         single = Volume(channel[None], volume.grid, Kind.OTHER, Source())

@@ -310,7 +310,7 @@ class _Board:
         from torch.utils.tensorboard import SummaryWriter
 
         if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1)
         writer = self._writer
         assert isinstance(writer, SummaryWriter)
         values = {"loss": row.loss, "learning_rate": row.learning_rate}
@@ -318,7 +318,7 @@ class _Board:
         values |= {f"validation_dice/{name}": value for name, value in dice}
         for name, value in values.items():
             if value is not None:
-                writer.add_scalar(name, value, row.step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, row.step)
 
     def close(self) -> None:
         if self._writer is not None:

@@ -1,0 +1,79 @@
+"""The stages as a few functions: what the command line does, from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from delineate import formats, inference
+from delineate import model as models
+from delineate.dataset import Dataset, open_dataset
+from delineate.errors import TrainingError
+from delineate.plan import Plan, PlanOptions
+from delineate.postprocessing import apply_rules
+from delineate.settings import detect
+from delineate.volume import Segmentation, Volume
+from delineate.workflow.preparing import plan_dataset
+from delineate.workflow.training import Budget, Division
+from delineate.workflow.training import train as run_training
+
+__all__ = ["Budget", "Division", "SegmentationModel", "load_model", "plan", "read", "train"]
+
+Location = str | PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationModel:
+    """A trained model, ready to use on a device."""
+
+    model: models.Model
+    device: str
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """Segment a scan, (C, I, J, K), into its own grid. Raises `PlanError` for other channels than it learned."""
+        result = inference.segment(self.model, volume, device=self.device)
+        return apply_rules(result.segmentation, self.model.postprocessing)
+
+
+def read(path: Location) -> Volume:
+    """A scan from a NIfTI file, or a folder with a DICOM series. Raises `InputError` for anything else."""
+    return formats.read_volume(Path(path))
+
+
+def plan(dataset: Location | Dataset, options: PlanOptions | None = None, *, device: str = "auto") -> Plan:
+    """Plan the training of a dataset on this machine."""
+    return plan_dataset(_opened(dataset), detect(device), options)
+
+
+def train(
+    dataset: Location | Dataset,
+    folder: Location,
+    *,
+    budget: Budget | None = None,
+    division: Division | None = None,
+    plan: Plan | PlanOptions | None = None,
+    device: str = "auto",
+) -> SegmentationModel:
+    """Train into a model folder, or go on with what it holds. Raises `TrainingError` if it was stopped."""
+    settings = detect(device)
+    trained = run_training(
+        _opened(dataset),
+        Path(folder),
+        budget=budget or Budget(),
+        division=division or Division(),
+        settings=settings,
+        plan=plan,
+    )
+    if trained is None:
+        raise TrainingError("training was stopped", remedy="Call train again to go on.")
+    return SegmentationModel(trained, settings.device)
+
+
+def load_model(folder: Location, *, device: str = "auto") -> SegmentationModel:
+    """A trained model from its folder. Raises `ModelError` if a piece is missing or was changed."""
+    return SegmentationModel(models.load_model(Path(folder)), detect(device).device)
+
+
+def _opened(dataset: Location | Dataset) -> Dataset:
+    return dataset if isinstance(dataset, Dataset) else open_dataset(Path(dataset))

@@ -1,0 +1,192 @@
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anatomy import tiny_plan
+from delineate.errors import PlanError
+from delineate.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from delineate.plan import (
+    ClipZScore,
+    Machine,
+    PlanOptions,
+    Window,
+    ZScore,
+    choose_strides,
+    make_plan,
+    plan_from_json,
+    plan_to_json,
+    training_bytes,
+)
+from delineate.volume import Kind
+
+CPU = Machine("cpu", 8 * 10**9)
+
+
+def fingerprint(
+    kind: Kind = Kind.MR,
+    *,
+    shape: tuple[int, int, int] = (36, 51, 36),
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    pairs: tuple[tuple[str, str], ...] = (),
+) -> Fingerprint:
+    pooled = Intensities(
+        mean=90.0,
+        std=40.0,
+        percentile_00_5=-50.0,
+        median=95.0,
+        percentile_99_5=210.0,
+        minimum=-900.0,
+        maximum=1500.0,
+    )
+    case = CaseFingerprint(id="a", shape=shape, spacing_mm=spacing_mm, foreground_shape=shape, label_voxels=(9, 5))
+    return Fingerprint(
+        dataset="d",
+        channels=(kind.value,),
+        kinds=(kind,),
+        labels=("left_kidney", "right_kidney") if pairs else ("core", "rim"),
+        pairs=pairs,
+        intensities=(pooled,),
+        cases=(case, case),
+    )
+
+
+def test_equal_inputs_give_equal_plans() -> None:
+    assert plan_to_json(make_plan(fingerprint(), CPU)) == plan_to_json(make_plan(fingerprint(), CPU))
+
+
+def test_json_brings_back_the_same_plan() -> None:
+    plan = make_plan(fingerprint(Kind.CT), CPU, PlanOptions(window=(-57, 164, 0, 1)))
+    assert plan_from_json(plan_to_json(plan)) == plan
+
+
+def test_small_scans_fit_one_patch_whose_sides_the_strides_divide() -> None:
+    plan = make_plan(fingerprint(), CPU)
+    assert plan.patch_size == (40, 56, 40)
+    assert plan.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert plan.network.features == (16, 32, 64, 128)
+
+
+def test_ct_is_clipped_to_the_datasets_percentiles_and_mr_scored_by_case() -> None:
+    expected = ClipZScore(lower=-50.0, upper=210.0, mean=90.0, std=40.0)
+    assert make_plan(fingerprint(Kind.CT), CPU).normalisation == (expected,)
+    assert make_plan(fingerprint(Kind.MR), CPU).normalisation == (ZScore(),)
+
+
+def test_what_the_spleen_tutorial_sets_by_hand_can_be_set() -> None:
+    options = PlanOptions(
+        spacing_mm=(1.5, 1.5, 2.0),
+        patch_size=(96, 96, 96),
+        window=(-57, 164, 0, 1),
+        architecture="residual_unet",
+        features=(16, 32, 64, 128, 256),
+        batch_size=1,
+        positive_fraction=0.5,
+        loss="dice",
+        optimiser="adam",
+        learning_rate=1e-4,
+    )
+    plan = make_plan(fingerprint(Kind.CT, shape=(512, 512, 100), spacing_mm=(0.8, 0.8, 5.0)), CPU, options)
+    assert (plan.spacing_mm, plan.patch_size) == ((1.5, 1.5, 2.0), (96, 96, 96))
+    assert plan.normalisation == (Window(lower=-57, upper=164),)
+    assert (plan.network.norm, len(plan.network.strides)) == ("batch", 5)
+    assert (plan.training.loss, plan.training.learning_rate) == ("dice", 1e-4)
+
+
+def test_orientation_moves_the_spacing_with_its_axis() -> None:
+    plan = make_plan(fingerprint(spacing_mm=(1.0, 2.0, 3.0)), CPU, PlanOptions(orientation="SAR"))
+    assert plan.spacing_mm == (3.0, 2.0, 1.0)
+
+
+def test_large_scans_are_coarsened_on_a_cpu_and_say_so() -> None:
+    plan = make_plan(fingerprint(Kind.CT, shape=(512, 512, 400), spacing_mm=(0.7, 0.7, 1.0)), CPU)
+    assert min(plan.spacing_mm) > 2
+    assert any("coarsened" in reason for reason in plan.reasons)
+    assert math.prod(plan.patch_size) * plan.training.batch_size <= 420_000
+
+
+def test_left_right_pairs_switch_flips_off() -> None:
+    plan = make_plan(fingerprint(pairs=(("left_kidney", "right_kidney"),)), CPU, PlanOptions(mirror=True))
+    assert plan.augmentation.flip_axes == plan.tiling.mirror_axes == ()
+
+
+def test_left_right_flips_of_pairs_are_refused() -> None:
+    with pytest.raises(PlanError, match="swap paired structures"):
+        make_plan(fingerprint(pairs=(("left_kidney", "right_kidney"),)), CPU, PlanOptions(flip_axes=(0,)))
+
+
+def test_batch_shrinks_to_the_memory() -> None:
+    whole = make_plan(fingerprint(), CPU)
+    tight = make_plan(fingerprint(), Machine("cpu", training_bytes(whole) - 1))
+    assert tight.training.batch_size == whole.training.batch_size // 2
+
+
+def test_memory_too_small_for_one_patch_is_refused() -> None:
+    with pytest.raises(PlanError, match="does not fit the memory.*smaller --patch"):
+        make_plan(fingerprint(), Machine("cpu", 10**6))
+
+
+def test_two_dimensional_plans_take_slices() -> None:
+    plan = make_plan(fingerprint(), CPU, PlanOptions(dimensions=2))
+    assert plan.patch_size[2] == 1
+    assert plan.dimensions == 2
+    assert all(len(stride) == 2 for stride in plan.network.strides)
+
+
+def test_thick_slices_are_halved_later_than_fine_pixels() -> None:
+    strides, kernels = choose_strides((64, 64, 16), (0.8, 0.8, 5.0))
+    assert strides[1] == (2, 2, 1)
+    assert kernels[0] == (3, 3, 1)
+
+
+@given(
+    patch=st.tuples(*[st.integers(1, 20).map(lambda n: 8 * n)] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 8)] * 3),
+)
+def test_strides_always_divide_the_patch(patch: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    strides, _ = choose_strides(patch, spacing)
+    for axis, n in enumerate(patch):
+        factor = math.prod(stride[axis] for stride in strides)
+        assert n % factor == 0
+        assert n // factor >= 4
+
+
+def test_a_newer_schema_is_refused() -> None:
+    text = plan_to_json(tiny_plan()).replace('"schema_version": 1', '"schema_version": 99')
+    with pytest.raises(PlanError, match="newer delineate.*got 99"):
+        plan_from_json(text)
+
+
+def test_a_misspelt_entry_is_named() -> None:
+    text = plan_to_json(tiny_plan()).replace("learning_rate", "learning_speed")
+    with pytest.raises(PlanError, match="learning_speed"):
+        plan_from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": (15, 16, 8)}, "multiple of the strides"),
+        ({"orientation": "XYZ"}, "orientation"),
+        ({"spacing_mm": (1.0, -1.0, 1.0)}, "spacing_mm"),
+        ({"normalisation": ()}, "one normalisation a channel"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan_from_json(plan_to_json(msgspec.structs.replace(tiny_plan(), **changes)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PlanOptions(orientation="RAX"), "orientation"),
+        (PlanOptions(window=(100, -100, 0, 1)), "window is empty"),
+        (PlanOptions(patch_size=(0, 8, 8)), "patch_size must be positive"),
+    ],
+)
+def test_impossible_options_are_refused(options: PlanOptions, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        make_plan(fingerprint(), CPU, options)
