@@ -74,9 +74,13 @@ def shrink_target(target: Tensor, size: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Likelihoods:
-    """`log_probabilities` (B, C, N) and `target` (B, N), float32 and int64; `valid` (B, N), None if all are."""
+    """Of all classes, `log_probabilities` (B, C, N); of the target's class, `log_likelihood` (B, N); float32.
+
+    `target` (B, N) is int64; `valid` (B, N) is None if all voxels are.
+    """
 
     log_probabilities: Tensor
+    log_likelihood: Tensor
     target: Tensor
     valid: Tensor | None
 
@@ -87,23 +91,27 @@ def _likelihoods(logits: Tensor, target: Tensor, annotated: Tensor | None) -> _L
     valid = ~ignored if bool(ignored.any()) else None
     flat = flat if valid is None else flat.masked_fill(ignored, 0)
     logs = logits.flatten(2).to(torch.float32, memory_format=torch.contiguous_format).log_softmax(dim=1)
-    if annotated is None:
-        return _Likelihoods(logs, flat, valid)
+    if annotated is not None:
+        logs, flat = _merge_unannotated(logs, flat, annotated)
+    return _Likelihoods(logs, logs.gather(1, flat[:, None]).squeeze(1), flat, valid)
+
+
+def _merge_unannotated(logs: Tensor, target: Tensor, annotated: Tensor) -> tuple[Tensor, Tensor]:
     known = torch.cat((torch.ones_like(annotated[:, :1]), annotated[:, 1:]), dim=1)
     background = torch.cat((logs[:, :1], logs[:, 1:].masked_fill(known[:, 1:, None], -torch.inf)), dim=1)
-    logs = torch.cat((background.logsumexp(dim=1, keepdim=True), logs[:, 1:]), dim=1)
-    return _Likelihoods(logs, flat * known.gather(1, flat), valid)
+    merged = torch.cat((background.logsumexp(dim=1, keepdim=True), logs[:, 1:]), dim=1)
+    return merged, target * known.gather(1, target)
 
 
 def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool) -> Tensor:
     probabilities = given.log_probabilities.exp()
     if given.valid is not None:
         probabilities = probabilities * given.valid[:, None]
-    hits = probabilities.gather(1, given.target[:, None]).squeeze(1)
-    nothing = hits.new_zeros(probabilities.shape[:2])
     # Scattering by class needs no one-hot reference, which would be as large as the probabilities.
-    overlap = nothing.scatter_add(1, given.target, hits)
+    hits = given.log_likelihood.exp()
+    nothing = hits.new_zeros(probabilities.shape[:2])
     counted = torch.ones_like(hits) if given.valid is None else given.valid.to(hits.dtype)
+    overlap = nothing.scatter_add(1, given.target, hits * counted)
     both = probabilities.sum(dim=2) + nothing.scatter_add(1, given.target, counted)
     known = torch.ones_like(nothing) if annotated is None else annotated.to(nothing.dtype)
     overlap, both, known = overlap[:, 1:], both[:, 1:], known[:, 1:]
@@ -115,7 +123,6 @@ def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool) ->
 
 
 def _cross_entropy(given: _Likelihoods) -> Tensor:
-    surprise = -given.log_probabilities.gather(1, given.target[:, None]).squeeze(1)
     if given.valid is None:
-        return surprise.mean()
-    return (surprise * given.valid).sum() / given.valid.sum().clamp(min=1)
+        return -given.log_likelihood.mean()
+    return -(given.log_likelihood * given.valid).sum() / given.valid.sum().clamp(min=1)
