@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from delineate.losses import deep_supervision_loss, dice_ce_loss
 from delineate.networks import build_network
 from delineate.networks.memory import keep_freed_memory
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 CLASSES = 3
 LAST = torch.channels_last_3d

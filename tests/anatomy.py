@@ -10,7 +10,7 @@ from delineate import formats
 from delineate.dataset import Case, Dataset, write_dataset_json
 from delineate.geometry import Grid, Triple, TripleMM, compose_affine
 from delineate.labels import LabelSet, label_set
-from delineate.plan import AugmentationPlan, NetworkPlan, Plan, Tiling, TrainingPlan, ZScore
+from delineate.planning import AugmentationPlan, NetworkPlan, Plan, Tiling, TrainingPlan, ZScore
 from delineate.volume import Kind, Segmentation, Volume
 
 LABELS = label_set({1: "core", 2: "rim"})

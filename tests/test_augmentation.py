@@ -11,7 +11,7 @@ from delineate.augmentation import (
     sample_augmentation,
     source_positions,
 )
-from delineate.plan import AugmentationPlan
+from delineate.planning import AugmentationPlan
 
 ALWAYS = AugmentationPlan(spatial_probability=1, elastic_probability=1)
 SPACING = (1.0, 1.5, 3.0)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from anatomy import blob_case, tiny_plan, write_blobs
 from click.testing import CliRunner, Result
 
-from anatomy import blob_case, tiny_plan, write_blobs
 from delineate import formats
 from delineate.cli import main
-from delineate.plan import plan_to_json
+from delineate.planning import plan_to_json
 
 COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "evaluate"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from anatomy import blob_case
+
 from delineate.errors import DatasetError
 from delineate.fingerprint import foreground_mask, measure_case, summarise
 from delineate.volume import Kind, reorient

@@ -4,19 +4,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from anatomy import LABELS, blob_case, tiny_plan
 from hypothesis import given
 from hypothesis import strategies as st
+from test_model import PROVENANCE, tiny_model
 from torch import Tensor, nn
 
-from anatomy import LABELS, blob_case, tiny_plan
 from delineate.errors import InputError
 from delineate.geometry import ORIENTATIONS
 from delineate.inference import dice_per_label, gaussian_weight, predict_logits, segment, window_starts
 from delineate.labels import label_set
 from delineate.model import Model
-from delineate.plan import Plan, Tiling, Window
+from delineate.planning import Plan, Tiling, Window
 from delineate.volume import Kind, Volume, reorient
-from test_model import PROVENANCE, tiny_model
 
 
 class Threshold(nn.Module):

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from anatomy import LABELS, tiny_plan
+
 from delineate.errors import ModelError
 from delineate.model import Model, Provenance, load_model, save_model, with_tiling
-from delineate.plan import AugmentationPlan
+from delineate.planning import AugmentationPlan
 from delineate.postprocessing import Rule
 from delineate.training import start
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from delineate.errors import PlanError
 from delineate.networks import ARCHITECTURES, build_network
 from delineate.networks.blocks import InstanceNormActivation, UpConvolution
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 ANISOTROPIC = ((1, 1, 1), (2, 2, 1), (2, 2, 2))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from anatomy import LABELS
+
 from delineate.errors import LabelError
 from delineate.geometry import Grid
 from delineate.postprocessing import Rule, apply_rules
@@ -44,5 +44,5 @@ def test_an_absent_structure_and_no_rules_change_nothing() -> None:
 
 
 def test_an_unknown_structure_is_refused() -> None:
-    with pytest.raises(LabelError, match="no such label.*spleen"):
+    with pytest.raises(LabelError, match=r"no such label.*spleen"):
         apply_rules(two_pieces(), [Rule(label="spleen")])

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
+from anatomy import blob_case, oblique_grid, tiny_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anatomy import blob_case, oblique_grid, tiny_plan
 from delineate.errors import InputError, PlanError
 from delineate.geometry import ORIENTATIONS, index_to_world
-from delineate.plan import ClipZScore, Window, ZScore
+from delineate.planning import ClipZScore, Window, ZScore
 from delineate.preprocessing import normalise, prepare, restore_labels, restore_logits, restore_probabilities
 from delineate.volume import Kind, Volume, reorient
 
@@ -106,7 +106,7 @@ def test_another_number_of_channels_is_refused() -> None:
 def test_nan_is_refused_with_the_number_of_voxels() -> None:
     array = np.ones((1, 20, 16, 12), dtype=np.float32)
     array[0, 3, 4, 5] = np.nan
-    with pytest.raises(InputError, match="not numbers.*got 1 NaN"):
+    with pytest.raises(InputError, match=r"not numbers.*got 1 NaN"):
         prepare("a", Volume(array, oblique_grid(), Kind.MR), None, tiny_plan())
 
 

@@ -361,7 +361,7 @@ def test_values_that_are_missing_are_dashes_on_the_page() -> None:
 
 
 def test_plans_are_told_in_words() -> None:
-    from delineate.plan import AugmentationPlan, ClipZScore, NetworkPlan, Plan, TrainingPlan, ZScore
+    from delineate.planning import AugmentationPlan, ClipZScore, NetworkPlan, Plan, TrainingPlan, ZScore
 
     plan = Plan(
         dataset="d",

@@ -5,11 +5,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-
 from anatomy import blob_case, tiny_plan
+
 from delineate.augmentation import no_augmentation
 from delineate.errors import DatasetError, TrainingError
-from delineate.plan import AugmentationPlan, Plan, TrainingPlan
+from delineate.planning import AugmentationPlan, Plan, TrainingPlan
 from delineate.preprocessing import prepare
 from delineate.sampling import TrainingCase, cut_patch, index_case, iterate_batches, make_batch, steps_per_epoch
 
@@ -84,7 +84,7 @@ def test_a_turned_patch_agrees_with_a_plain_one_where_nothing_turns() -> None:
 
 def test_a_failing_worker_names_the_case() -> None:
     broken = replace(case(1), locations=(np.zeros((1, 7), dtype=np.int32),))
-    with pytest.raises(TrainingError, match="making a batch failed.*case blob_1"):
+    with pytest.raises(TrainingError, match=r"making a batch failed.*case blob_1"):
         list(islice(iterate_batches([broken], msgspec.structs.replace(PLAN, training=_positive()), 0), 3))
 
 
@@ -94,7 +94,7 @@ def _positive() -> TrainingPlan:
 
 def test_a_case_without_reference_cannot_be_trained_on() -> None:
     image, _ = blob_case(0)
-    with pytest.raises(DatasetError, match="no reference.*case a"):
+    with pytest.raises(DatasetError, match=r"no reference.*case a"):
         index_case(prepare("a", image, None, PLAN), seed=0)
 
 

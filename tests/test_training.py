@@ -1,14 +1,14 @@
 import math
-from itertools import islice
+from itertools import islice, pairwise
 
 import msgspec
 import pytest
 import torch
-
 from anatomy import blob_case, tiny_plan
+
 from delineate import training
 from delineate.errors import ModelError, TrainingError
-from delineate.plan import Plan, TrainingPlan
+from delineate.planning import Plan, TrainingPlan
 from delineate.preprocessing import prepare
 from delineate.sampling import TrainingCase, index_case
 from delineate.training import Facts, Phase, TrainingState, extend, learning_rate, refit
@@ -66,19 +66,19 @@ def test_the_rate_warms_up_and_ends_at_zero() -> None:
     assert rates[9] == max(rates) == pytest.approx(0.1)
     assert rates[0] == pytest.approx(0.01)
     assert rates[100] == pytest.approx(0)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[9:]))
 
 
 def test_an_extended_run_goes_on_without_a_jump() -> None:
     facts = extend(Facts(step=100, phases=(Phase(first=0, last=100, start=0.0, peak=0.1),)), 300, TEN)
     rates = [learning_rate(facts.phases, step, TEN) for step in range(301)]
-    assert max(abs(a - b) for a, b in zip(rates[60:], rates[61:], strict=False)) < 0.006
+    assert max(abs(a - b) for a, b in pairwise(rates[60:])) < 0.006
     assert max(rates[101:]) == pytest.approx(0.05)
     assert rates[300] == pytest.approx(0)
 
 
 def test_a_run_is_not_extended_backwards() -> None:
-    with pytest.raises(TrainingError, match="cannot be extended.*more than 100 steps.*got 50"):
+    with pytest.raises(TrainingError, match=r"cannot be extended.*more than 100 steps.*got 50"):
         extend(Facts(phases=(Phase(first=0, last=100, start=0.0, peak=0.1),)), 50, TEN)
 
 
@@ -91,7 +91,7 @@ def test_moving_the_end_never_goes_behind_the_present_step() -> None:
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     state = training.start(PLAN)
     state.recent_losses.append(torch.tensor(math.nan))
-    with pytest.raises(TrainingError, match="no longer finite.*Lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"no longer finite.*Lower the learning rate"):
         training.take_recent_loss(state)
 
 

@@ -10,7 +10,7 @@ from delineate import formats, inference
 from delineate import model as models
 from delineate.dataset import Dataset, open_dataset
 from delineate.errors import TrainingError
-from delineate.plan import Plan, PlanOptions
+from delineate.planning import Plan, PlanOptions
 from delineate.postprocessing import apply_rules
 from delineate.settings import detect
 from delineate.volume import Segmentation, Volume

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from delineate.geometry import FloatArray, Triple, TripleMM
-from delineate.plan import AugmentationPlan
+from delineate.planning import AugmentationPlan
 
 CONTROL_POINTS = 5  # elastic displacement is given on 5 x 5 x 5 points over the patch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import click
 from delineate.errors import DelineateError
 
 if TYPE_CHECKING:
-    from delineate.plan import PlanOptions
+    from delineate.planning import PlanOptions
     from delineate.settings import Settings
 
 SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
@@ -120,7 +121,7 @@ def _plan_options(values: dict[str, Any]) -> PlanOptions:
     import msgspec
 
     from delineate.errors import PlanError
-    from delineate.plan import PlanOptions
+    from delineate.planning import PlanOptions
 
     values = values | {"dimensions": int(values["dimensions"])}
     try:
@@ -251,7 +252,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     """
     from delineate.dataset import open_dataset
     from delineate.files import write_text
-    from delineate.plan import plan_to_json, training_bytes
+    from delineate.planning import plan_to_json, training_bytes
     from delineate.workflow.preparing import plan_dataset
     from delineate.workflow.training import time_step
 
@@ -284,10 +285,11 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
 @click.option("--fold", default="0", show_default=True, help='The fold to validate on; "all" trains on everything.')
 @click.option("--hold-out", type=click.IntRange(1), help="Validate on the last N cases instead.")
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
+@click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
 @plan_options
 @machine_options
 @_users_errors
-def train(dataset: Path, model: Path, plan_file: Path | None, **options: Any) -> None:
+def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float, **options: Any) -> None:
     """Train a model; run the same command again to resume it, or with more steps to extend it.
 
     \b
@@ -295,7 +297,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, **options: Any) ->
     Example: delineate train Task09_Spleen spleen --hold-out 9 --epochs 500
     """
     from delineate.dataset import open_dataset
-    from delineate.plan import plan_from_json
+    from delineate.planning import plan_from_json
     from delineate.workflow.training import Budget
     from delineate.workflow.training import train as run
 
@@ -303,7 +305,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, **options: Any) ->
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
     machine, options = _split_options(options)
     chosen = plan_from_json(plan_file.read_bytes()) if plan_file else _plan_options(options)
-    settings, opened = _settings(**machine), open_dataset(dataset)
+    settings, opened = replace(_settings(**machine), save_seconds=save_every), open_dataset(dataset)
     with _watch() as watch:
         trained = run(opened, model, budget=budget, division=division, settings=settings, plan=chosen, watch=watch)
     if trained is None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from delineate.geometry import Triple
 from delineate.model import Model
-from delineate.plan import Plan, Tiling
+from delineate.planning import Plan, Tiling
 from delineate.preprocessing import FloatImage, prepare, restore_logits, restore_probabilities
 from delineate.volume import Segmentation, Volume
 

@@ -17,7 +17,7 @@ from delineate.errors import ModelError, PlanError
 from delineate.files import write_bytes, write_text
 from delineate.labels import LabelSet
 from delineate.networks import build_network
-from delineate.plan import Plan, plan_from_json, plan_to_json
+from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.postprocessing import Rule
 
 PLAN_FILE, LABELS_FILE, WEIGHTS_FILE, MODEL_FILE = "plan.json", "labels.json", "weights.safetensors", "model.json"

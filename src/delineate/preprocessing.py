@@ -20,7 +20,7 @@ from delineate.geometry import (
     reshape_grid,
     respace_grid,
 )
-from delineate.plan import ClipZScore, Normalisation, Plan, Window, ZScore
+from delineate.planning import ClipZScore, Normalisation, Plan, Window, ZScore
 from delineate.resampling import Interpolation, resample, resample_argmax, resample_labels
 from delineate.volume import Array, Segmentation, Volume, change_array_axes, crop, cut, read_only, reorient
 

@@ -27,7 +27,7 @@ from delineate.augmentation import (
 )
 from delineate.errors import DatasetError, DelineateError, TrainingError
 from delineate.geometry import Box, FloatArray, Triple
-from delineate.plan import Plan
+from delineate.planning import Plan
 from delineate.preprocessing import PreparedCase
 from delineate.volume import cut
 

@@ -13,13 +13,15 @@ import psutil
 class Settings:
     """`device`: a torch device name. `threads`: CPU threads for computing. `memory_bytes`: what may be used.
 
-    `cache`: where prepared cases are kept; it may be removed at any time.
+    `cache`: where prepared cases are kept; it may be removed at any time. `save_seconds`: how much of a training
+    run may be lost when the machine goes down.
     """
 
     device: str
     threads: int
     memory_bytes: int
     cache: Path
+    save_seconds: float = 30.0
 
 
 def detect(
@@ -36,7 +38,7 @@ def detect(
     available = int(psutil.virtual_memory().available * 0.75)
     return Settings(
         device=_best_device() if device == "auto" else device,
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or _usable_cpus(),
         memory_bytes=available if memory_gb is None else int(memory_gb * 1e9),
         cache=cache or _user_cache() / "delineate",
     )
@@ -52,3 +54,9 @@ def _best_device() -> str:
 
 def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _usable_cpus() -> int:
+    # macOS and Windows do not say which CPUs a process may use.
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable or 1

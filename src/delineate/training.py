@@ -15,7 +15,7 @@ from delineate.errors import ModelError, TrainingError
 from delineate.inference import PRECISIONS, dice_per_label, place, predict_logits, run_network
 from delineate.losses import LOSSES, deep_supervision_loss
 from delineate.networks import build_network
-from delineate.plan import Plan, TrainingPlan
+from delineate.planning import Plan, TrainingPlan
 from delineate.preprocessing import PreparedCase
 from delineate.sampling import Batch, TrainingCase, iterate_batches, steps_per_epoch
 

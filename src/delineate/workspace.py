@@ -24,7 +24,7 @@ from delineate.dataset import Case, Split, fingerprint_file, split_from_json, sp
 from delineate.errors import DatasetError, ModelError
 from delineate.files import atomic_path, write_text
 from delineate.geometry import Box, Grid, Triple
-from delineate.plan import Plan, plan_from_json, plan_to_json
+from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.preprocessing import PreparedCase, Trace
 from delineate.training import Facts, TrainingState, pack, unpack
 

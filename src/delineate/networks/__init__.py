@@ -16,7 +16,7 @@ from delineate.networks.nnunet import build_nnunet, build_nnunet_res
 from delineate.networks.residual_unet import build_residual_unet
 from delineate.networks.unet import build_unet
 from delineate.networks.vnet import build_vnet
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 ARCHITECTURES: dict[str, Callable[[NetworkPlan, int, int], nn.Module]] = {
     "unet": build_unet,

@@ -56,7 +56,10 @@ class InstanceNormActivation(nn.Module):
         if x.device.type == "cpu" and not _is_traced():
             y: Tensor = _InstanceNormActivation.apply(x, self.weight, self.bias, self.slope, self.eps)  # type: ignore[no-untyped-call]
             return y
-        y = functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        # Not `functional.instance_norm`, whose check of the size cannot be traced.
+        y = torch.instance_norm(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled
+        )
         return _activate(y, self.slope)
 
 

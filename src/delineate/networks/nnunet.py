@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from delineate.networks.blocks import ConvNormActivation, Size, Style, convolutions, initialise
 from delineate.networks.unet import Decoder, EncoderDecoder
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 _RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # further levels have 6 as well
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 
 class SingleOutput(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.networks.blocks import Style, UpConvolution, convolution, convolutions, initialise
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 
 class PoolingEncoder(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from delineate.networks.blocks import ConvNormActivation, Size, Style, UpConvolution, convolution, initialise
 from delineate.networks.residual_unet import SingleOutput
-from delineate.plan import NetworkPlan
+from delineate.planning import NetworkPlan
 
 _PLAIN = 1.0  # the slope of an activation that does nothing: V-Net's own is PReLU
 

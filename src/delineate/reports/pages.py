@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delineate.files import write_text
-from delineate.plan import ClipZScore, Normalisation, Plan, Window
+from delineate.planning import ClipZScore, Normalisation, Plan, Window
 from delineate.reports.tables import ScoreRow, mean_row, show_number
 
 Pairs = tuple[tuple[str, str], ...]

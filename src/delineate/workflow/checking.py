@@ -14,7 +14,7 @@ from delineate.errors import DelineateError
 from delineate.files import write_bytes
 from delineate.fingerprint import CaseMeasurements, measure_case, summarise
 from delineate.geometry import same_space
-from delineate.plan import Machine, Plan, make_plan
+from delineate.planning import Machine, Plan, make_plan
 from delineate.preprocessing import find_box, normalise
 from delineate.reports.figures import preview_figure
 from delineate.settings import Settings

@@ -22,6 +22,7 @@ from delineate.preprocessing import FloatImage
 from delineate.reports.figures import comparison_figure
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Source, Volume
+from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -115,14 +116,16 @@ def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
 def _dicom_scans(path: Path) -> tuple[Scan, ...]:
     found = [series for series in formats.find_series(path) if series.is_scan]
     folders = [series.files[0].parent for series in found]
-    scans = []
+    names = []
     for series, folder in zip(found, folders, strict=True):
         inside = folder.relative_to(path).parts if path.is_dir() and folder != path else (folder.name,)
-        name = "_".join(inside)
-        if folders.count(folder) > 1:
-            name += f"_{series.number if series.number is not None else series.uid.rsplit('.')[-1]}"
-        scans.append(Scan(re.sub(r"[^\w.-]+", "_", name), (folder,), series))
-    return tuple(scans)
+        number = (str(series.number),) if folders.count(folder) > 1 else ()
+        names.append(re.sub(r"[^\w.-]+", "_", "_".join((*inside, *number))))
+    return tuple(
+        # Numbers may repeat, identifiers do not.
+        Scan(name if names.count(name) == 1 else f"{name}_{series.uid.rsplit('.')[-1]}", (folder,), series)
+        for name, folder, series in zip(names, folders, found, strict=True)
+    )
 
 
 def predict(
@@ -140,7 +143,7 @@ def predict(
     A case that fails is reported and the next one is done.
     """
     options = options or PredictionOptions()
-    torch.set_num_threads(settings.threads)
+    use_threads(settings)
     scans = find_scans(source, len(model.plan.channels))
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)

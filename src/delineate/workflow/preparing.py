@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from delineate import formats
+from delineate import formats, resampling
 from delineate.dataset import Case, Dataset
 from delineate.errors import DatasetError, DelineateError
 from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
 from delineate.labels import LabelSet
-from delineate.plan import Machine, Plan, PlanOptions, make_plan
+from delineate.planning import Machine, Plan, PlanOptions, make_plan
 from delineate.preprocessing import PreparedCase, prepare
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Volume
@@ -19,6 +19,14 @@ from delineate.workflow.progress import Watch, nobody
 from delineate.workspace import PreparedCache
 
 Result = TypeVar("Result")
+
+
+def use_threads(settings: Settings) -> None:
+    """Let the networks and the resampling use the settings' threads."""
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    resampling.set_threads(settings.threads)
 
 
 def read_case(case: Case, labels: LabelSet, kinds: Sequence[Kind]) -> tuple[Volume, Segmentation | None]:

@@ -8,26 +8,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from delineate import training
 from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last, k_folds, train_on_all
 from delineate.errors import DatasetError, InputError
 from delineate.files import write_bytes
 from delineate.model import Model, Provenance, load_model, save_model, versions
-from delineate.plan import Plan, PlanOptions
+from delineate.planning import Plan, PlanOptions
 from delineate.preprocessing import PreparedCase
 from delineate.reports.figures import learning_curves, learning_curves_figure
 from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
 from delineate.settings import Settings
 from delineate.training import TrainingState
-from delineate.workflow.preparing import plan_dataset, prepare_cases
+from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
 from delineate.workspace import RunFolder
 
-SAVE_SECONDS = 30.0
 RECORDS = 200  # rows of history in a run
 _TIMING = (16, 0.1, 0.3, 0.6)  # when a run of given minutes is timed: after 16 steps, then at these shares
+_UNTIMED_STEPS = 1000  # a first guess, long enough to come to the first timing
 _VALIDATION_SHARE = 0.1  # of the time given, at most
 
 
@@ -108,7 +106,7 @@ def train(
     A run in progress keeps its plan and split. A finished one is extended if `budget` asks for more.
     """
     began = time.monotonic()
-    torch.set_num_threads(settings.threads)
+    use_threads(settings)
     run = _open_run(dataset, RunFolder(folder), division, settings, plan, watch)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
@@ -165,8 +163,8 @@ def _apply_budget(state: TrainingState, run: Run, budget: Budget, *, fresh: bool
         steps = budget.epochs * steps_per_epoch(len(run.training), run.plan)
     finished = not fresh and facts.step >= facts.last_step
     if budget.minutes is not None and (fresh or finished):
-        guess = facts.step + run.plan.training.steps
-        state.facts = training.extend(facts, guess, run.plan.training) if finished else facts
+        guess = facts.step + max(run.plan.training.steps, _UNTIMED_STEPS)
+        state.facts = training.extend(facts, guess, run.plan.training) if finished else training.refit(facts, guess)
         state.facts.deadline_seconds = (facts.seconds if finished else 0.0) + 60 * budget.minutes
     elif steps is not None and steps != facts.last_step:
         if finished:
@@ -202,7 +200,7 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
         elif ended or _due(facts.step - first, last - first, RECORDS):
             note = _record(run, state, board, None)
         watch("Training", facts.step, last, note)
-        if validated or ended or stop.asked or time.monotonic() - saved > SAVE_SECONDS:
+        if validated or ended or stop.asked or time.monotonic() - saved > run.settings.save_seconds:
             run.folder.save_state(state)
             saved = time.monotonic()
         if stop.asked:
@@ -290,7 +288,7 @@ def _workers(settings: Settings) -> int:
 
 def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
     """Seconds of one real training step of a plan on this machine, measured on its first case."""
-    torch.set_num_threads(settings.threads)
+    use_threads(settings)
     labelled = next((case for case in dataset.cases if case.reference is not None), None)
     if labelled is None:
         raise DatasetError("no case with a reference to time a step on")

@@ -2,13 +2,13 @@ import math
 
 import msgspec
 import pytest
+from anatomy import tiny_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anatomy import tiny_plan
 from delineate.errors import PlanError
 from delineate.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from delineate.plan import (
+from delineate.planning import (
     ClipZScore,
     Machine,
     PlanOptions,
@@ -124,7 +124,7 @@ def test_batch_shrinks_to_the_memory() -> None:
 
 
 def test_memory_too_small_for_one_patch_is_refused() -> None:
-    with pytest.raises(PlanError, match="does not fit the memory.*smaller --patch"):
+    with pytest.raises(PlanError, match=r"does not fit the memory.*smaller --patch"):
         make_plan(fingerprint(), Machine("cpu", 10**6))
 
 
@@ -155,7 +155,7 @@ def test_strides_always_divide_the_patch(patch: tuple[int, ...], spacing: tuple[
 
 def test_a_newer_schema_is_refused() -> None:
     text = plan_to_json(tiny_plan()).replace('"schema_version": 1', '"schema_version": 99')
-    with pytest.raises(PlanError, match="newer delineate.*got 99"):
+    with pytest.raises(PlanError, match=r"newer delineate.*got 99"):
         plan_from_json(text)
 
 

@@ -1,0 +1,157 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from anatomy import LABELS, blob_case, tiny_plan, write_blobs
+
+import delineate
+from delineate import formats
+from delineate.dataset import open_dataset
+from delineate.errors import DatasetError, InputError
+from delineate.settings import Settings, detect
+from delineate.workflow.evaluating import evaluate
+from delineate.workflow.predicting import find_scans
+from delineate.workflow.preparing import prepare_cases
+from delineate.workflow.training import Budget, Division, divide, train
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return detect("cpu", cache=tmp_path / "cache")
+
+
+def test_the_last_cases_are_set_aside_before_anything_else(tmp_path: Path) -> None:
+    split = divide(write_blobs(tmp_path, 8), Division(fold=1, folds=3, test=2))
+    assert split.held_out == ("blob_6", "blob_7")
+    assert sorted((*split.training, *split.validation)) == [f"blob_{n}" for n in range(6)]
+    assert "2 last cases set aside" in split.how
+
+
+def test_fold_none_trains_on_everything(tmp_path: Path) -> None:
+    split = divide(write_blobs(tmp_path, 4), Division(fold=None))
+    assert (len(split.training), split.validation) == (4, ())
+
+
+def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no such fold.*expected 0 to 1, got 2"):
+        divide(write_blobs(tmp_path, 4), Division(folds=2, fold=2))
+
+
+def test_a_budget_is_given_once() -> None:
+    with pytest.raises(InputError, match="how long to train once"):
+        Budget(steps=3, epochs=2)
+
+
+def test_training_by_the_clock_keeps_to_it(tmp_path: Path, settings: Settings) -> None:
+    model = train(
+        write_blobs(tmp_path / "data", 3),
+        tmp_path / "model",
+        budget=Budget(minutes=0.15),
+        division=Division(fold=None),
+        settings=settings,
+        plan=tiny_plan(),
+    )
+    assert model is not None
+    assert model.provenance.step > 16
+    rates = [line.split(",")[4] for line in (tmp_path / "model" / "training" / "history.csv").read_text().splitlines()]
+    assert float(rates[-1]) < 0.01 * float(rates[len(rates) // 2])
+
+
+def test_epochs_become_steps(tmp_path: Path, settings: Settings) -> None:
+    data = write_blobs(tmp_path / "data", 3)
+    division = Division(hold_out=1)
+    model = train(data, tmp_path / "m", budget=Budget(epochs=2), division=division, settings=settings, plan=tiny_plan())
+    assert model is not None
+    assert (tmp_path / "m" / "training" / "history.csv").read_text().splitlines()[-1].startswith("8,2,")
+
+
+def test_a_dataset_that_changed_is_not_trained_on_further(tmp_path: Path, settings: Settings) -> None:
+    data = write_blobs(tmp_path / "data", 3)
+    arguments = {"division": Division(hold_out=1), "settings": settings, "plan": tiny_plan()}
+    train(data, tmp_path / "m", budget=Budget(steps=2), **arguments)  # type: ignore[arg-type]
+    shutil.copy(tmp_path / "data" / "labelsTr" / "blob_1.nii.gz", tmp_path / "data" / "labelsTr" / "blob_0.nii.gz")
+    with pytest.raises(DatasetError, match="has changed since this run began"):
+        train(data, tmp_path / "m", budget=Budget(steps=4), **arguments)  # type: ignore[arg-type]
+
+
+def test_every_case_that_cannot_be_prepared_is_named(tmp_path: Path, settings: Settings) -> None:
+    data = write_blobs(tmp_path, 4)
+    for name in ("blob_1_0000", "blob_3_0000"):
+        (tmp_path / "imagesTr" / f"{name}.nii.gz").write_bytes(b"broken")
+    with pytest.raises(DatasetError, match=r"(?s)2 of 4 cases cannot be used.*blob_1.*blob_3"):
+        prepare_cases(data.cases, LABELS, tiny_plan(), settings)
+
+
+def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path: Path, settings: Settings) -> None:
+    data = write_blobs(tmp_path / "data", 3)
+    prepare_cases(data.cases[:2], LABELS, tiny_plan(), settings)
+    made = {path.name: path.stat().st_mtime_ns for path in (settings.cache / "prepared").iterdir()}
+    prepare_cases(data.cases, LABELS, tiny_plan(), settings)
+    after = {path.name: path.stat().st_mtime_ns for path in (settings.cache / "prepared").iterdir()}
+    assert len(after) == 3
+    assert made.items() <= after.items()
+
+
+def test_channels_of_one_case_are_found_together(tmp_path: Path) -> None:
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    scans = find_scans(tmp_path, 2)
+    assert [(scan.id, len(scan.paths)) for scan in scans] == [("a", 2), ("b", 2)]
+
+
+def test_a_file_without_suffix_number_is_a_case_of_its_own(tmp_path: Path) -> None:
+    for name in ("liver_12", "spleen_0000", "case_2024"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    assert [scan.id for scan in find_scans(tmp_path, 1)] == ["case_2024", "liver_12", "spleen"]
+
+
+def test_series_in_one_folder_get_names_of_their_own(tmp_path: Path) -> None:
+    volume, _ = blob_case(0)
+    for number in (1, 2):
+        formats.write_dicom_series(tmp_path / str(number), volume, description=str(number))
+        for file in (tmp_path / str(number)).iterdir():
+            file.rename(tmp_path / f"{number}_{file.name}")
+    ids = [scan.id for scan in find_scans(tmp_path, 1)]
+    assert len(set(ids)) == 2
+
+
+def test_a_missing_prediction_is_a_problem_not_a_better_mean(tmp_path: Path, settings: Settings) -> None:
+    data = write_blobs(tmp_path / "data", 3)
+    shutil.copytree(tmp_path / "data" / "labelsTr", tmp_path / "out")
+    (tmp_path / "out" / "blob_2.nii.gz").unlink()
+    result = evaluate(tmp_path / "data" / "labelsTr", tmp_path / "out", settings=settings)
+    assert result.cases == len(data.cases) - 1
+    assert result.problems == ("blob_2: there is no prediction of this name",)
+    assert [row.dice for row in result.rows] == [1.0, 1.0]
+
+
+def test_a_prediction_on_another_grid_is_named(tmp_path: Path, settings: Settings) -> None:
+    write_blobs(tmp_path / "data", 2)
+    shutil.copytree(tmp_path / "data" / "labelsTr", tmp_path / "out")
+    _, other = blob_case(1, shape=(18, 16, 12))
+    formats.write_segmentation(tmp_path / "out" / "blob_1.nii.gz", other)
+    result = evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
+    assert len(result.problems) == 1
+    assert "blob_1" in result.problems[0]
+
+
+def test_the_python_api_goes_the_whole_way(tmp_path: Path) -> None:
+    write_blobs(tmp_path / "data", 3)
+    plan = msgspec.structs.replace(tiny_plan(), training=msgspec.structs.replace(tiny_plan().training, steps=3))
+    model = delineate.train(
+        tmp_path / "data", tmp_path / "m", plan=plan, division=delineate.Division(hold_out=1), device="cpu"
+    )
+    volume = delineate.read(tmp_path / "data" / "imagesTr" / "blob_0_0000.nii.gz")
+    again = delineate.load_model(tmp_path / "m", device="cpu").segment(volume)
+    assert again.grid == volume.grid
+    assert (again.array == model.segment(volume).array).all()
+    assert delineate.plan(open_dataset(tmp_path / "data"), device="cpu").labels == ("core", "rim")
+
+
+def test_another_case_of_the_same_patient_stays_on_its_side(tmp_path: Path) -> None:
+    data = write_blobs(tmp_path, 6)
+    shared = tuple(replace(case, patient_id=f"p{n // 2}") for n, case in enumerate(data.cases))
+    split = divide(replace(data, cases=shared), Division(test=1, fold=0, folds=2))
+    assert split.held_out == ("blob_4", "blob_5")
