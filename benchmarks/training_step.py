@@ -10,6 +10,7 @@ delineate's show what each choice brings.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Sequence
 
 import torch
@@ -74,6 +75,17 @@ def our_step(network: nn.Module, image: Tensor, target: Tensor) -> Callable[[], 
     return step
 
 
+def in_turns(steps: dict[str, Callable[[], None]], repeats: int) -> list[tuple[str, float]]:
+    """Each step's median seconds; they take turns, so that what else the machine does slows all of them alike."""
+    for step in steps.values():
+        step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            times[name].append(median_seconds(step, repeats=1, warmup=0))
+    return [(name, statistics.median(seconds)) for name, seconds in times.items()]
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
@@ -103,11 +115,15 @@ def main() -> None:
     if given.compile:
         compiled = torch.compile(our_network(given.features))
         steps["  the same, torch.compile"] = our_step(compiled, last, target)  # type: ignore[arg-type]
-    rows = [(name, median_seconds(step, repeats=given.repeats)) for name, step in steps.items()]
+    rows = in_turns(steps, given.repeats)
     keep_freed_memory()
-    for name, deep in (("delineate, memory kept", False), ("delineate, memory kept, deep supervision", True)):
-        step = our_step(our_network(given.features, deep_supervision=deep), last, target)
-        rows.append((name, median_seconds(step, repeats=given.repeats, warmup=2)))
+    kept = {
+        f"delineate, memory kept{', deep supervision' if deep else ''}": our_step(
+            our_network(given.features, deep_supervision=deep), last, target
+        )
+        for deep in (False, True)
+    }
+    rows += in_turns(kept, given.repeats)
     print_table(f"Training step, batch {given.batch}, patch {tuple(given.patch)}", rows, reference=peer)
 
 

@@ -52,7 +52,7 @@ def test_the_segmentation_lies_in_the_scans_own_grid(orientation: str) -> None:
 
 def test_windows_agree_with_the_whole_scan_at_once() -> None:
     volume, _ = clean_case(1)
-    image = volume.array / 100
+    image = np.asarray(volume.array / 100, np.float32)
     tiled = predict_logits(Threshold(), image, PLAN)
     whole = Threshold()(torch.tensor(image)[None])[0].numpy()
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
@@ -61,7 +61,9 @@ def test_windows_agree_with_the_whole_scan_at_once() -> None:
 def test_mirrored_predictions_are_mirrored_back() -> None:
     volume, _ = clean_case(2)
     mirrored = msgspec.structs.replace(PLAN, tiling=Tiling(mirror_axes=(0, 1, 2)))
-    plain, mean = (predict_logits(Threshold(), volume.array / 100, plan) for plan in (PLAN, mirrored))
+    plain, mean = (
+        predict_logits(Threshold(), np.asarray(volume.array / 100, np.float32), plan) for plan in (PLAN, mirrored)
+    )
     np.testing.assert_allclose(plain, mean, atol=1e-5)
 
 

@@ -56,7 +56,7 @@ def test_training_by_the_clock_keeps_to_it(tmp_path: Path, settings: Settings) -
     assert model is not None
     assert model.provenance.step > 16
     rates = [line.split(",")[4] for line in (tmp_path / "model" / "training" / "history.csv").read_text().splitlines()]
-    assert float(rates[-1]) < 0.01 * float(rates[len(rates) // 2])
+    assert float(rates[-1]) < 0.1 * float(rates[len(rates) // 2])
 
 
 def test_epochs_become_steps(tmp_path: Path, settings: Settings) -> None:

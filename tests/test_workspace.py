@@ -22,7 +22,7 @@ def test_a_prepared_case_comes_back_as_it_was(tmp_path: Path) -> None:
     loaded = cache.load("key", "a")
     assert loaded is not None
     np.testing.assert_array_equal(loaded.image, case.image)
-    np.testing.assert_array_equal(loaded.target, case.target)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(loaded.target, case.target)
     assert loaded.trace == case.trace
     assert isinstance(loaded.image, np.memmap)
 
