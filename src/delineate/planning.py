@@ -394,8 +394,10 @@ def _choose_flips(fingerprint: Fingerprint, options: PlanOptions, reasons: list[
     if Kind.CT in fingerprint.kinds:
         reasons.append("no flips: in CT of the trunk or head, organs have a side and a way up")
         return ()
-    reasons.append("flips along every axis: no structure has a side")
-    return tuple(range(options.dimensions))
+    if side >= options.dimensions:
+        return ()
+    reasons.append("flips left and right only: a mirrored patient is a possible one, one upside down is not")
+    return (side,)
 
 
 def _choose_training(batch: int, device: _Device, options: PlanOptions) -> TrainingPlan:

@@ -13,6 +13,7 @@ from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last
 from delineate.errors import DatasetError, InputError
 from delineate.files import write_bytes
 from delineate.model import Model, Provenance, load_model, save_model, versions
+from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions
 from delineate.preprocessing import PreparedCase
 from delineate.reports.figures import learning_curves, learning_curves_figure
@@ -107,6 +108,7 @@ def train(
     """
     began = time.monotonic()
     use_threads(settings)
+    keep_freed_memory()
     run = _open_run(dataset, RunFolder(folder), division, settings, plan, watch)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
