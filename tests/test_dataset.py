@@ -346,3 +346,12 @@ def test_real_datasets_open(name: str, kind: Kind, labels: int) -> None:
     assert (dataset.kinds, len(dataset.labels)) == ((kind,), labels)
     assert all(path.is_file() for case in dataset.cases for path in (*case.images, case.reference or Path()))
     assert len({case.patient_id for case in dataset.cases}) == len(dataset.cases) >= 120
+
+
+def test_a_table_beside_a_dataset_json_is_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}')
+    (tmp_path / "pairs.csv").write_text("image,label,patient_id,site\nx/a.nii.gz,y/a.nii.gz,p1,north\n")
+    dataset = open_dataset(tmp_path / "pairs.csv")
+    assert (dataset.channels, dataset.labels.names) == (("CT",), ("liver",))
+    assert (dataset.cases[0].patient_id, dataset.cases[0].site) == ("p1", "north")
+    assert dataset.cases[0].reference == tmp_path / "y" / "a.nii.gz"

@@ -108,6 +108,12 @@ def test_another_number_of_channels_is_refused() -> None:
         prepare("a", two, None, tiny_plan())
 
 
+def test_a_ct_is_not_taken_for_an_mr() -> None:
+    volume, _ = blob_case(0)
+    with pytest.raises(InputError, match=r"another kind.*expected MR, got CT"):
+        prepare("a", Volume(volume.array, volume.grid, Kind.CT), None, tiny_plan())
+
+
 def test_nan_is_refused_with_the_number_of_voxels() -> None:
     array = np.ones((1, 20, 16, 12), dtype=np.float32)
     array[0, 3, 4, 5] = np.nan

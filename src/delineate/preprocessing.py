@@ -22,7 +22,7 @@ from delineate.geometry import (
 )
 from delineate.planning import ClipZScore, Normalisation, Plan, Window, ZScore
 from delineate.resampling import Interpolation, resample, resample_argmax, resample_labels
-from delineate.volume import Array, Segmentation, Volume, change_array_axes, crop, cut, read_only, reorient
+from delineate.volume import Array, Kind, Segmentation, Volume, change_array_axes, crop, cut, read_only, reorient
 
 FloatImage = npt.NDArray[np.float32]
 
@@ -135,6 +135,15 @@ def _check_image(case_id: str, image: Volume, plan: Plan) -> None:
             "the image has other channels than the plan",
             expected=f"{len(plan.channels)} ({', '.join(plan.channels)})",
             got=image.channels,
+            case=case_id,
+            path=image.source.path,
+        )
+    kind = plan.kinds[0]
+    if len(set(plan.kinds)) == 1 and Kind.OTHER not in (kind, image.kind) and image.kind is not kind:
+        raise InputError(
+            "the image is of another kind than the model was made for",
+            expected=kind.value,
+            got=image.kind.value,
             case=case_id,
             path=image.source.path,
         )

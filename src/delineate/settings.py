@@ -33,13 +33,13 @@ def detect(
 ) -> Settings:
     """Settings for this machine; `None` and "auto" are filled in from what it has.
 
-    By default all CPUs this process may use, and three quarters of the memory now free.
+    By default all CPUs this process may use, and three quarters of the device's memory now free.
     """
-    available = int(psutil.virtual_memory().available * 0.75)
+    chosen = _best_device() if device == "auto" else device
     return Settings(
-        device=_best_device() if device == "auto" else device,
+        device=chosen,
         threads=threads or _usable_cpus(),
-        memory_bytes=available if memory_gb is None else int(memory_gb * 1e9),
+        memory_bytes=_free_bytes(chosen) if memory_gb is None else int(memory_gb * 1e9),
         cache=cache or _user_cache() / "delineate",
     )
 
@@ -50,6 +50,14 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _free_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0] * 0.75)
+    return int(psutil.virtual_memory().available * 0.75)
 
 
 def _user_cache() -> Path:

@@ -32,13 +32,17 @@ _EXAMPLE = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 
 def open_dataset(path: Path) -> Dataset:
     """The dataset in a folder (or at its dataset.json). Files are listed, not read: see `check_files`.
 
+    `path` may also be a table of files (see `from_csv`) beside a dataset.json that names channels and labels.
+
     Raises `DatasetError` for what makes it no dataset at all: no dataset.json or one that cannot be read,
     channels or labels that it does not name, no cases, a cases.csv that cannot be understood.
     """
-    folder = path.parent if path.name == "dataset.json" else path
+    folder = path.parent if path.suffix in (".json", ".csv") else path
     content = _read_json(folder)
     channels = _channels(content, folder / "dataset.json")
     labels = _labels(content, folder / "dataset.json")
+    if path.suffix == ".csv":
+        return from_csv(path, labels, channels=channels)
     cases = _listed_cases(folder, content, channels) or _found_cases(folder, content, channels)
     if not cases:
         raise DatasetError(
