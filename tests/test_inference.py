@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delineate.errors import InputError
 from delineate.geometry import ORIENTATIONS
-from delineate.inference import dice_per_label, gaussian_weight, predict_logits, segment, window_starts
+from delineate.inference import dice_per_label, gaussian_weight, place, predict_logits, segment, window_starts
 from delineate.labels import label_set
 from delineate.model import Model
 from delineate.planning import Plan, Tiling, Window
@@ -139,3 +139,13 @@ def test_dice_of_what_is_absent_from_both_is_not_a_number() -> None:
     dice = dice_per_label(np.array([0, 1, 0, 0], dtype=np.uint8), target, 3)
     assert dice[0] == pytest.approx(2 / 3)
     assert np.isnan(dice[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_agrees_with_the_cpu() -> None:
+    model = tiny_model()
+    image = np.random.default_rng(0).normal(size=(1, 20, 18, 12)).astype(np.float32)
+    on_cpu = predict_logits(place(model.network(), "cpu"), image, model.plan)
+    on_gpu = predict_logits(place(model.network(), "cuda"), image, model.plan, device="cuda")
+    np.testing.assert_allclose(on_cpu, on_gpu, atol=1e-2)

@@ -81,7 +81,6 @@ def test_what_the_spleen_tutorial_sets_by_hand_can_be_set() -> None:
         patch_size=(96, 96, 96),
         window=(-57, 164, 0, 1),
         architecture="residual_unet",
-        features=(16, 32, 64, 128, 256),
         batch_size=1,
         positive_fraction=0.5,
         loss="dice",
@@ -89,6 +88,7 @@ def test_what_the_spleen_tutorial_sets_by_hand_can_be_set() -> None:
         learning_rate=1e-4,
     )
     plan = make_plan(fingerprint(Kind.CT, shape=(512, 512, 100), spacing_mm=(0.8, 0.8, 5.0)), CPU, options)
+    assert plan.network.features == (16, 32, 64, 128, 256)
     assert (plan.spacing_mm, plan.patch_size) == ((1.5, 1.5, 2.0), (96, 96, 96))
     assert plan.normalisation == (Window(lower=-57, upper=164),)
     assert (plan.network.norm, len(plan.network.strides)) == ("batch", 5)

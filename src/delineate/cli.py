@@ -25,10 +25,10 @@ Command = Callable[..., Any]
 
 
 class _Numbers(click.ParamType[tuple[float, ...]]):
-    """So many numbers in one word, separated by commas or x: 1.5,1.5,2 or 96x96x96."""
+    """So many numbers (None: any) in one word, separated by commas or x: 1.5,1.5,2 or 96x96x96."""
 
-    def __init__(self, count: int, kind: type[int] | type[float]) -> None:
-        self.name = ",".join([kind.__name__] * count)
+    def __init__(self, count: int | None, kind: type[int] | type[float]) -> None:
+        self.name = ",".join([kind.__name__] * (count or 1)) + ("" if count else ",...")
         self._count, self._kind = count, kind
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
@@ -38,8 +38,8 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             numbers = tuple(self._kind(part) for part in str(value).replace("x", ",").split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) != self._count:
-            self.fail(f"expected {self._count} numbers such as {self.name}, got {value!r}", param, ctx)
+        if len(numbers) != (self._count or len(numbers) or 1):
+            self.fail(f"expected {self._count or 'some'} numbers such as {self.name}, got {value!r}", param, ctx)
         return numbers
 
 
@@ -98,6 +98,7 @@ plan_options = _options(
     click.option("--resize-to", type=_Numbers(3, int), help="Resize every case to this shape instead of a spacing."),
     click.option("--window", type=_Numbers(4, float), help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1."),
     click.option("--crop/--no-crop", "crop_foreground", default=True, help="Crop to the patient. [default: crop]"),
+    click.option("--features", type=_Numbers(None, int), help="Channels a level, e.g. 16,32,64,128,256."),
     click.option("--batch", "batch_size", type=click.IntRange(1), help="Patches a step."),
     click.option(
         "--samples", "samples_per_image", type=click.IntRange(1), default=4, show_default=True, help="Patches an image."

@@ -99,7 +99,6 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gradient_clip: float = 12.0
     ema_decay: float = 0.99
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    compile: bool = False
     validations: int = 10
     seed: int = 0
 
@@ -198,6 +197,7 @@ _DEVICES = {
     "mps": _Device(1_000_000, 32, 256, 10_000, "float32"),
 }
 _LEARNING_RATES = {"adam": 1e-3, "adamw": 3e-3, "sgd": 1e-2}
+_FEATURES = {"residual_unet": (16, 256), "vnet": (16, 256)}  # as published, whatever the device
 _SMALLEST_LEVEL = 4  # voxels an axis of the lowest resolution keeps
 _MOST_LEVELS = 6
 
@@ -320,7 +320,8 @@ def _round_down(n: float) -> int:
 def _choose_network(patch: Triple, spacing: TripleMM, device: _Device, options: PlanOptions) -> NetworkPlan:
     strides, kernels = choose_strides(patch[: options.dimensions], spacing[: options.dimensions])
     levels = len(strides)
-    features = options.features or tuple(min(device.most_features, device.base_features * 2**n) for n in range(levels))
+    base, most = _FEATURES.get(options.architecture, (device.base_features, device.most_features))
+    features = options.features or tuple(min(most, base * 2**n) for n in range(levels))
     levels = min(levels, len(features))
     return NetworkPlan(
         architecture=options.architecture,

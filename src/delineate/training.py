@@ -51,6 +51,7 @@ class Facts(msgspec.Struct, kw_only=True):
     best_step: int | None = None
     deadline_seconds: float | None = None  # of a run of given minutes
     validation_seconds: float = 0.0  # the last one's
+    loss_scale: float = 2.0**16  # of float16 on a GPU
 
     @property
     def last_step(self) -> int:
@@ -91,7 +92,11 @@ def train(
     """
     if state.facts.step >= state.facts.last_step:
         return
-    scaler = torch.amp.GradScaler(device, enabled=plan.training.precision == "float16" and device != "cpu")
+    scaler = torch.amp.GradScaler(
+        device.split(":")[0],
+        init_scale=state.facts.loss_scale,
+        enabled=plan.training.precision == "float16" and device != "cpu",
+    )
     for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
         state.network.train()
         for group in state.optimiser.param_groups:
@@ -100,6 +105,8 @@ def train(
         _update_average(state, plan.training.ema_decay)
         state.recent_losses.append(loss)
         state.facts.step += 1
+        if scaler.is_enabled():
+            state.facts.loss_scale = scaler.get_scale()
         yield state
         if state.facts.step >= state.facts.last_step:
             return
@@ -257,7 +264,7 @@ def mean_dice(dice: Sequence[float | None] | None) -> float | None:
 def time_step(plan: Plan, batches: Sequence[Batch], *, device: str = "cpu") -> float:
     """Seconds of one training step on this machine: the median of real steps of a network made for it."""
     state = start(plan, device=device)
-    scaler = torch.amp.GradScaler(device, enabled=False)
+    scaler = torch.amp.GradScaler(device.split(":")[0], enabled=False)
     seconds = []
     for batch in batches:
         began = time.perf_counter()
