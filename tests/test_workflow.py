@@ -11,6 +11,7 @@ from delineate import formats
 from delineate.dataset import open_dataset
 from delineate.errors import DatasetError, InputError
 from delineate.settings import Settings, detect
+from delineate.volume import Kind
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.predicting import find_scans
 from delineate.workflow.preparing import prepare_cases
@@ -115,6 +116,15 @@ def test_series_in_one_folder_get_names_of_their_own(tmp_path: Path) -> None:
             file.rename(tmp_path / f"{number}_{file.name}")
     ids = [scan.id for scan in find_scans(tmp_path, 1)]
     assert len(set(ids)) == 2
+
+
+def test_of_a_patients_series_only_the_models_kind_is_taken(tmp_path: Path) -> None:
+    volume, _ = blob_case(0)
+    formats.write_dicom_series(tmp_path / "p" / "mr", volume)
+    formats.write_dicom_series(tmp_path / "p" / "ct", replace(volume, kind=Kind.CT))
+    assert [scan.id for scan in find_scans(tmp_path, 1, Kind.CT)] == ["p_ct"]
+    with pytest.raises(InputError, match="expected NIfTI files, or a DICOM PET series"):
+        find_scans(tmp_path, 1, Kind.PET)
 
 
 def test_a_missing_prediction_is_a_problem_not_a_better_mean(tmp_path: Path, settings: Settings) -> None:

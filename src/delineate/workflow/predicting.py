@@ -25,6 +25,7 @@ from delineate.volume import Kind, Segmentation, Source, Volume
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 
+_MODALITIES = {Kind.CT: "CT", Kind.MR: "MR", Kind.PET: "PT"}
 _CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -82,21 +83,22 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def find_scans(path: Path, channels: int) -> tuple[Scan, ...]:
+def find_scans(path: Path, channels: int, kind: Kind = Kind.OTHER) -> tuple[Scan, ...]:
     """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series or a tree of them.
 
     `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series
-    is named after its folder, and by its number where a folder holds several. Raises `InputError` if there is nothing.
+    is named after its folder, and by its number where a folder holds several. Of DICOM series only those of `kind` are
+    taken, if it is known. Raises `InputError` if there is nothing.
     """
     if not path.exists():
         raise InputError("nothing to segment: there is no such file or folder", path=path)
     nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     nifti = [file for file in nifti if is_nifti_name(file) and not file.name.startswith(".")]
-    scans = _nifti_scans(nifti, channels) or _dicom_scans(path)
+    scans = _nifti_scans(nifti, channels) or _dicom_scans(path, kind)
     if not scans:
         raise InputError(
             "nothing to segment",
-            expected="NIfTI files, or a DICOM series or tree",
+            expected=f"NIfTI files, or a DICOM {'series' if kind is Kind.OTHER else f'{kind.value} series'} or tree",
             path=path,
             remedy="Name the folder that holds the scans.",
         )
@@ -113,12 +115,15 @@ def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
     return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
 
 
-def _dicom_scans(path: Path) -> tuple[Scan, ...]:
-    found = [series for series in formats.find_series(path) if series.is_scan]
+def _dicom_scans(path: Path, kind: Kind) -> tuple[Scan, ...]:
+    if path.is_file():
+        return (Scan(formats.image_stem(path), (path,)),) if formats.is_image(path) else ()
+    wanted = _MODALITIES.get(kind)
+    found = [series for series in formats.find_series(path) if series.is_scan and wanted in (None, series.modality)]
     folders = [series.files[0].parent for series in found]
     names = []
     for series, folder in zip(found, folders, strict=True):
-        inside = folder.relative_to(path).parts if path.is_dir() and folder != path else (folder.name,)
+        inside = folder.relative_to(path).parts if folder != path else (folder.resolve().name,)
         number = (str(series.number),) if folders.count(folder) > 1 else ()
         names.append(re.sub(r"[^\w.-]+", "_", "_".join((*inside, *number))))
     return tuple(
@@ -144,7 +149,8 @@ def predict(
     """
     options = options or PredictionOptions()
     use_threads(settings)
-    scans = find_scans(source, len(model.plan.channels))
+    kinds = set(model.plan.kinds)
+    scans = find_scans(source, len(model.plan.channels), model.plan.kinds[0] if len(kinds) == 1 else Kind.OTHER)
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)
     digest = model.digest
