@@ -76,6 +76,12 @@ def test_the_distance_to_the_reference_is_given_in_mm() -> None:
     assert only(check(label_grid=moved), "error") == "reference and image lie up to 5 mm apart"
 
 
+@pytest.mark.parametrize(("shift_mm", "problems"), [(0.06, 0), (0.08, 1)])
+def test_a_tenth_of_a_voxel_is_allowed(shift_mm: float, problems: int) -> None:
+    moved = replace(GRID, affine=compose_affine(GRID.affine[:3, :3], np.add(GRID.origin_mm, (shift_mm, 0, 0))))
+    assert len(check(label_grid=moved)) == problems
+
+
 def test_a_reference_of_another_shape_is_an_error() -> None:
     small = reference()[:, :, :4]
     what = only(check(label_array=small, label_grid=Grid((7, 6, 4), GRID.affine)), "error")

@@ -23,7 +23,7 @@ Severity = Literal["error", "warning", "information"]
 LARGEST_SPACING_MM = 20.0
 SMALLEST_SPACING_MM = 0.01
 LARGEST_ANISOTROPY = 10.0
-LARGEST_MISALIGNMENT_MM = 0.1
+LARGEST_MISALIGNMENT = 0.1  # of the smallest voxel edge, as in scoring
 AIR_BELOW_HU = -200.0
 _COUNTED, _PIECE = 65536, 1 << 22
 
@@ -209,11 +209,12 @@ def _check_channels(case: Case, image: Volume, channels: Sequence[str]) -> Itera
 
 def _check_alignment(case: Case, image: Grid, reference: Grid) -> Iterator[Problem]:
     distance = largest_distance_mm(image, reference)
-    if distance <= LARGEST_MISALIGNMENT_MM:
+    allowed = LARGEST_MISALIGNMENT * min(image.spacing_mm)
+    if distance <= allowed:
         return
     turned = change_axes(reference, axis_change(reference.orientation, image.orientation))
     remedy = "Resample the reference onto the image's grid, or correct the wrong header."
-    if largest_distance_mm(image, turned) <= LARGEST_MISALIGNMENT_MM:
+    if largest_distance_mm(image, turned) <= allowed:
         what = f"the reference is stored as {reference.orientation}, the image as {image.orientation}; the voxels agree"
         yield Problem(case.id, "warning", what, case.reference, "Store both in one orientation to be sure.")
     elif image.shape != reference.shape:

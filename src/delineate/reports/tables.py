@@ -22,11 +22,10 @@ _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "infor
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One structure's scores over `cases` cases whose reference has it; NaN where there is no value.
+    """One structure's scores over the `cases` cases in which reference or prediction has it; NaN: no value.
 
-    `dice` and `surface_dice`: means, 0..1, a missed structure counts as 0. `hd95_mm`: the median where both
-    masks have voxels. `missed`: cases whose prediction has nothing of it; `spurious`: cases in which it was
-    predicted although the reference has none.
+    `dice` and `surface_dice`: means, 0..1; a missed or spurious structure counts as 0. `hd95_mm`: the median
+    where both have it. `missed`: cases in which only the reference has it; `spurious`: only the prediction.
     """
 
     name: str
