@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from anatomy import blob_case, oblique_grid, tiny_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delineate.errors import InputError, PlanError
-from delineate.geometry import ORIENTATIONS, index_to_world
+from delineate.errors import GeometryMismatch, InputError, PlanError
+from delineate.geometry import ORIENTATIONS, Grid, index_to_world
 from delineate.planning import ClipZScore, Window, ZScore
 from delineate.preprocessing import normalise, prepare, restore_labels, restore_logits, restore_probabilities
 from delineate.volume import Kind, Segmentation, Volume, reorient
@@ -125,3 +127,19 @@ def test_air_alone_is_kept_whole() -> None:
     empty = Volume(np.zeros((1, 20, 16, 12), dtype=np.float32), oblique_grid(), Kind.MR)
     prepared = prepare("a", empty, None, SAME_SPACING)
     assert prepared.trace.box.shape == (20, 16, 12)
+
+
+def test_a_reference_beside_its_image_is_refused() -> None:
+    volume, reference = blob_case(0)
+    moved = volume.grid.affine.copy()
+    moved[0, 3] += 5
+    elsewhere = replace(reference, grid=Grid(reference.grid.shape, moved))
+    with pytest.raises(GeometryMismatch, match=r"do not lie in the same place.*up to 5 mm apart"):
+        prepare("a", volume, elsewhere, tiny_plan())
+
+
+def test_a_reference_stored_in_another_orientation_is_turned() -> None:
+    volume, reference = blob_case(0)
+    plain, turned = (prepare("a", volume, r, tiny_plan()).target for r in (reference, reorient(reference, "SRA")))
+    assert plain is not None
+    np.testing.assert_array_equal(plain, turned)

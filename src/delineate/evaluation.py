@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import GeometryMismatch, LabelError
-from delineate.geometry import largest_distance_mm
+from delineate.geometry import aligned, largest_distance_mm
 from delineate.metrics import Status, StructureScores, confusion_counts, score_label_maps, score_masks
 from delineate.volume import Segmentation
 
@@ -31,7 +31,6 @@ METRICS = (
 PERCENTILES = (5, 25, 75, 95)
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-GRID_TOLERANCE = 0.1  # of the smallest voxel edge
 
 Matrix = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -209,14 +208,13 @@ def csv_rows(evaluation: Evaluation) -> list[list[str]]:
 
 
 def _check_same_space(case_id: str | None, reference: Segmentation, prediction: Segmentation) -> None:
-    tolerance_mm = GRID_TOLERANCE * min(reference.grid.spacing_mm)
-    distance_mm = largest_distance_mm(reference.grid, prediction.grid)
-    if distance_mm <= tolerance_mm:
+    if aligned(reference.grid, prediction.grid):
         return
+    distance_mm = largest_distance_mm(reference.grid, prediction.grid)
     shapes = reference.grid.shape, prediction.grid.shape
     raise GeometryMismatch(
         "reference and prediction do not lie in the same place",
-        expected=f"shape {shapes[0]}, voxels within {tolerance_mm:.3g} mm",
+        expected=f"shape {shapes[0]}, voxels within a tenth of a voxel",
         got=f"shape {shapes[1]}" if shapes[0] != shapes[1] else f"voxels up to {distance_mm:.3g} mm apart",
         case=case_id,
         remedy="Bring the prediction back to the scan's own grid before it is scored.",

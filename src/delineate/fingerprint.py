@@ -12,7 +12,7 @@ import numpy.typing as npt
 from delineate.dataset import channel_kind
 from delineate.errors import DatasetError
 from delineate.geometry import Triple, TripleMM, foreground_box
-from delineate.volume import Array, Kind, Segmentation, Volume, reorient
+from delineate.volume import Array, Kind, Segmentation, Volume, align, reorient
 
 FOREGROUND_ABOVE = {Kind.CT: -400.0, Kind.MR: 0.0, Kind.PET: 0.0, Kind.OTHER: 0.0}
 """Voxels above this are patient rather than air: CT in HU between fat and lung; others, not zero."""
@@ -78,12 +78,12 @@ def measure_case(
 ) -> CaseMeasurements:
     """Measure one case. Without structures the whole foreground gives the intensities.
 
-    Raises `GeometryMismatch` if image and reference differ in shape.
+    Raises `GeometryMismatch` if the reference does not lie on the image.
     """
     turned = reorient(image, "RAS")
     present = foreground_mask(turned.array, kinds)
     box = foreground_box(present)
-    labelled = None if reference is None else reorient(reference, "RAS").array
+    labelled = None if reference is None else align(reference, turned.grid).array
     if labelled is not None and labelled.ndim == 4:
         labelled = np.asarray(labelled.any(axis=0))
     return CaseMeasurements(

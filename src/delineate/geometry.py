@@ -266,6 +266,14 @@ def same_space(first: Grid, second: Grid, tolerance_mm: float = 1e-2) -> bool:
     return largest_distance_mm(first, second) <= tolerance_mm
 
 
+def aligned(first: Grid, second: Grid) -> bool:
+    """Whether two grids are one for all that voxels can tell: apart by at most a tenth of the smallest voxel edge.
+
+    Headers are rounded, by NIfTI to 32 bits and by DICOM to 16 characters, so equal grids seldom come back equal.
+    """
+    return largest_distance_mm(first, second) <= 0.1 * min(first.spacing_mm)
+
+
 def foreground_box(mask: npt.NDArray[np.bool_]) -> Box | None:
     """The smallest box that holds every True voxel of an (I, J, K) mask, or None if there is none."""
     ranges = []

@@ -22,7 +22,7 @@ from delineate.geometry import (
 )
 from delineate.planning import ClipZScore, Normalisation, Plan, Window, ZScore
 from delineate.resampling import Interpolation, resample, resample_argmax, resample_labels
-from delineate.volume import Array, Kind, Segmentation, Volume, change_array_axes, crop, cut, read_only, reorient
+from delineate.volume import Array, Kind, Segmentation, Volume, align, change_array_axes, crop, cut, read_only, reorient
 
 FloatImage = npt.NDArray[np.float32]
 
@@ -51,7 +51,8 @@ def prepare(case_id: str, image: Volume, reference: Segmentation | None, plan: P
     """Orient, crop to the foreground, resample, normalise.
 
     The target's values are 1.. in the order of the plan's labels, whatever values the reference uses.
-    Raises `PlanError` if the image has other channels than the plan, `InputError` for NaN or infinite voxels.
+    Raises `PlanError` if the image has other channels than the plan, `InputError` for NaN or infinite voxels,
+    `GeometryMismatch` if the reference does not lie on the image.
     """
     _check_image(case_id, image, plan)
     turned = reorient(image, plan.orientation)
@@ -68,7 +69,7 @@ def prepare(case_id: str, image: Volume, reference: Segmentation | None, plan: P
     )
     target = None
     if reference is not None:
-        labels = crop(reorient(reference, plan.orientation), box)
+        labels = crop(align(reference, turned.grid), box)
         target = resample_labels(_label_indices(labels, plan.labels), cropped.grid, grid)
     trace = Trace(original=image.grid, orientation=plan.orientation, box=box, prepared=grid)
     return PreparedCase(case_id, array.astype(np.float32, copy=False), target, trace)

@@ -11,7 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import GeometryMismatch, LabelError
-from delineate.geometry import AxisChange, Box, Grid, axis_change, change_axes, crop_grid
+from delineate.geometry import (
+    AxisChange,
+    Box,
+    Grid,
+    aligned,
+    axis_change,
+    change_axes,
+    crop_grid,
+    largest_distance_mm,
+)
 from delineate.labels import LabelSet
 
 Array = npt.NDArray[Any]
@@ -148,6 +157,24 @@ def reorient(image: Image, orientation: str) -> Image:
     """The same voxels with the array's axes along `orientation`; bit-exact, reversible."""
     change = axis_change(image.grid.orientation, orientation)
     return replace(image, array=change_array_axes(image.array, change), grid=change_axes(image.grid, change))
+
+
+def align(segmentation: Segmentation, grid: Grid) -> Segmentation:
+    """The segmentation voxel by voxel on `grid`, which must be its own, or its own with other array axes.
+
+    Raises `GeometryMismatch` if it lies elsewhere: labels beside the anatomy they name are worse than none.
+    """
+    turned = reorient(segmentation, grid.orientation)
+    if aligned(grid, turned.grid):
+        return replace(turned, grid=grid)
+    same_shape = turned.grid.shape == grid.shape
+    raise GeometryMismatch(
+        "image and labels do not lie in the same place",
+        expected=f"shape {grid.shape}, voxels within a tenth of a voxel",
+        got=f"voxels up to {largest_distance_mm(grid, turned.grid):.3g} mm apart" if same_shape else turned.grid.shape,
+        path=segmentation.source.path,
+        remedy="Resample the labels onto the image's grid, or correct the wrong header.",
+    )
 
 
 def crop(image: Image, box: Box, *, fill: float = 0) -> Image:

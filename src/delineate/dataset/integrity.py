@@ -14,7 +14,7 @@ import numpy.typing as npt
 from delineate.dataset.cases import Case, Dataset, channel_kind, fingerprint_file, folder_files
 from delineate.dataset.layouts import data_files, read_case_table
 from delineate.errors import DelineateError
-from delineate.geometry import Grid, axis_change, change_axes, index_to_world, largest_distance_mm
+from delineate.geometry import Grid, aligned, axis_change, change_axes, index_to_world, largest_distance_mm
 from delineate.labels import LabelSet
 from delineate.volume import Kind, Volume
 
@@ -23,7 +23,6 @@ Severity = Literal["error", "warning", "information"]
 LARGEST_SPACING_MM = 20.0
 SMALLEST_SPACING_MM = 0.01
 LARGEST_ANISOTROPY = 10.0
-LARGEST_MISALIGNMENT = 0.1  # of the smallest voxel edge, as in scoring
 AIR_BELOW_HU = -200.0
 _COUNTED, _PIECE = 65536, 1 << 22
 
@@ -208,20 +207,18 @@ def _check_channels(case: Case, image: Volume, channels: Sequence[str]) -> Itera
 
 
 def _check_alignment(case: Case, image: Grid, reference: Grid) -> Iterator[Problem]:
-    distance = largest_distance_mm(image, reference)
-    allowed = LARGEST_MISALIGNMENT * min(image.spacing_mm)
-    if distance <= allowed:
+    if aligned(image, reference):
         return
     turned = change_axes(reference, axis_change(reference.orientation, image.orientation))
     remedy = "Resample the reference onto the image's grid, or correct the wrong header."
-    if largest_distance_mm(image, turned) <= allowed:
+    if aligned(image, turned):
         what = f"the reference is stored as {reference.orientation}, the image as {image.orientation}; the voxels agree"
         yield Problem(case.id, "warning", what, case.reference, "Store both in one orientation to be sure.")
     elif image.shape != reference.shape:
         what = f"reference and image differ in shape: {_by(reference.shape)} and {_by(image.shape)} voxels"
         yield Problem(case.id, "error", what, case.reference, remedy)
     else:
-        what = f"reference and image lie up to {distance:.3g} mm apart"
+        what = f"reference and image lie up to {largest_distance_mm(image, reference):.3g} mm apart"
         yield Problem(case.id, "error", what, case.reference, remedy)
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from delineate import formats
-from delineate.dataset import Case, Dataset, Problem, check_case, check_files
+from delineate.dataset import Case, Dataset, Problem, check_case, check_files, problem_of
 from delineate.errors import DelineateError
 from delineate.files import write_bytes
 from delineate.fingerprint import CaseMeasurements, measure_case, summarise
-from delineate.geometry import same_space
 from delineate.planning import Machine, Plan, make_plan
 from delineate.preprocessing import find_box, normalise
 from delineate.reports.figures import preview_figure
@@ -80,12 +79,12 @@ def _check_one(case: Case, dataset: Dataset) -> tuple[list[Problem], CaseMeasure
     try:
         image = formats.read_channels(case.images, kind=dataset.kinds[0])
     except DelineateError as error:
-        problems.append(_problem(case, error, case.images[0]))
+        problems.append(problem_of(error, case.id))
     try:
         if case.reference is not None:
             array, grid = formats.read_label_values(case.reference)
     except DelineateError as error:
-        problems.append(_problem(case, error, case.reference))
+        problems.append(problem_of(error, case.id))
     if image is None or (case.reference is not None and array is None):
         return problems, None
     problems += check_case(
@@ -94,16 +93,9 @@ def _check_one(case: Case, dataset: Dataset) -> tuple[list[Problem], CaseMeasure
     if any(problem.severity == "error" for problem in problems):
         return problems, None
     reference = None
-    if array is not None and grid is not None and same_space(image.grid, grid):
+    if array is not None and grid is not None:
         reference = Segmentation(array, grid, dataset.labels, Source(path=case.reference))
     return problems, measure_case(case.id, image, reference, dataset.kinds)
-
-
-def _problem(case: Case, error: DelineateError, path: Path | None) -> Problem:
-    facts = [f"expected {error.expected}"] if error.expected is not None else []
-    facts += [f"got {error.got}"] if error.got is not None else []
-    what = error.problem + (f": {', '.join(facts)}" if facts else "")
-    return Problem(case.id, "error", what, error.path or path, error.remedy or "")
 
 
 def _choose(cases: Sequence[Case], problems: Sequence[Problem], most: int) -> list[Case]:

@@ -22,7 +22,7 @@ from delineate.formats.nifti import is_nifti_name
 from delineate.labels import Colour, LabelSet, label_set
 from delineate.reports.tables import ScoreRow
 from delineate.settings import Settings
-from delineate.volume import reorient
+from delineate.volume import align
 from delineate.workflow.predicting import read_record
 from delineate.workflow.progress import Watch, nobody
 
@@ -72,7 +72,7 @@ def evaluate(
             reference = formats.read_segmentation(pair.reference, labels)
             prediction = formats.read_segmentation(pair.prediction, labels)
             # A DICOM series may hold its slices in another order than the reference's file.
-            prediction = reorient(prediction, reference.grid.orientation)
+            prediction = align(prediction, reference.grid)
             scores = evaluation.score_case(
                 pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patients.get(pair.case)
             )
