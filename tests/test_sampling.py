@@ -53,7 +53,7 @@ def test_image_and_target_are_cut_at_the_same_place() -> None:
     shown = replace(labelled.case, image=(labelled.case.target[None] > 0).astype(np.float32))
     batch = make_batch([index_case(shown, seed=0)], sharp, 2)
     from_image, from_target = batch.images[:, 0] > 0.5, batch.targets > 0
-    assert float(2 * (from_image & from_target).sum() / (from_image.sum() + from_target.sum())) > 0.95
+    assert float(2 * (from_image & from_target).sum() / (from_image.sum() + from_target.sum())) > 0.9
     assert batch.targets.amax() == 2
 
 

@@ -140,10 +140,10 @@ def source_positions(patch: Triple, augmentation: Augmentation) -> Tensor:
 def sample_at(array: Tensor, positions: Tensor, *, mode: str) -> Tensor:
     """Values (C, ...) of an array (C, I, J, K) at positions (..., 3) in its voxels; 0 outside."""
     sizes = torch.tensor(array.shape[1:], dtype=torch.float32)
-    # grid_sample wants the last axis first, in -1..1 from the first to the last voxel centre.
-    scaled = positions * (2 / (sizes - 1).clamp(min=1)) - (sizes > 1).float()
-    grid = scaled.flip(-1)[None]
-    return functional.grid_sample(array[None], grid, mode=mode, padding_mode="zeros", align_corners=True)[0]
+    # grid_sample wants -1..1 from the first to the last voxel centre, and the last axis first: so the array is turned.
+    grid = torch.addcmul(-(sizes > 1).float(), positions, 2 / (sizes - 1).clamp(min=1))[None]
+    turned = array.permute(0, 3, 2, 1)[None]
+    return functional.grid_sample(turned, grid, mode=mode, padding_mode="zeros", align_corners=True)[0]
 
 
 def change_intensities(image: Tensor, augmentation: Augmentation) -> Tensor:

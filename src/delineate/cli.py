@@ -113,7 +113,7 @@ plan_options = _options(
     click.option("--optimiser", type=click.Choice(["adam", "adamw", "sgd"]), default="adamw", show_default=True),
     click.option("--learning-rate", type=float),
     click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: by device]"),
-    click.option("--mirror", is_flag=True, help="Average over mirrored scans in prediction, where training flips."),
+    click.option("--mirror/--no-mirror", default=True, help="In prediction, where training flips. [default: mirror]"),
     click.option("--seed", type=int, default=0, show_default=True),
 )
 

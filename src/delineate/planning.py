@@ -60,12 +60,12 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Probabilities are per patch; ranges are (lowest, highest), sampled uniformly."""
 
-    spatial_probability: float = 0.4
-    rotation_degrees: tuple[float, float, float] = (20.0, 20.0, 20.0)  # largest angle about each array axis
-    scale: tuple[float, float] = (0.8, 1.25)
-    shear: float = 0.05
+    spatial_probability: float = 0.7
+    rotation_degrees: tuple[float, float, float] = (25.0, 25.0, 25.0)  # largest angle about each array axis
+    scale: tuple[float, float] = (0.75, 1.33)
+    shear: float = 0.08
     shift_mm: float = 4.0
-    elastic_probability: float = 0.1
+    elastic_probability: float = 0.25
     elastic_mm: float = 3.0  # standard deviation of the control points' displacement
     flip_axes: tuple[int, ...] = ()
     noise_probability: float = 0.15
@@ -91,8 +91,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     positive_fraction: float = 0.5
     loss: Literal["dice", "dice_ce"] = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-2
     momentum: float = 0.99
     warmup_fraction: float = 0.04
     decay: Literal["cosine", "poly"] = "cosine"
@@ -176,7 +176,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: float | None = None
     precision: Literal["float32", "bfloat16", "float16"] | None = None
     flip_axes: tuple[int, ...] | None = None
-    mirror: bool = False
+    mirror: bool = True
     seed: int = 0
 
 
@@ -184,7 +184,8 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class _Device:
     """What is sensible on a kind of device."""
 
-    step_voxels: int  # voxels of a batch that keep a step short enough to take thousands of them
+    patch_voxels: int  # of one patch, at most
+    step_voxels: int  # of a batch, about: it keeps a step short enough to take thousands of them
     base_features: int
     most_features: int
     steps: int
@@ -192,11 +193,12 @@ class _Device:
 
 
 _DEVICES = {
-    "cpu": _Device(400_000, 16, 128, 2_000, "bfloat16"),
-    "cuda": _Device(4_200_000, 32, 320, 25_000, "bfloat16"),
-    "mps": _Device(1_000_000, 32, 256, 10_000, "float32"),
+    "cpu": _Device(200_000, 200_000, 16, 128, 2_000, "bfloat16"),
+    "cuda": _Device(2_100_000, 4_200_000, 32, 320, 25_000, "bfloat16"),
+    "mps": _Device(500_000, 1_000_000, 32, 256, 10_000, "float32"),
 }
-_LEARNING_RATES = {"adam": 1e-3, "adamw": 3e-3, "sgd": 1e-2}
+_WEIGHT_DECAYS = {"adam": 0.0, "adamw": 5e-2, "sgd": 3e-5}
+_LEARNING_RATES = {"adam": 1e-3, "adamw": 2e-3, "sgd": 1e-2}
 _FEATURES = {"residual_unet": (16, 256), "vnet": (16, 256)}  # as published, whatever the device
 _SMALLEST_LEVEL = 4  # voxels an axis of the lowest resolution keeps
 _MOST_LEVELS = 6
@@ -263,7 +265,7 @@ def _choose_spacing(fingerprint: Fingerprint, device: _Device, options: PlanOpti
     extent = _in_orientation(fingerprint.median_extent_mm, options.orientation)
     reasons.append("spacing: the median of the dataset, {:.3g} x {:.3g} x {:.3g} mm".format(*spacing))
     voxels = math.prod(e / s for e, s in zip(extent, spacing, strict=True))
-    most = 4 * device.step_voxels
+    most = 8 * device.patch_voxels
     if voxels <= most:
         return _rounded(spacing)
     # Coarsen the finest axes first: they carry the most voxels and lose the least.
@@ -294,7 +296,7 @@ def _choose_patch(
     sizes = [_round_up(n) for n in wanted]
     if flat:
         sizes[2] = 1
-    while math.prod(sizes) > device.step_voxels // 2:
+    while math.prod(sizes) > device.patch_voxels:
         largest = max(range(3), key=lambda axis: (sizes[axis] > 8) * sizes[axis] * spacing[axis])
         sizes[largest] = _round_down(sizes[largest] - 1)
     covered = math.prod(min(1.0, n / w) for n, w in zip(sizes, wanted, strict=True))
@@ -410,7 +412,7 @@ def _choose_training(batch: int, device: _Device, options: PlanOptions) -> Train
         loss=options.loss,
         optimiser=options.optimiser,
         learning_rate=options.learning_rate or _LEARNING_RATES[options.optimiser],
-        weight_decay=3e-5 if options.optimiser == "sgd" else 1e-2,
+        weight_decay=_WEIGHT_DECAYS[options.optimiser],
         decay="poly" if options.optimiser == "sgd" else "cosine",
         precision=options.precision or device.precision,
         seed=options.seed,
