@@ -14,7 +14,7 @@ from delineate.errors import DatasetError, InputError
 from delineate.files import write_bytes
 from delineate.model import Model, Provenance, load_model, save_model, versions
 from delineate.networks.memory import keep_freed_memory
-from delineate.planning import Plan, PlanOptions
+from delineate.planning import Plan, PlanOptions, training_bytes
 from delineate.preprocessing import PreparedCase
 from delineate.reports.figures import learning_curves, learning_curves_figure
 from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
@@ -151,6 +151,9 @@ def _open_run(
             seen = replace(dataset, cases=tuple(c for c in dataset.cases if c.id not in split.held_out))
             plan = plan_dataset(seen, settings, plan, watch=watch)
         folder.start(plan, split)
+        patch = " x ".join(str(n) for n in plan.patch_size)
+        memory_gb = training_bytes(plan) / 1e9
+        watch("Planning", 1, 1, f"patch {patch}, batch {plan.training.batch_size}, about {memory_gb:.1f} GB a step")
     chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
     prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
     count = len(split.training)
