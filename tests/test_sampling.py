@@ -98,6 +98,17 @@ def test_a_case_without_reference_cannot_be_trained_on() -> None:
         index_case(prepare("a", image, None, PLAN), seed=0)
 
 
+def test_what_a_reference_lacks_is_unknown_only_if_the_plan_says_so() -> None:
+    unknown = tiny_plan(training=msgspec.structs.replace(PLAN.training, missing_labels="unknown"))
+    volume, reference = blob_case(0)
+    without_rim = replace(reference, array=np.where(reference.array == 2, 0, reference.array).astype(np.uint8))
+    partial = index_case(prepare("a", volume, without_rim, PLAN), seed=0)
+    assert make_batch([partial], PLAN, 0).annotated is None
+    annotated = make_batch([partial], unknown, 0).annotated
+    assert annotated is not None
+    assert annotated.tolist() == [[True, True, False]] * 2
+
+
 def test_an_epoch_takes_so_many_patches_from_each_image() -> None:
     plan = tiny_plan(training=TrainingPlan(batch_size=3, steps=1, samples_per_image=4))
     assert steps_per_epoch(10, plan) == 14

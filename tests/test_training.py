@@ -1,16 +1,19 @@
 import math
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from anatomy import blob_case, tiny_plan
 
 from delineate import training
 from delineate.errors import ModelError, TrainingError
+from delineate.losses import dice_ce_loss
 from delineate.planning import Plan, TrainingPlan
 from delineate.preprocessing import prepare
-from delineate.sampling import TrainingCase, index_case
+from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.training import Facts, Phase, TrainingState, extend, learning_rate, refit
 
 PLAN = tiny_plan()
@@ -102,6 +105,19 @@ def test_validation_counts_a_missed_structure_as_zero() -> None:
             tensor.copy_(torch.tensor([1e4, 0.0, 0.0]))  # all background
     prepared = [case.case for case in cases()]
     assert training.validate(state, prepared, PLAN) == (0.0, 0.0)
+
+
+def test_a_structure_that_nobody_drew_is_neither_learned_nor_validated_as_absent() -> None:
+    unknown = tiny_plan(training=msgspec.structs.replace(PLAN.training, missing_labels="unknown"))
+    volume, reference = blob_case(0)
+    without_rim = replace(reference, array=np.where(reference.array == 2, 0, reference.array).astype(np.uint8))
+    case = index_case(prepare("a", volume, without_rim, PLAN), seed=0)
+    logits = torch.zeros((2, 3, 16, 16, 8))
+    logits[:, 2] = 5.0  # all rim
+    batch = make_batch([case], unknown, 0)
+    plain, masked = (dice_ce_loss(logits, batch.targets, annotated=annotated) for annotated in (None, batch.annotated))
+    assert masked < plain
+    assert training.validate(training.start(PLAN), [case.case], unknown)[1] is None
 
 
 def test_the_best_step_is_remembered() -> None:

@@ -109,6 +109,13 @@ plan_options = _options(
         type=click.FloatRange(0, 1),
         help="Share of patches on a structure. [default: 0.5, i.e. 1:1]",
     ),
+    click.option(
+        "--missing-labels",
+        type=click.Choice(["absent", "unknown"]),
+        default="absent",
+        show_default=True,
+        help="A structure that is not in a reference: not in the patient, or not drawn?",
+    ),
     click.option("--loss", type=click.Choice(["dice", "dice_ce"]), default="dice_ce", show_default=True),
     click.option("--optimiser", type=click.Choice(["adam", "adamw", "sgd"]), default="adamw", show_default=True),
     click.option("--learning-rate", type=float),

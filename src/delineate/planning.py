@@ -83,12 +83,17 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How weights are found. An epoch is `samples_per_image` patches from each training image."""
+    """How weights are found. An epoch is `samples_per_image` patches from each training image.
+
+    `missing_labels`: what it means that a structure is not in a case's reference: it is "absent" from the patient (a
+    lesion, say), or "unknown", because nobody drew it: then the case says nothing about it, for or against.
+    """
 
     batch_size: int
     steps: int
     samples_per_image: int = 4
     positive_fraction: float = 0.5
+    missing_labels: Literal["absent", "unknown"] = "absent"
     loss: Literal["dice", "dice_ce"] = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
@@ -171,6 +176,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     features: tuple[int, ...] | None = None
     samples_per_image: int = 4
     positive_fraction: float | None = None
+    missing_labels: Literal["absent", "unknown"] = "absent"
     loss: Literal["dice", "dice_ce"] = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float | None = None
@@ -409,6 +415,7 @@ def _choose_training(batch: int, device: _Device, options: PlanOptions) -> Train
         steps=device.steps,
         samples_per_image=options.samples_per_image,
         positive_fraction=0.5 if options.positive_fraction is None else options.positive_fraction,
+        missing_labels=options.missing_labels,
         loss=options.loss,
         optimiser=options.optimiser,
         learning_rate=options.learning_rate or _LEARNING_RATES[options.optimiser],

@@ -36,19 +36,27 @@ MOST_LOCATIONS = 10_000  # voxels kept per structure to centre patches on
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingCase:
-    """A prepared case, where its structures are (one (n, 3) index array each), and its lowest value a channel."""
+    """A prepared case, where its structures are (one (n, 3) index array each), and its lowest value a channel.
+
+    `values`: the structures' values in the target, in the order of `locations`.
+    """
 
     case: PreparedCase
+    values: tuple[int, ...]
     locations: tuple[npt.NDArray[np.int32], ...]
     lowest: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """`images` (B, C, I, J, K) float32, `targets` (B, I, J, K) int64, and the cases' ids."""
+    """`images` (B, C, I, J, K) float32, `targets` (B, I, J, K) int64, and the cases' ids.
+
+    `annotated` (B, classes), bool: what each case's reference says something about; None if about everything.
+    """
 
     images: Tensor
     targets: Tensor
+    annotated: Tensor | None
     cases: tuple[str, ...]
 
 
@@ -60,19 +68,20 @@ def index_case(case: PreparedCase, *, seed: int) -> TrainingCase:
     shape = case.target.shape
     flat = case.target.ravel()
     found = []
-    for value in np.unique(flat[flat > 0]):
+    values = tuple(int(value) for value in np.unique(flat[flat > 0]))
+    for value in values:
         where = np.flatnonzero(flat == value)
         if where.size > MOST_LOCATIONS:
             where = np.sort(rng.choice(where, MOST_LOCATIONS, replace=False))
         found.append(np.stack(np.unravel_index(where, shape), axis=1).astype(np.int32))
     lowest = np.asarray(case.image.reshape(case.image.shape[0], -1).min(axis=1), dtype=np.float32)
-    return TrainingCase(case, tuple(found), lowest)
+    return TrainingCase(case, values, tuple(found), lowest)
 
 
 def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
     """The batch of one training step (from 0). Raises `TrainingError` naming the case that failed."""
     size = plan.training.batch_size
-    images, targets, ids = [], [], []
+    images, targets, chosen_cases = [], [], []
     for position in range(size):
         number = step * size + position
         chosen = cases[_case_of(number, len(cases), plan)]
@@ -82,8 +91,15 @@ def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
             raise _named(error, chosen.case.id, step) from error
         images.append(image)
         targets.append(target)
-        ids.append(chosen.case.id)
-    return Batch(torch.stack(images), torch.stack(targets).long(), tuple(ids))
+        chosen_cases.append(chosen)
+    ids = tuple(chosen.case.id for chosen in chosen_cases)
+    return Batch(torch.stack(images), torch.stack(targets).long(), _annotated(chosen_cases, plan), ids)
+
+
+def _annotated(cases: Sequence[TrainingCase], plan: Plan) -> Tensor | None:
+    if plan.training.missing_labels == "absent":
+        return None
+    return torch.tensor([[value == 0 or value in case.values for value in range(plan.classes)] for case in cases])
 
 
 def iterate_batches(

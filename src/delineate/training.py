@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,7 +117,8 @@ def _take_step(state: TrainingState, batch: Batch, plan: Plan, scaler: torch.amp
     images = batch.images.to(device, non_blocking=True)
     targets = batch.targets.to(device, non_blocking=True)
     state.optimiser.zero_grad(set_to_none=True)
-    loss = compute_loss(state.network, images, targets, plan)
+    annotated = None if batch.annotated is None else batch.annotated.to(device)
+    loss = compute_loss(state.network, images, targets, plan, annotated=annotated)
     torch.autograd.backward(scaler.scale(loss))
     scaler.unscale_(state.optimiser)
     nn.utils.clip_grad_norm_(state.network.parameters(), plan.training.gradient_clip)
@@ -125,15 +127,17 @@ def _take_step(state: TrainingState, batch: Batch, plan: Plan, scaler: torch.amp
     return loss.detach()
 
 
-def compute_loss(network: nn.Module, images: Tensor, targets: Tensor, plan: Plan) -> Tensor:
-    """The plan's loss of a batch, in the plan's precision."""
+def compute_loss(
+    network: nn.Module, images: Tensor, targets: Tensor, plan: Plan, *, annotated: Tensor | None = None
+) -> Tensor:
+    """The plan's loss of a batch, in the plan's precision. `annotated` as in `Batch`."""
     dtype = PRECISIONS[plan.training.precision]
     with torch.autocast(images.device.type, dtype, enabled=dtype is not torch.float32):
         outputs = run_network(network, images, plan)
     loss = LOSSES[plan.training.loss]
     if isinstance(outputs, tuple):
-        return deep_supervision_loss(loss, outputs, targets)
-    return loss(outputs, targets)
+        return deep_supervision_loss(loss, outputs, targets, annotated=annotated)
+    return loss(outputs, targets, annotated=annotated)
 
 
 def make_optimiser(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
@@ -213,8 +217,8 @@ def validate(
 ) -> tuple[float | None, ...]:
     """Mean Dice of each structure over cases, with the averaged weights and full sliding windows.
 
-    A structure missed altogether counts as 0, one absent from reference and prediction is left out; None if
-    no case has it.
+    A structure missed altogether counts as 0; one absent from reference and prediction is left out, as is one that
+    the reference lacks if the plan says that this means unknown; None if no case has it.
     """
     network = averaged_network(state, plan, device=device)
     rows = []
@@ -222,7 +226,10 @@ def validate(
         if case.target is None:
             raise TrainingError("a validation case has no reference", case=case.id)
         labels = predict_logits(network, case.image, plan, device=device).argmax(0).astype("uint8")
-        rows.append(torch.from_numpy(dice_per_label(labels, case.target, plan.classes)))
+        dice = dice_per_label(labels, case.target, plan.classes)
+        if plan.training.missing_labels == "unknown":
+            dice[~np.isin(np.arange(1, plan.classes), case.target)] = np.nan
+        rows.append(torch.from_numpy(dice))
     means = torch.stack(rows).nanmean(0).tolist()
     return tuple(None if math.isnan(mean) else mean for mean in means)
 

@@ -249,7 +249,7 @@ def _check_values(case: Case, array: npt.NDArray[Any], labels: LabelSet) -> Iter
         remedy = "If the structures are truly absent, keep it; otherwise leave the case out."
         yield Problem(case.id, "warning", "the reference is empty", case.reference, remedy)
     elif missing:
-        remedy = "If they are in the scan but were not drawn, the network learns to leave them out."
+        remedy = "If they are in the scan but were not drawn, train with --missing-labels unknown."
         what = f"not in the reference: {', '.join(missing)}"
         yield Problem(case.id, "warning", what, case.reference, remedy)
 
