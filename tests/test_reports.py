@@ -374,7 +374,7 @@ def test_plans_are_told_in_words() -> None:
         network=NetworkPlan(
             architecture="nnunet", features=(16, 32), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3),) * 2
         ),
-        training=TrainingPlan(batch_size=2, steps=1500),
+        training=TrainingPlan(batch_size=2, steps=1500, learning_rate=3e-3),
         augmentation=AugmentationPlan(flip_axes=(1, 2)),
         reasons=("spacing: the median",),
     )
