@@ -137,7 +137,7 @@ def _panels(cohort: Path, results: Path, cases: tuple[str, ...], scored: Evaluat
         volume = formats.read_volume(cohort / "imagesTr" / f"{case_id}_0000.nii.gz")
         reference = formats.read_segmentation(cohort / "labelsTr" / f"{case_id}.nii.gz", PATIENT_LABELS)
         prediction = formats.read_segmentation(results / f"{case_id}.nii.gz", PATIENT_LABELS)
-        png = comparison_figure(volume, prediction, reference=reference, title=case_id)
+        png = comparison_figure(volume, prediction, reference=reference)
         yield CasePanel(case_id, png, dice=scored.case_dice[case_id])
 
 
