@@ -236,7 +236,12 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
     opened = open_dataset(dataset)
     with _watch() as watch:
         report = run(
-            opened, folder=dataset, previews=previews, most_previews=most, settings=_settings(**machine), watch=watch
+            opened,
+            folder=dataset if dataset.is_dir() else None,
+            previews=previews,
+            most_previews=most,
+            settings=_settings(**machine),
+            watch=watch,
         )
         watch.print(problems_table(report.problems))
     click.echo(f"{opened.name}: {len(opened.cases)} cases, {len(opened.labels)} structures")

@@ -87,8 +87,7 @@ def save_model(folder: Path, model: Model) -> None:
 def load_model(folder: Path) -> Model:
     """Read a model folder.
 
-    Raises `ModelError` for a missing or changed piece; an edited plan.json is such a change, unless only what
-    concerns running the model (`tiling`) differs.
+    Raises `ModelError` for a missing or changed piece, an edited plan.json included.
     """
     card = _read_card(folder)
     pieces = {name: _read(folder, name) for name in card.files}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -115,9 +115,5 @@ def _attempt(work: Callable[[Case], Result], case: Case) -> Result | DelineateEr
 def _summary(failures: Sequence[DelineateError], count: int) -> DelineateError:
     if len(failures) == 1:
         return failures[0]
-    lines = "".join(f"\n  {error}" for error in _first(failures, 20))
+    lines = "".join(f"\n  {error}" for error in failures[:20])
     return DatasetError(f"{len(failures)} of {count} cases cannot be used:{lines}\n  See `delineate check`")
-
-
-def _first(failures: Sequence[DelineateError], most: int) -> Iterator[DelineateError]:
-    yield from failures[:most]
