@@ -18,6 +18,8 @@ Anti-aliasing: along an axis on which the voxels get larger, LINEAR and CUBIC st
 spacings, as Pillow and torch do with theirs, so that details too fine for the target grid fade instead of folding into
 false ones. Unlike theirs, the stretched kernel is centred on the target voxel exactly, so that a ramp stays a ramp.
 
+`stacks` is the exception to parallel axes: slices that were acquired tilted or unevenly are moved in their own planes.
+
 Everything is computed in float32 on the CPUs this process may use (see `set_threads`). The functions that end in
 `_torch` do the same on a tensor's own device.
 """
@@ -31,14 +33,18 @@ from delineate.resampling.arrays import (
     set_threads,
 )
 from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices
+from delineate.resampling.stacks import StackPositions, even_grid, even_stack
 from delineate.resampling.tensors import resample_argmax_torch, resample_torch
 
 __all__ = [
     "AxisMatrices",
     "AxisMatrix",
     "Interpolation",
+    "StackPositions",
     "apply_matrices",
     "axis_matrices",
+    "even_grid",
+    "even_stack",
     "resample",
     "resample_argmax",
     "resample_argmax_torch",

@@ -1,0 +1,136 @@
+"""A stack of parallel slices that is tilted or unevenly spaced, onto a right-angled grid with even steps.
+
+Slices stay in their own planes. Each is moved sideways, by its true position, by linear interpolation along each image
+axis; then, where steps are uneven, even planes are interpolated linearly between their two neighbours. Where a shift is
+a whole number of pixels and a plane is there, the numbers stay what they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from delineate.geometry import FloatArray, Grid, Triple, compose_affine
+from delineate.resampling.arrays import Array
+
+_EVEN = 1e-3  # of a step: header rounding; no plane is mixed with its neighbour for less
+_SHIFT_ROUNDING = 1e-3  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class StackPositions:
+    """Where the slices of an array (I, J, K) lie.
+
+    `positions_mm`: the LPS position of pixel (0, 0) of each, rising along the normal. `directions`: the unit vectors of
+    axes I and J, which all slices share. `spacing_mm`: along I and J.
+    """
+
+    shape: Triple
+    positions_mm: tuple[tuple[float, float, float], ...]
+    directions: tuple[tuple[float, float, float], tuple[float, float, float]]
+    spacing_mm: tuple[float, float]
+    frame_of_reference_uid: str | None = None
+
+    @property
+    def axes(self) -> FloatArray:
+        """3x3: columns are the unit vectors along I, J and the normal I x J."""
+        i, j = (np.asarray(direction) for direction in self.directions)
+        normal = np.cross(i, j)
+        return np.column_stack([i, j, normal / np.linalg.norm(normal)])
+
+    @property
+    def offsets_mm(self) -> FloatArray:
+        """(K, 3): how far each slice lies from the first, along I, J and the normal."""
+        positions = np.asarray(self.positions_mm)
+        offsets: FloatArray = (positions - positions[0]) @ self.axes
+        return offsets
+
+
+def even_grid(stack: StackPositions) -> Grid:
+    """The right-angled grid for a stack: its own pixel spacing, the usual (median) step, and room for every slice.
+
+    Where slices are evenly spaced along the normal, their planes are the grid's.
+    """
+    offsets = stack.offsets_mm
+    planes = _planes(offsets[:, 2])
+    step = (planes[-1] - planes[0]) / max(1, len(planes) - 1) or 1.0
+    low, high = _margins(stack)
+    spacing = np.array([*stack.spacing_mm, step])
+    shape = (stack.shape[0] + int(low[0] + high[0]), stack.shape[1] + int(low[1] + high[1]), len(planes))
+    origin = np.asarray(stack.positions_mm[0]) - stack.axes[:, :2] @ (low * spacing[:2])
+    return Grid(shape, compose_affine(stack.axes * spacing, origin), stack.frame_of_reference_uid)
+
+
+def even_stack(array: Array, stack: StackPositions, *, fill: float) -> Array:
+    """The slices (I, J, K) on `even_grid(stack)`, in the array's own type; `fill` where no slice was.
+
+    Integers are rounded to the nearest. Raises `ValueError` if the array is not of the stack's shape.
+    """
+    if array.shape != stack.shape:
+        raise ValueError(f"an array of {array.shape} for a stack of {stack.shape}")
+    moved = _moved(array, stack, fill)
+    heights = stack.offsets_mm[:, 2]
+    planes = _planes(heights)
+    after = np.clip(np.searchsorted(heights, planes, side="left"), 1, len(heights) - 1)
+    share = np.clip((planes - heights[after - 1]) / (heights[after] - heights[after - 1]), 0.0, 1.0)
+    share[np.abs(share - np.round(share)) < _EVEN] = np.round(share[np.abs(share - np.round(share)) < _EVEN])
+    if len(planes) == len(heights) and np.array_equal(after - 1 + share, np.arange(len(planes))):
+        return moved
+    out = np.empty((*moved.shape[:2], len(planes)), dtype=array.dtype, order="F")
+    for k, (n, weight) in enumerate(zip(after.tolist(), share.tolist(), strict=True)):
+        out[:, :, k] = _mixed(moved[:, :, n - 1], moved[:, :, n], weight)
+    return out
+
+
+def _planes(heights: FloatArray) -> FloatArray:
+    """Even heights from the first slice on, at the usual step; exactly the slices' own where those are even."""
+    step = float(np.median(np.diff(heights))) if len(heights) > 1 else 1.0
+    count = int(np.floor((heights[-1] - heights[0]) / step + 0.5)) + 1
+    even: FloatArray = heights[0] + np.arange(count) * step
+    mean = np.linspace(heights[0], heights[-1], len(heights))
+    return mean if count == len(heights) and np.abs(mean - heights).max() <= 0.05 * step else even
+
+
+def _margins(stack: StackPositions) -> tuple[FloatArray, FloatArray]:
+    """Whole pixels to add before and behind, along I and J, so that no slice is cut off."""
+    shifts = _shifts(stack)
+    return np.ceil(np.maximum(0.0, -shifts.min(axis=0))), np.ceil(np.maximum(0.0, shifts.max(axis=0)))
+
+
+def _shifts(stack: StackPositions) -> FloatArray:
+    """(K, 2): each slice's offset along I and J in pixels; rounding noise of headers is none."""
+    shifts = stack.offsets_mm[:, :2] / np.asarray(stack.spacing_mm)
+    whole = np.round(shifts)
+    return np.where(np.abs(shifts - whole) < _SHIFT_ROUNDING, whole, shifts)
+
+
+def _moved(array: Array, stack: StackPositions, fill: float) -> Array:
+    low, high = _margins(stack)
+    shape = (array.shape[0] + int(low[0] + high[0]), array.shape[1] + int(low[1] + high[1]), array.shape[2])
+    out = np.full(shape, fill, dtype=array.dtype, order="F")
+    for k, shift in enumerate(_shifts(stack) + low):
+        start = np.floor(shift).astype(int)
+        image = array[:, :, k]
+        for axis, share in enumerate((shift - start).tolist()):
+            image = _moved_along(image, axis, share, fill)
+        size = image.shape
+        out[start[0] : start[0] + size[0], start[1] : start[1] + size[1], k] = image
+    return out
+
+
+def _moved_along(image: Array, axis: int, share: float, fill: float) -> Array:
+    """The image moved by a share of a pixel towards higher indices, one pixel longer; itself where there is none."""
+    if share == 0.0:
+        return image
+    before = np.pad(image, [(0, int(axis == n)) for n in range(2)], constant_values=fill)
+    behind = np.pad(image, [(int(axis == n), 0) for n in range(2)], constant_values=fill)
+    return _mixed(before, behind, share)
+
+
+def _mixed(first: Array, second: Array, weight: float) -> Array:
+    """(1 - weight) * first + weight * second, in the arrays' type."""
+    if weight in (0.0, 1.0):
+        return second if weight else first
+    mixed = first * np.float32(1.0 - weight) + second * np.float32(weight)
+    return (np.rint(mixed) if first.dtype.kind in "iu" else mixed).astype(first.dtype)
