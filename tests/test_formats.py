@@ -115,7 +115,7 @@ def test_real_series_equal_their_references(name: str) -> None:
 
 @needs_data
 def test_a_patients_series_are_found_and_share_their_space() -> None:
-    found = {series.modality: series for series in formats.find_series(DATA / "sarcoma" / "STS_003")}
+    found = {series.facts.modality: series for series in formats.find_series(DATA / "sarcoma" / "STS_003")}
     assert sorted(found) == ["CT", "MR", "PT"]
     ct, pet = (formats.read_series(found[modality]) for modality in ("CT", "PT"))
     assert ct.grid.frame_of_reference_uid == pet.grid.frame_of_reference_uid

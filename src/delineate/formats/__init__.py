@@ -13,7 +13,9 @@ import numpy as np
 
 from delineate.errors import GeometryMismatch, InconsistentSeries, LabelError, UnreadableImage
 from delineate.formats import nifti
-from delineate.formats.dicom_series import Series, find_series, is_dicom, read_series, read_series_grid
+from delineate.formats.dicom_headers import is_dicom
+from delineate.formats.dicom_series import find_series, one_volume, read_series, the_volume
+from delineate.formats.dicom_stacks import Action, Repair, Stack
 from delineate.formats.dicom_writing import write_dicom_series
 from delineate.formats.nifti import is_nifti_name, read_label_values, write_segmentation, write_volume
 from delineate.geometry import Grid, largest_distance_mm, same_space
@@ -21,7 +23,9 @@ from delineate.labels import LabelSet
 from delineate.volume import Array, Kind, Segmentation, Source, Volume
 
 __all__ = [
-    "Series",
+    "Action",
+    "Repair",
+    "Stack",
     "find_series",
     "image_stem",
     "is_image",
@@ -31,6 +35,7 @@ __all__ = [
     "read_segmentation",
     "read_series",
     "read_volume",
+    "stack_at",
     "write_dicom_series",
     "write_segmentation",
     "write_volume",
@@ -45,13 +50,13 @@ def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
     """
     if is_nifti_name(path):
         return nifti.read_volume(path, kind=kind)
-    volume = read_series(_dicom_files(path))
+    volume = read_series(stack_at(path))
     return replace(volume, source=replace(volume.source, path=path))
 
 
 def read_grid(path: Path) -> Grid:
     """Where the voxels of `read_volume(path)` are, from headers alone; raises the same."""
-    return nifti.read_grid(path) if is_nifti_name(path) else read_series_grid(_dicom_files(path))
+    return nifti.read_grid(path) if is_nifti_name(path) else stack_at(path).grid
 
 
 def read_channels(paths: Sequence[Path], *, kind: Kind = Kind.OTHER) -> Volume:
@@ -101,29 +106,34 @@ def image_stem(path: Path) -> str:
     return path.name
 
 
-def _dicom_files(path: Path) -> tuple[Path, ...]:
+def stack_at(path: Path, *, repair: Repair = Repair.STRAIGHTEN) -> Stack:
+    """The one DICOM volume at a path: a file, or a folder that may also hold what is no scan.
+
+    Raises `UnreadableImage` where there is no DICOM image, `InconsistentSeries` where the files do not make one volume.
+    """
     if path.is_file() and is_dicom(path):
-        return (path,)
+        return one_volume((path,), repair=repair)
     if not path.is_dir():
         raise UnreadableImage(
             "not an image" if path.exists() else "there is no such file or folder",
             expected=".nii, .nii.gz, a DICOM file or a folder with a DICOM series",
             path=path,
         )
-    found = find_series(path)
+    found = find_series(path, repair=repair)
     if not found:
         raise UnreadableImage("the folder holds no image", expected="one DICOM series", path=path)
-    scans = [series for series in found if series.is_scan] or list(found)
-    if len(scans) > 1:
-        mixed = len({series.uid for series in scans}) == 1
+    if len({stack.facts.series_uid for stack in found}) == 1:
+        return the_volume(found, path)
+    volumes = [stack for stack in found if stack.action is not Action.SKIP] or list(found)
+    if len(volumes) > 1:
         raise InconsistentSeries(
-            "one series with slices of mixed orientation or size" if mixed else "the folder holds several series",
+            "the folder holds several series",
             expected="one series of parallel slices",
-            got="; ".join(series.summary for series in scans),
+            got="; ".join(stack.summary for stack in volumes),
             path=path,
             remedy="List the folder's series and read one of them, or keep each in a folder of its own.",
         )
-    return scans[0].files
+    return volumes[0]
 
 
 def _check_same_space(first: Grid, other: Grid, *, first_path: Path, path: Path) -> None:

@@ -1,63 +1,122 @@
-"""The slices of a DICOM series as plain values, and the checks that they make one evenly spaced volume.
+"""What a DICOM file holds, as plain values: the slices of a scan, or the reason why there are none.
 
 A slice is a single-frame instance or one frame of an enhanced multi-frame one (DICOM PS3.3 C.7.6.2, C.7.6.16).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from delineate.errors import InconsistentSeries
-from delineate.geometry import FloatArray, Grid, compose_affine
+from delineate.formats.dicom_headers import (
+    PHILIPS_SCALE_SLOPE,
+    PRIVATE_B_VALUES,
+    PixelPlace,
+    first_value,
+    is_multi,
+    number,
+    quiet,
+    read_header,
+    text,
+)
+from delineate.formats.dicom_suv import Uptake, uptake_of
+from delineate.geometry import FloatArray
 from delineate.volume import Kind
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-FEWEST_SLICES = 3
-"""Two slices have one gap, which nothing can confirm: whether some between them are missing cannot be told."""
-
-POSITION_TOLERANCE_MM = 0.1
-"""How far a slice may lie from its even place. Scanners round positions to 0.1 mm at the coarsest, and 0.1 mm is
-far below a pixel; a tenth of the spacing replaces it where slices are thinner than 1 mm."""
-
-TILT_TOLERANCE_DEGREES = 0.1
-"""Largest angle between the step from slice to slice and their normal; 0.3 mm over a stack of 200 mm."""
+SCAN_MODALITIES = ("CT", "MR", "PT")
 
 COSINE_TOLERANCE = 5e-4
 """Direction cosines that differ by less are one orientation: 0.1 mm at 250 mm from the corner."""
 
-SPACING_TOLERANCE_MM = 1e-3
+MOST_PIXELS = 2**16
+"""Rows and columns are 16-bit numbers."""
+
+_COMPLEX = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
+_COMPLEX |= {word.upper(): word for word in _COMPLEX.values()}
+_B_VALUE_FLAG = 100_000  # GE adds multiples of 1e9 to say how the value was made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class SeriesFacts:
+    """What an instance says about the series it belongs to. Empty texts are missing ones."""
+
+    patient_id: str
+    study_uid: str
+    study_date: str
+    series_uid: str
+    number: int | None
+    modality: str
+    description: str
+    manufacturer: str
+    sop_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How the pixels of an image are stored: PS3.3 C.7.6.3.1. `place` is None where they must be decoded."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    floating: bool
+    place: PixelPlace | None
+    syntax: str
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
-    """Where one image of `rows` x `columns` lies, and how its numbers are scaled.
+    """Where one image lies, how its numbers are stored and scaled, and what sets it apart from others of its series.
 
     `row_direction` is the way along a row (the column index grows), `column_direction` down a column, both unit
     vectors in LPS; `position_mm` is the centre of the first pixel; `spacing_mm` is (between rows, between columns).
+    `contrast` holds what makes two images two measurements (echo, b-value, time point, component of a complex image);
+    `hints` what may tell volumes of one series apart where positions repeat, most telling first.
     """
 
     path: Path
     frame: int
+    frames: int
     instance_uid: str
     series_uid: str
-    study_uid: str | None
-    frame_of_reference_uid: str | None
+    study_uid: str
+    frame_of_reference_uid: str
     kind: Kind
-    rows: int
-    columns: int
-    position_mm: FloatArray
-    row_direction: FloatArray
-    column_direction: FloatArray
+    position_mm: tuple[float, float, float]
+    row_direction: tuple[float, float, float]
+    column_direction: tuple[float, float, float]
     spacing_mm: tuple[float, float]
+    thickness_mm: float | None
+    storage: Storage
     slope: float
     intercept: float
+    scale_slope: float | None
+    padding: tuple[float, float] | None
+    inverted: bool
+    instance_number: int | None
+    contrast: tuple[tuple[str, str], ...]
+    hints: tuple[tuple[str, str], ...]
+    uptake: Uptake | None
+
+    @property
+    def rows(self) -> int:
+        return self.storage.rows
+
+    @property
+    def columns(self) -> int:
+        return self.storage.columns
 
     @property
     def normal(self) -> FloatArray:
@@ -66,259 +125,338 @@ class Slice:
 
     @property
     def cosines(self) -> tuple[float, ...]:
-        return (*self.row_direction.tolist(), *self.column_direction.tolist())
+        return (*self.row_direction, *self.column_direction)
 
     @property
     def name(self) -> str:
-        return self.path.name if self.frame == 0 else f"{self.path.name} frame {self.frame + 1}"
+        return self.path.name if self.frames == 1 else f"{self.path.name} frame {self.frame + 1}"
 
 
-def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
-    """The slices of one instance's header. Raises `InconsistentSeries` if it is no part of a plain volume."""
-    _check_suitable(dataset, path)
-    if "PerFrameFunctionalGroupsSequence" not in dataset:
-        if int(dataset.get("NumberOfFrames") or 1) > 1:
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One DICOM file: its slices, or `problem`, why it holds none of a scan.
+
+    `expected`: whether that is so by the file's nature (a report, a localizer) and no fault. `refers_to`: UIDs of the
+    series that a segmentation or structure set was made on.
+    """
+
+    path: Path
+    facts: SeriesFacts
+    instance_uid: str
+    slices: tuple[Slice, ...]
+    problem: str | None = None
+    expected: bool = False
+    refers_to: tuple[str, ...] = ()
+
+
+def read_instance(path: Path) -> Instance:
+    """What a DICOM file holds, from its header alone.
+
+    Raises `UnreadableImage` for a file whose header cannot be read: passing it over would make a slice missing.
+    """
+    with quiet():
+        dataset, place = read_header(path)
+        return instance_of(dataset, path, place)
+
+
+def instance_of(dataset: Dataset, path: Path, place: PixelPlace | None = None) -> Instance:
+    """What a header says. `place`: see `read_header`."""
+    facts, uid = _facts(dataset), text(dataset, "SOPInstanceUID")
+    other = _other_object(dataset, facts)
+    if other is not None:
+        return Instance(path, facts, uid, (), other, expected=True, refers_to=tuple(_references(dataset)))
+    try:
+        return Instance(path, facts, uid, tuple(_slices(dataset, path, place)))
+    except InconsistentSeries as error:
+        return Instance(path, facts, uid, (), str(error))
+
+
+def _facts(dataset: Dataset) -> SeriesFacts:
+    series_number = number(dataset, "SeriesNumber")
+    return SeriesFacts(
+        patient_id=text(dataset, "PatientID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        study_date=text(dataset, "StudyDate"),
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        number=None if series_number is None else int(series_number),
+        modality=text(dataset, "Modality"),
+        description=text(dataset, "SeriesDescription"),
+        manufacturer=text(dataset, "Manufacturer"),
+        sop_class=text(dataset, "SOPClassUID"),
+    )
+
+
+def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
+    """What the file is, where it is not meant to be part of a volume."""
+    image_type = [str(word).strip() for word in _many(dataset, "ImageType")]
+    samples = number(dataset, "SamplesPerPixel") or 1
+    photometric = text(dataset, "PhotometricInterpretation")
+    if not first_value(dataset, "Rows") or not first_value(dataset, "Columns"):
+        return f"the file holds no image: {facts.modality or 'no modality'}"
+    if facts.modality in ("SEG", "RTDOSE"):
+        return f"no scan: {facts.modality}"
+    if "LOCALIZER" in image_type:
+        return "a localizer"
+    if "MOSAIC" in image_type:
+        return "a Siemens mosaic: one image that tiles a whole volume; export it as single slices or multi-frame"
+    if samples != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
+        return f"not a greyscale image: {photometric}, {samples:g} sample(s) a pixel"
+    if facts.modality not in SCAN_MODALITIES:
+        return f"no CT, MR or PET: {facts.modality or 'no modality'}"
+    if _sop_name(facts.sop_class).startswith("Secondary Capture"):
+        return "a secondary capture"
+    return None
+
+
+def _sop_name(uid: str) -> str:
+    from pydicom.uid import UID
+
+    return str(UID(uid).name)
+
+
+def _many(dataset: Dataset, keyword: str) -> list[Any]:
+    value = first_value(dataset, keyword)
+    return [] if value is None else list(value) if is_multi(value) else [value]
+
+
+def _references(dataset: Dataset) -> Iterator[str]:
+    """Series that a SEG or an RTSTRUCT names (PS3.3 C.8.20.2 and C.8.8.5)."""
+    for series in _many_items(dataset, "ReferencedSeriesSequence"):
+        yield text(series, "SeriesInstanceUID")
+    for frame in _many_items(dataset, "ReferencedFrameOfReferenceSequence"):
+        for study in _many_items(frame, "RTReferencedStudySequence"):
+            for series in _many_items(study, "RTReferencedSeriesSequence"):
+                yield text(series, "SeriesInstanceUID")
+
+
+def _many_items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    value = first_value(dataset, keyword)
+    return list(value) if value is not None and dataset[keyword].VR == "SQ" else []
+
+
+Lookup = Callable[[str], Any]
+
+
+def _slices(dataset: Dataset, path: Path, place: PixelPlace | None) -> Iterator[Slice]:
+    frames = int(number(dataset, "NumberOfFrames") or 1)
+    groups = _many_items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not groups:
+        if frames > 1:
             raise InconsistentSeries("a multi-frame image does not say where its frames are", path=path)
-        return [_slice(dataset, path, 0, lambda keyword: dataset.get(keyword))]
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
-    return [
-        _slice(dataset, path, number, _functional_group_value(frame, *shared))
-        for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence)
-    ]
+        yield _slice(dataset, path, place, value=lambda keyword: first_value(dataset, keyword))
+        return
+    if frames != len(groups):
+        raise InconsistentSeries("frames and their descriptions differ", expected=frames, got=len(groups), path=path)
+    shared: dict[str, Any] = {}
+    for item in _many_items(dataset, "SharedFunctionalGroupsSequence"):
+        shared |= _macro_values(item)
+    for n, item in enumerate(groups):
+        found = shared | _macro_values(item)
+        yield _slice(dataset, path, place, value=found.get, frame=n, frames=frames)
 
 
-def _functional_group_value(*groups: Dataset) -> Callable[[str], object]:
-    """A look-up by keyword in a frame's own functional groups, then in the shared ones."""
-
-    def value(keyword: str) -> object:
-        for group in groups:
-            for sequence in group:
-                if sequence.VR == "SQ" and not sequence.tag.is_private and sequence.value:
-                    found = sequence.value[0].get(keyword)
-                    if found is not None:
-                        return found
-        return None
-
-    return value
-
-
-def _check_suitable(dataset: Dataset, path: Path) -> None:
-    def refuse(problem: str, *, expected: object = None, got: object = None, remedy: str | None = None) -> None:
-        raise InconsistentSeries(problem, expected=expected, got=got, path=path, remedy=remedy)
-
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    photometric = dataset.get("PhotometricInterpretation") or "MONOCHROME2"
-    if not dataset.get("Rows") or not dataset.get("Columns"):
-        refuse("the file holds no image", got=f"modality {dataset.get('Modality')}")
-    if "LOCALIZER" in (dataset.get("ImageType") or ()):
-        refuse("a localizer is no part of a volume", remedy="Leave the localizer out.")
-    if samples != 1 or photometric != "MONOCHROME2":
-        refuse("not a plain greyscale image", expected="MONOCHROME2", got=f"{photometric}, {samples} sample(s) a pixel")
-    if "ModalityLUTSequence" in dataset:
-        refuse("values scaled by a look-up table are not supported", expected="rescale slope and intercept")
+def _macro_values(group: Dataset) -> dict[str, Any]:
+    """Values by keyword of a frame's (or the shared) functional group macros, one level down."""
+    values: dict[str, Any] = {}
+    for sequence in group:
+        if sequence.VR == "SQ" and not sequence.tag.is_private and sequence.value:
+            macro = sequence.value[0]
+            for element in macro:
+                if element.keyword:
+                    value = first_value(macro, element.keyword)
+                    if value is not None:
+                        values.setdefault(element.keyword, value)
+    return values
 
 
-def _slice(dataset: Dataset, path: Path, frame: int, value: Callable[[str], object]) -> Slice:
-    def numbers(keyword: str, count: int) -> FloatArray:
-        found = value(keyword)
-        try:
-            array = np.array(found, dtype=np.float64)
-        except (TypeError, ValueError):
-            array = np.empty(0)
-        if found is None or array.shape != (count,) or not np.isfinite(array).all():
-            raise InconsistentSeries(
-                f"a slice without a usable {keyword}",
-                expected=f"{count} numbers",
-                got=found,
-                path=path,
-                remedy="Export the series again from the scanner or the archive.",
-            )
-        return array
-
-    directions = numbers("ImageOrientationPatient", 6).reshape(2, 3)
+def _slice(
+    dataset: Dataset, path: Path, place: PixelPlace | None, *, value: Lookup, frame: int = 0, frames: int = 1
+) -> Slice:
+    directions = _numbers(value, "ImageOrientationPatient", 6, path).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 2 * COSINE_TOLERANCE:
         raise InconsistentSeries(
             "ImageOrientationPatient is no pair of perpendicular unit vectors", got=directions.tolist(), path=path
         )
-    row_mm, column_mm = numbers("PixelSpacing", 2).tolist()
+    row_mm, column_mm = _numbers(value, "PixelSpacing", 2, path).tolist()
     if min(row_mm, column_mm) <= 0:
         raise InconsistentSeries("PixelSpacing must be positive", got=(row_mm, column_mm), path=path)
-    slope, intercept = value("RescaleSlope"), value("RescaleIntercept")
+    if first_value(dataset, "ModalityLUTSequence") is not None:
+        raise InconsistentSeries(
+            "values scaled by a look-up table are not supported", expected="rescale slope and intercept", path=path
+        )
+    uptake = uptake_of(dataset) if text(dataset, "Modality") == "PT" else None
+    x, y, z = _numbers(value, "ImagePositionPatient", 3, path).tolist()
+    instance_number = number(dataset, "InstanceNumber")
     return Slice(
         path=path,
         frame=frame,
-        instance_uid=str(dataset.get("SOPInstanceUID")),
-        series_uid=str(dataset.get("SeriesInstanceUID")),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
-        kind=_kind(dataset),
-        rows=int(dataset.Rows),
-        columns=int(dataset.Columns),
-        position_mm=numbers("ImagePositionPatient", 3),
-        row_direction=directions[0],
-        column_direction=directions[1],
+        frames=frames,
+        instance_uid=text(dataset, "SOPInstanceUID"),
+        series_uid=text(dataset, "SeriesInstanceUID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+        kind=_kind(text(dataset, "Modality"), uptake),
+        position_mm=(x, y, z),
+        row_direction=tuple(directions[0].tolist()),
+        column_direction=tuple(directions[1].tolist()),
         spacing_mm=(row_mm, column_mm),
-        slope=1.0 if slope is None else float(str(slope)),
-        intercept=0.0 if intercept is None else float(str(intercept)),
+        thickness_mm=_optional(value, "SliceThickness"),
+        storage=_storage(dataset, path, place),
+        slope=_scaling(value, "RescaleSlope", 1.0, path),
+        intercept=_scaling(value, "RescaleIntercept", 0.0, path),
+        scale_slope=number(dataset, PHILIPS_SCALE_SLOPE),
+        padding=_padding(dataset),
+        inverted=text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
+        instance_number=frame if frames > 1 else None if instance_number is None else int(instance_number),
+        contrast=tuple(_contrast(dataset, value)),
+        hints=tuple(_hints(dataset, value)),
+        uptake=uptake,
     )
 
 
-def _text(dataset: Dataset, keyword: str) -> str | None:
-    return str(dataset.get(keyword)) if dataset.get(keyword) else None
+def _numbers(value: Lookup, keyword: str, count: int, path: Path) -> FloatArray:
+    found = value(keyword)
+    try:
+        array = np.array(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if found is None or array.shape != (count,) or not np.isfinite(array).all():
+        raise InconsistentSeries(
+            f"a slice without a usable {keyword}",
+            expected=f"{count} numbers",
+            got=found,
+            path=path,
+            remedy="Export the series again from the scanner or the archive.",
+        )
+    return array
 
 
-def _kind(dataset: Dataset) -> Kind:
-    modality = dataset.get("Modality")
+def _optional(value: Lookup, keyword: str) -> float | None:
+    try:
+        found = float(value(keyword))
+    except (TypeError, ValueError):
+        return None
+    return found if np.isfinite(found) else None
+
+
+def _scaling(value: Lookup, keyword: str, default: float, path: Path) -> float:
+    if value(keyword) is None:
+        return default
+    found = _optional(value, keyword)
+    if found is None or (keyword == "RescaleSlope" and found == 0):
+        raise InconsistentSeries(f"an unusable {keyword}", expected="a number", got=value(keyword), path=path)
+    return found
+
+
+def _storage(dataset: Dataset, path: Path, place: PixelPlace | None) -> Storage:
+    from pydicom.uid import JPEG2000, JPEGLSNearLossless, JPEGTransferSyntaxes
+
+    def whole(keyword: str, default: int) -> int:
+        return int(number(dataset, keyword) or default)
+
+    floating = "FloatPixelData" in dataset
+    allocated = whole("BitsAllocated", 16)
+    stored = whole("BitsStored", allocated)
+    rows, columns = whole("Rows", 0), whole("Columns", 0)
+    photometric = text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or photometric[:10] != "MONOCHROME":
+        got = f"{stored} of {allocated} bits, {photometric}"
+        raise InconsistentSeries("pixels of an unsupported kind", expected="8, 16 or 32 bits", got=got, path=path)
+    if not (0 < rows < MOST_PIXELS and 0 < columns < MOST_PIXELS):
+        raise InconsistentSeries("an impossible image size", got=f"{rows} x {columns}", path=path)
+    meta = getattr(dataset, "file_meta", None)
+    syntax = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
+    # JPEG 2000 and JPEG-LS of these syntaxes may be lossless in fact; only the attribute can say so.
+    lossless_jpeg = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+    lossy_syntax = syntax in (*JPEGTransferSyntaxes, JPEGLSNearLossless) and syntax not in lossless_jpeg
+    said = text(dataset, "LossyImageCompression")
+    return Storage(
+        rows=rows,
+        columns=columns,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=whole("HighBit", stored - 1),
+        signed=whole("PixelRepresentation", 0) == 1,
+        floating=floating,
+        place=place,
+        syntax=syntax,
+        lossy=said == "01" or lossy_syntax or (syntax == JPEG2000 and said != "00"),
+    )
+
+
+def _padding(dataset: Dataset) -> tuple[float, float] | None:
+    """The range of stored values that mean "no pixel" (PS3.3 C.7.5.1.1.2)."""
+    value, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    other = value if limit is None else limit
+    return min(value, other), max(value, other)
+
+
+def _kind(modality: str, uptake: Uptake | None) -> Kind:
     if modality == "PT":
         # Kind.PET means SUV; activity in Bq/ml must not pass for it.
-        return Kind.PET if dataset.get("Units") == "GML" else Kind.OTHER
-    return {"CT": Kind.CT, "MR": Kind.MR}.get(str(modality), Kind.OTHER)
+        return Kind.PET if uptake is not None and uptake.factor is not None else Kind.OTHER
+    return {"CT": Kind.CT, "MR": Kind.MR}.get(modality, Kind.OTHER)
 
 
-def ordered(slices: Sequence[Slice]) -> list[Slice]:
-    """The slices in order along their normal, row x column.
-
-    Raises `InconsistentSeries`, saying which files are at fault, unless they are at least three parallel, equally
-    large, equally spaced slices of one series, each there once, stacked straight along their normal.
-    """
-    _check_one_volume(slices)
-    _check_duplicates(slices, [f"{s.instance_uid} frame {s.frame + 1}" for s in slices], "instances given twice")
-    if len(slices) < FEWEST_SLICES:
-        raise InconsistentSeries(
-            "too few slices for a volume" if len(slices) > 1 else "a single slice is no volume",
-            expected=f"at least {FEWEST_SLICES}",
-            got=len(slices),
-            path=slices[0].path if slices else None,
-            remedy="Give the folder of the whole series.",
-        )
-    normal = slices[0].normal
-    stack = sorted(slices, key=lambda s: float(s.position_mm @ normal))
-    heights = np.array([s.position_mm @ normal for s in stack])
-    _check_duplicates(stack, [f"{height:.2f} mm" for height in heights], "slices at the same position")
-    _check_straight(stack, normal)
-    _check_even(stack, heights)
-    return stack
+def _contrast(dataset: Dataset, value: Lookup) -> Iterator[tuple[str, str]]:
+    echo = value("EchoNumbers")
+    if echo is not None and not is_multi(echo):
+        yield "echo", str(echo)
+    b_value = _b_value(dataset, value)
+    if b_value is not None:
+        yield "b", f"{b_value:g}"
+    time_point = value("TemporalPositionIndex") or value("TemporalPositionIdentifier")
+    if time_point is not None:
+        yield "time point", str(time_point)
+    component = _component(dataset, value)
+    if component is not None:
+        yield "component", component
 
 
-def stack_grid(stack: Sequence[Slice]) -> Grid:
-    """Grid of ordered slices: I along rows (columns of pixels), J down columns, K from slice to slice."""
-    first, last = stack[0], stack[-1]
-    between_rows, between_columns = first.spacing_mm
-    step = (last.position_mm - first.position_mm) / (len(stack) - 1)
-    linear = np.column_stack([first.row_direction * between_columns, first.column_direction * between_rows, step])
-    shape = (first.columns, first.rows, len(stack))
-    return Grid(shape, compose_affine(linear, first.position_mm), first.frame_of_reference_uid)
+def _b_value(dataset: Dataset, value: Lookup) -> float | None:
+    standard = _optional(value, "DiffusionBValue")
+    if standard is not None:
+        return standard
+    private = next((b for b in (number(dataset, tag) for tag in PRIVATE_B_VALUES) if b is not None), None)
+    return None if private is None else private % _B_VALUE_FLAG
 
 
-def same_cosines(first: Sequence[float], second: Sequence[float]) -> bool:
+def _component(dataset: Dataset, value: Lookup) -> str | None:
+    if text(dataset, "Modality") != "MR":
+        return None
+    said = value("ComplexImageComponent")
+    if said is not None:
+        return str(said).lower()
+    words = [str(word) for word in _many(dataset, "ImageType")][2:]
+    return next((_COMPLEX[word] for word in words if word in _COMPLEX), None)
+
+
+def _hints(dataset: Dataset, value: Lookup) -> Iterator[tuple[str, str]]:
+    for name, keyword in (
+        ("image type", "ImageType"),
+        ("stack", "StackID"),
+        ("acquisition", "AcquisitionNumber"),
+        ("echo time", "EchoTime"),
+        ("effective echo time", "EffectiveEchoTime"),
+        ("trigger time", "TriggerTime"),
+        ("cardiac phase", "NominalPercentageOfCardiacPhase"),
+        ("gradient", "DiffusionGradientOrientation"),
+        ("acquisition time", "AcquisitionTime"),
+        ("frame time", "FrameAcquisitionDateTime"),
+    ):
+        found = value(keyword)
+        if found is None and keyword == "ImageType":
+            found = first_value(dataset, keyword)
+        if found is not None:
+            yield name, "\\".join(str(part).strip() for part in found) if is_multi(found) else _plain(found)
+
+
+def _plain(value: object) -> str:
+    return re.sub(r"(?<=\d)\.0+$", "", str(value).strip())
+
+
+def same_cosines(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Whether two lists of six direction cosines are one orientation, up to rounding."""
-    return float(np.abs(np.subtract(first, second)).max()) <= COSINE_TOLERANCE
-
-
-def _check_one_volume(slices: Sequence[Slice]) -> None:
-    first = slices[0]
-    checks: tuple[tuple[str, Callable[[Slice], object], Callable[[Slice], bool]], ...] = (
-        ("series", lambda s: s.series_uid, lambda s: s.series_uid == first.series_uid),
-        (
-            "frames of reference",
-            lambda s: s.frame_of_reference_uid,
-            lambda s: s.frame_of_reference_uid == first.frame_of_reference_uid,
-        ),
-        (
-            "orientations",
-            lambda s: np.round(s.cosines, 4).tolist(),
-            lambda s: same_cosines(s.cosines, first.cosines),
-        ),
-        ("sizes", lambda s: f"{s.rows} rows x {s.columns} columns", lambda s: _same_size(s, first)),
-        (
-            "pixel spacings",
-            lambda s: s.spacing_mm,
-            lambda s: np.allclose(s.spacing_mm, first.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM),
-        ),
-    )
-    for what, describe, agrees in checks:
-        odd = [s for s in slices if not agrees(s)]
-        if odd:
-            raise InconsistentSeries(
-                f"slices of mixed {what}",
-                expected=f"{describe(first)} as in {first.name}",
-                got=f"{describe(odd[0])} in {_names(odd)}",
-                path=first.path.parent,
-                remedy="Read each group of slices by itself.",
-            )
-
-
-def _same_size(first: Slice, second: Slice) -> bool:
-    return (first.rows, first.columns) == (second.rows, second.columns)
-
-
-def _check_duplicates(slices: Sequence[Slice], keys: Sequence[str], what: str) -> None:
-    groups: dict[str, list[Slice]] = {}
-    for key, slice_ in zip(keys, slices, strict=True):
-        groups.setdefault(key, []).append(slice_)
-    twice = {key: group for key, group in groups.items() if len(group) > 1}
-    if twice:
-        key, group = next(iter(twice.items()))
-        raise InconsistentSeries(
-            what,
-            expected="each once",
-            got=f"{len(twice)} repeated, e.g. {key} in {_names(group)}",
-            path=slices[0].path.parent,
-            remedy="Keep one of each; time points, echoes or b-values must be read one by one.",
-        )
-
-
-def _check_straight(stack: Sequence[Slice], normal: FloatArray) -> None:
-    way = stack[-1].position_mm - stack[0].position_mm
-    sideways_mm = float(np.linalg.norm(way - (way @ normal) * normal))
-    angle = float(np.degrees(np.arctan2(sideways_mm, way @ normal)))
-    # Over few slices rounded positions alone can make a large angle, so the drift must be real as well.
-    if angle > TILT_TOLERANCE_DEGREES and sideways_mm > POSITION_TOLERANCE_MM:
-        raise InconsistentSeries(
-            "gantry tilt: the slices are not stacked along their normal",
-            expected=f"at most {TILT_TOLERANCE_DEGREES} degrees",
-            got=f"{angle:.2f} degrees from {_at(stack[0])} to {_at(stack[-1])}",
-            path=stack[0].path.parent,
-            remedy="Resample the series onto straight slices, or export it without tilt.",
-        )
-
-
-def _check_even(stack: Sequence[Slice], heights: FloatArray) -> None:
-    gaps = np.diff(heights)
-    usual = float(np.median(gaps))
-    tolerance = min(POSITION_TOLERANCE_MM, 0.1 * usual)
-    line = np.linspace(0.0, 1.0, len(stack))[:, np.newaxis]
-    even = stack[0].position_mm + line * (stack[-1].position_mm - stack[0].position_mm)
-    distances = np.linalg.norm([s.position_mm for s in stack] - even, axis=1)
-    if distances.max() <= tolerance:
-        return
-    ratios = gaps / usual
-    widest = int(np.argmax(np.abs(ratios - 1)))
-    where = f"{gaps[widest]:.3f} mm between {_at(stack[widest])} and {_at(stack[widest + 1])}"
-    missing = np.round(ratios).astype(int) - 1
-    whole_gaps = bool((np.abs(gaps - (missing + 1) * usual) <= 2 * tolerance).all() and (missing >= 0).all())
-    if whole_gaps and missing.sum() > 0:
-        raise InconsistentSeries(
-            f"{missing.sum()} slice(s) missing",
-            expected=f"a slice every {usual:.3f} mm",
-            got=where,
-            path=stack[0].path.parent,
-            remedy="Fetch the whole series again.",
-        )
-    raise InconsistentSeries(
-        "unevenly spaced slices",
-        expected=f"steps of {usual:.3f} mm, each slice within {tolerance:.3g} mm of its even place",
-        got=f"{distances.max():.3f} mm at {_at(stack[int(distances.argmax())])}; {where}",
-        path=stack[0].path.parent,
-        remedy="Resample the series onto even slices.",
-    )
-
-
-def _names(slices: Sequence[Slice]) -> str:
-    shown = ", ".join(s.name for s in slices[:4])
-    return shown if len(slices) <= 4 else f"{shown} and {len(slices) - 4} more"
-
-
-def _at(slice_: Slice) -> str:
-    x, y, z = slice_.position_mm
-    return f"{slice_.name} ({x:.2f}, {y:.2f}, {z:.2f})"
+    return max(abs(a - b) for a, b in zip(first, second, strict=True)) <= COSINE_TOLERANCE

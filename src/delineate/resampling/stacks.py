@@ -102,7 +102,7 @@ def _shifts(stack: StackPositions) -> FloatArray:
     """(K, 2): each slice's offset along I and J in pixels; rounding noise of headers is none."""
     shifts = stack.offsets_mm[:, :2] / np.asarray(stack.spacing_mm)
     whole = np.round(shifts)
-    return np.where(np.abs(shifts - whole) < _SHIFT_ROUNDING, whole, shifts)
+    return np.asarray(np.where(np.abs(shifts - whole) < _SHIFT_ROUNDING, whole, shifts))
 
 
 def _moved(array: Array, stack: StackPositions, fill: float) -> Array:

@@ -35,7 +35,7 @@ class Scan:
 
     id: str
     paths: tuple[Path, ...]
-    series: formats.Series | None = None
+    series: formats.Stack | None = None
 
     def read(self, kind: Kind) -> Volume:
         if self.series is not None:
@@ -119,18 +119,27 @@ def _dicom_scans(path: Path, kind: Kind) -> tuple[Scan, ...]:
     if path.is_file():
         return (Scan(formats.image_stem(path), (path,)),) if formats.is_image(path) else ()
     wanted = _MODALITIES.get(kind)
-    found = [series for series in formats.find_series(path) if series.is_scan and wanted in (None, series.modality)]
-    folders = [series.files[0].parent for series in found]
+    # What is refused is listed too, and fails with its reason when its turn comes.
+    found = [
+        stack
+        for stack in formats.find_series(path)
+        if stack.action is not formats.Action.SKIP and wanted in (None, stack.facts.modality)
+    ]
+    folders = [stack.files[0].parent for stack in found]
     names = []
-    for series, folder in zip(found, folders, strict=True):
+    for stack, folder in zip(found, folders, strict=True):
         inside = folder.relative_to(path).parts if folder != path else (folder.resolve().name,)
-        number = (str(series.number),) if folders.count(folder) > 1 else ()
-        names.append(re.sub(r"[^\w.-]+", "_", "_".join((*inside, *number))))
+        number = (str(stack.facts.number),) if folders.count(folder) > 1 else ()
+        names.append(re.sub(r"[^\w.-]+", "_", "_".join((*inside, *number, *([stack.name] if stack.name else [])))))
     return tuple(
         # Numbers may repeat, identifiers do not.
-        Scan(name if names.count(name) == 1 else f"{name}_{series.uid.rsplit('.')[-1]}", (folder,), series)
-        for name, folder, series in zip(names, folders, found, strict=True)
+        Scan(name if names.count(name) == 1 else f"{name}_{_last_part(stack)}", (folder,), stack)
+        for name, folder, stack in zip(names, folders, found, strict=True)
     )
+
+
+def _last_part(stack: formats.Stack) -> str:
+    return stack.facts.series_uid.rsplit(".", maxsplit=1)[-1]
 
 
 def predict(

@@ -1,0 +1,219 @@
+"""The header of a DICOM file, without its pixels: only what grouping, geometry and values need, read in one pass."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from delineate.errors import UnreadableImage
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_KEYWORDS = (
+    "AcquisitionDate",
+    "AcquisitionDateTime",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "ComplexImageComponent",
+    "CorrectedImage",
+    "DecayCorrection",
+    "DecayFactor",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "EchoNumbers",
+    "EchoTime",
+    "FrameOfReferenceUID",
+    "HighBit",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "ImageType",
+    "InstanceNumber",
+    "LossyImageCompression",
+    "Manufacturer",
+    "Modality",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "NumberOfTemporalPositions",
+    "PatientID",
+    "PatientWeight",
+    "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "PlanarConfiguration",
+    "RadiopharmaceuticalInformationSequence",
+    "ReferencedFrameOfReferenceSequence",
+    "ReferencedSeriesSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "Rows",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SUVType",
+    "SamplesPerPixel",
+    "SeriesDate",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesTime",
+    "SharedFunctionalGroupsSequence",
+    "SliceThickness",
+    "SpecificCharacterSet",
+    "StudyDate",
+    "StudyInstanceUID",
+    "TemporalPositionIdentifier",
+    "TransferSyntaxUID",
+    "TriggerTime",
+    "Units",
+)
+PHILIPS_SUV_FACTOR, PHILIPS_ACTIVITY_FACTOR = (0x7053, 0x1000), (0x7053, 0x1009)
+PHILIPS_SCALE_SLOPE = (0x2005, 0x100E)
+PRIVATE_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))  # Siemens, GE, Philips
+_PRIVATE = (PHILIPS_SUV_FACTOR, PHILIPS_ACTIVITY_FACTOR, PHILIPS_SCALE_SLOPE, *PRIVATE_B_VALUES)
+_CREATORS = tuple((group, 0x0010) for group in sorted({group for group, _ in _PRIVATE}))
+
+_PIXEL_TAGS = {b"\xe0\x7f\x10\x00": "PixelData", b"\xe0\x7f\x08\x00": "FloatPixelData"}
+_UNDEFINED = 0xFFFFFFFF
+_GROUPS_OF_BARE_FILES = (b"\x08\x00", b"\x02\x00")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlace:
+    """Where the uncompressed pixels of a file lie: the byte offset of the first, and how many bytes there are."""
+
+    offset: int
+    length: int
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file has DICOM's marker (PS3.10 7.1), or starts like a DICOM data set that lost it.
+
+    DICOMDIR, which holds no image, does not count.
+    """
+    if path.name.upper() == "DICOMDIR":
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    return start[128:] == b"DICM" or _starts_bare(start)
+
+
+def _starts_bare(start: bytes) -> bool:
+    """Some archives export files without preamble; their first element is of group 0008 or 0002, low and short."""
+    if len(start) < 16 or start[:2] not in _GROUPS_OF_BARE_FILES:
+        return False
+    element, vr = int.from_bytes(start[2:4], "little"), start[4:6]
+    explicit = vr in (b"UL", b"CS", b"UI", b"SH", b"DA", b"OB")
+    implicit = int.from_bytes(start[4:8], "little") <= 64
+    return element <= 0x18 and (explicit or implicit)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """pydicom warns about harmless departures from the standard; what matters is checked and refused by the readers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
+    """The elements that this package uses, and where uncompressed pixels lie (None: compressed, deflated, or none).
+
+    Raises `UnreadableImage` for a file that is no DICOM, damaged, or whose header is cut off.
+    """
+    import pydicom
+
+    try:
+        with path.open("rb") as stream:
+            bare = _starts_bare(stream.read(132))
+            stream.seek(0)
+            tags: list[Any] = [*_KEYWORDS, *_PRIVATE, *_CREATORS]
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=bare)
+            place = _pixel_place(stream, dataset)
+    except FileNotFoundError as error:
+        raise UnreadableImage("there is no such file", path=path) from error
+    # A damaged header ends in almost any exception inside pydicom.
+    except Exception as error:
+        raise UnreadableImage("not a readable DICOM file", got=_short(error), path=path) from error
+    _check_whole(dataset, path)
+    return dataset, place
+
+
+def _short(error: Exception) -> str:
+    # pydicom's messages can quote whole elements.
+    return str(error)[:200] or type(error).__name__
+
+
+def _check_whole(dataset: Dataset, path: Path) -> None:
+    # pydicom takes the end of a truncated file for the end of the header.
+    claimed = dataset.file_meta.get("MediaStorageSOPClassUID") if hasattr(dataset, "file_meta") else None
+    claimed = claimed or first_value(dataset, "SOPClassUID")
+    if claimed is not None and _name_of(claimed).endswith("Image Storage") and not first_value(dataset, "Rows"):
+        raise UnreadableImage("the DICOM header is cut off or has no Rows", path=path, remedy="Fetch the file again.")
+
+
+def _name_of(uid: object) -> str:
+    from pydicom.uid import UID
+
+    return str(UID(str(uid)).name)
+
+
+def _pixel_place(stream: BinaryIO, dataset: Dataset) -> PixelPlace | None:
+    """pydicom leaves the stream at the pixel data's tag."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if syntax is not None and (syntax.is_compressed or syntax.is_deflated or not syntax.is_little_endian):
+        return None
+    tag = stream.read(4)
+    if tag not in _PIXEL_TAGS:
+        return None
+    implicit = dataset.original_encoding[0]
+    head = stream.read(4 if implicit else 8)
+    length = int.from_bytes(head[-4:], "little")
+    if len(head) not in (4, 8) or length == _UNDEFINED:
+        return None
+    return PixelPlace(stream.tell(), length)
+
+
+def first_value(dataset: Dataset, keyword: str | tuple[int, int]) -> Any:
+    """The element's value, or None where it is missing, empty, or not readable as its type.
+
+    A value that cannot be understood is treated like none: what needs it refuses the file by name.
+    """
+    try:
+        found = dataset.get(keyword)
+        value = found.value if isinstance(keyword, tuple) and found is not None else found
+    # Values are parsed when they are asked for, and damaged ones end in almost any exception.
+    except Exception:
+        return None
+    return None if value is None or value == "" or value == [] or value == b"" else value
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The element as text without padding; "" where there is none."""
+    value = first_value(dataset, keyword)
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def number(dataset: Dataset, keyword: str | tuple[int, int]) -> float | None:
+    """The element's first number, or None where there is none."""
+    value = first_value(dataset, keyword)
+    first = value[0] if isinstance(value, (list, tuple)) or is_multi(value) else value
+    try:
+        return None if first is None else float(first)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_multi(value: object) -> bool:
+    from pydicom.multival import MultiValue
+
+    return isinstance(value, MultiValue)
