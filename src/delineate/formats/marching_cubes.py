@@ -52,7 +52,7 @@ def crossings(mask: npt.NDArray[np.bool_]) -> Crossings:
 
 
 def _vertices(padded: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray, IntArray]:
-    """Of every edge that is crossed, in order: its key (three times the lower voxel's place, plus axis), and its ends."""
+    """Of every edge that is crossed, in order: its key, three times the lower voxel's place plus axis; and its ends."""
     strides = _strides(padded.shape)
     keys = []
     for axis in range(3):

@@ -9,6 +9,7 @@ with the same correction.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -213,7 +214,7 @@ def _normals(points: FloatArray, faces: IntArray) -> tuple[FloatArray, FloatArra
 def _simplified(made: _Surface, share: float) -> _Surface:
     order = np.argsort(made.body[made.faces[:, 0]], kind="stable")
     edges = np.searchsorted(made.body[made.faces[order, 0]], np.arange(len(made.volumes) + 1))
-    pieces = [_simplified_body(made, made.faces[order[a:b]], share) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [_simplified_body(made, made.faces[order[a:b]], share) for a, b in pairwise(edges)]
     starts = np.cumsum([0, *(len(points) for points, _ in pieces)])
     body = np.repeat(np.arange(len(pieces)), np.diff(starts))
     faces = np.concatenate([faces + start for (_, faces), start in zip(pieces, starts, strict=False)])

@@ -32,14 +32,12 @@ def mesh_mask(mesh: Mesh, grid: Grid) -> npt.NDArray[np.bool_]:
     if box is None:
         return mask
     points = world_to_index(grid, mesh.vertices_mm) - box.start
+    # A left-handed grid mirrors the surface, and so turns its inside out.
+    faces = mesh.faces if np.linalg.det(grid.affine[:3, :3]) > 0 else mesh.faces[:, ::-1]
     turns = np.zeros(box.shape, dtype=np.int8)
-    for triangle, ray in _candidates(points, mesh.faces, box.shape[1:]):
-        _count(turns, points, mesh.faces[triangle], ray)
-    inside = np.cumsum(turns, axis=0, dtype=np.int8) > 0
-    # An axis may run against the world's handedness, and so turn the surface inside out.
-    if np.linalg.det(grid.affine[:3, :3]) < 0:
-        inside = np.cumsum(-turns, axis=0, dtype=np.int8) > 0
-    mask[box.slices] = inside
+    for triangle, ray in _candidates(points, faces, box.shape[1:]):
+        _count(turns, points, faces[triangle], ray)
+    mask[box.slices] = np.cumsum(turns, axis=0, dtype=np.int8) > 0
     return mask
 
 
@@ -63,7 +61,7 @@ def _count(turns: npt.NDArray[np.int8], points: FloatArray, faces: IntArray, ray
     target = ray + _ASIDE
     weights = np.stack([_side(points, faces[:, (n + 1) % 3], faces[:, (n + 2) % 3], target) for n in range(3)], axis=1)
     leaves, enters = (weights > 0).all(axis=1), (weights < 0).all(axis=1)
-    hit = leaves | enters
+    hit = np.asarray(leaves | enters)
     weights, faces, ray = weights[hit], faces[hit], ray[hit]
     heights = points[:, 0][faces]
     at = (weights * heights).sum(axis=1) / weights.sum(axis=1)
