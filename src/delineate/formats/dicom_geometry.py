@@ -198,6 +198,8 @@ def _uneven(stack: Sequence[Slice], heights: FloatArray) -> InconsistentSeries |
     ratios = gaps / usual
     widest = int(np.argmax(np.abs(ratios - 1)))
     where = f"{gaps[widest]:.3f} mm between {_at(stack[widest])} and {_at(stack[widest + 1])}"
+    angle = tilt_degrees(stack)
+    where += f"; tilted by {angle:.2f} degrees as well" if angle else ""
     remedy = "Fetch the whole series again, or let the missing places be interpolated (--repair interpolate)."
     missing = np.round(ratios).astype(int) - 1
     whole_gaps = bool((np.abs(gaps - (missing + 1) * usual) <= 2 * tolerance).all() and (missing >= 0).all())

@@ -136,7 +136,7 @@ def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTE
     parts = _separate([slice_ for instance in kept for slice_ in instance.slices]) if kept else []
     stacks = [_decide(facts[part.slices[0].path], part, repair, notes) for part in parts]
     if broken is not None:
-        stacks = [replace(stack, action=Action.REFUSE, error=stack.error or broken) for stack in stacks]
+        stacks = [replace(stack, action=Action.REFUSE, error=broken) for stack in stacks]
     return tuple(sorted([*stacks, *aside], key=lambda stack: (not stack.is_scan, stack.files[0])))
 
 
