@@ -1,7 +1,8 @@
 """NRRD files (.nrrd, .nhdr), and 3D Slicer's segmentations in them (.seg.nrrd).
 
-The format is Teem's NRRD0001 to NRRD0005; for the fields that begin with Segment see `nrrd_segments`. NRRD names its space, so LPS, RAS and LAS files are all read; LPS is what is written. Space directions
-are the columns of the affine, in order of the axes on disk, and the space origin is the centre of the first voxel.
+The format is Teem's NRRD0001 to NRRD0005; for the fields that begin with Segment see `nrrd_segments`. NRRD names its
+space, so LPS, RAS and LAS files are all read; LPS is what is written. Space directions are the columns of the affine,
+in order of the axes on disk, and the space origin is the centre of the first voxel.
 """
 
 from __future__ import annotations
