@@ -1,0 +1,70 @@
+"""What proves an export, and what must not pass for one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from anatomy import blob_case
+
+from delineate.geometry import ORIENTATIONS, Box, Grid
+from delineate.labels import LabelSet
+from delineate.proof import compare
+from delineate.volume import Segmentation, crop, reorient
+
+EXPECTED = blob_case(3)[1]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_other_array_axes_are_the_same_world(orientation: str) -> None:
+    for proof in compare(EXPECTED, reorient(EXPECTED, orientation)):
+        assert (proof.dice, proof.volume_error) == (1.0, 0.0)
+        assert proof.centroid_shift_mm < 1e-9
+
+
+def test_fewer_slices_are_the_same_world() -> None:
+    found = crop(EXPECTED, Box((2, 1, 1), (19, 15, 11)))
+    assert all(proof.dice == 1.0 for proof in compare(EXPECTED, found))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flip_shows(axis: int) -> None:
+    proof = compare(EXPECTED, replace(EXPECTED, array=np.flip(EXPECTED.array, axis)))[1]
+    assert proof.dice < 0.95
+    assert proof.centroid_shift_mm > 0.5
+    assert proof.volume_error == 0.0
+
+
+def test_a_shift_of_the_world_shows() -> None:
+    affine = EXPECTED.grid.affine.copy()
+    affine[0, 3] += 2.0
+    proof = compare(EXPECTED, replace(EXPECTED, grid=Grid(EXPECTED.grid.shape, affine)))[0]
+    assert proof.dice < 0.9
+    assert proof.centroid_shift_mm == pytest.approx(2.0)
+
+
+def test_volume_and_centroid_are_in_the_world() -> None:
+    proof = compare(EXPECTED, EXPECTED)[0]
+    voxels = np.argwhere(EXPECTED.array == 1)
+    assert proof.volume_ml == pytest.approx(len(voxels) * 0.9 * 1.2 * 2.5 / 1000)
+    centre = EXPECTED.grid.affine @ [*voxels.mean(axis=0), 1]
+    assert proof.centroid_mm == pytest.approx(tuple(centre[:3]))
+
+
+def test_a_structure_that_is_missing_is_seen() -> None:
+    found = Segmentation(EXPECTED.array * (EXPECTED.array == 1), EXPECTED.grid, EXPECTED.labels)
+    rim = compare(EXPECTED, found)[1]
+    assert (rim.dice, rim.found_ml, rim.volume_error) == (0.0, 0.0, 1.0)
+    assert rim.centroid_shift_mm == float("inf")
+
+
+def test_an_unnamed_structure_is_empty() -> None:
+    found = replace(EXPECTED, labels=LabelSet(EXPECTED.labels.labels[:1]))
+    assert compare(EXPECTED, found)[1].dice == 0.0
+
+
+def test_a_structure_from_nowhere_is_seen() -> None:
+    empty = replace(EXPECTED, array=np.zeros_like(EXPECTED.array))
+    assert compare(empty, EXPECTED)[0].volume_error == float("inf")
+    assert compare(empty, empty)[0].dice == 1.0
