@@ -24,7 +24,7 @@ _CHUNK = 2**20  # voxels whose places are computed at a time
 class StructureProof:
     """What was to be written of one structure and what is there. Centroids are None for empty masks.
 
-    `dice`: 2 * voxels that the other has at the same place / all voxels, counted from both sides; 1 where both are empty.
+    `dice`: the share of both masks' voxels that the other has at the same place; 1 where both are empty.
     `volume_error`: relative to the expected volume; 0 where both are empty, infinite where only the found is not.
     """
 
