@@ -21,6 +21,8 @@ from delineate.errors import GeometryMismatch
 from delineate.geometry import (
     Box,
     Grid,
+    axis_change,
+    change_axes,
     compose_affine,
     crop_grid,
     index_to_world,
@@ -33,6 +35,7 @@ from delineate.resampling import (
     apply_matrices,
     axis_matrices,
     resample,
+    resample_anywhere,
     resample_argmax,
     resample_argmax_torch,
     resample_labels,
@@ -470,3 +473,40 @@ def test_a_gpu_gives_the_same_numbers() -> None:
 def test_importing_it_imports_neither_torch_nor_numba() -> None:
     code = "import sys, delineate.resampling; sys.exit('torch' in sys.modules or 'numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def ramp(grid: Grid) -> npt.NDArray[np.float32]:
+    """Three different slopes along the world's axes: any wrong place shows."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
+    return np.asarray(index_to_world(grid, index) @ [1.0, -2.0, 0.5], dtype=np.float32)
+
+
+def turned_grid(degrees: float, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Grid:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return Grid(shape, compose_affine(np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) * spacing, (-6.0, -5.0, -4.0)))
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SAR", "PIL"])
+def test_a_ramp_stays_a_ramp_on_a_rotated_grid(orientation: str) -> None:
+    source = turned_grid(25, (40, 30, 36), (0.8, 1.1, 0.9))
+    middle = index_to_world(source, (19.5, 14.5, 17.5))
+    target = Grid((6, 7, 5), compose_affine(np.diag([1.0, 1.2, 1.5]), middle - (2.5, 3.6, 3.0)))
+    target = change_axes(target, axis_change(target.orientation, orientation))
+    found = resample_anywhere(ramp(source), source, target, fill=-99.0)
+    np.testing.assert_allclose(found, ramp(target), atol=2e-4)
+
+
+def test_what_the_rotated_source_does_not_reach_is_filled() -> None:
+    source = turned_grid(25, (10, 10, 10), (1.0, 1.0, 1.0))
+    target = Grid((60, 60, 60), compose_affine(np.eye(3), (-30.0, -30.0, -30.0)))
+    found = resample_anywhere(np.ones(source.shape, dtype=np.float32), source, target, fill=-99.0)
+    assert set(np.unique(found).tolist()) <= {-99.0, 1.0}
+    assert np.count_nonzero(found == 1.0) == pytest.approx(1000, rel=0.02)
+
+
+def test_parallel_grids_go_axis_by_axis() -> None:
+    source, target = turned_grid(0, (12, 14, 10), (1.0, 1.0, 2.0)), turned_grid(0, (6, 7, 10), (2.0, 2.0, 2.0))
+    turned = change_axes(source, axis_change("LPS", "RAI"))
+    image = ramp(turned)
+    expected = resample(ramp(source), source, target, fill=0.0)
+    np.testing.assert_allclose(resample_anywhere(image, turned, target, fill=0.0), expected, atol=1e-5)

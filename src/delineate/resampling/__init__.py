@@ -33,6 +33,7 @@ from delineate.resampling.arrays import (
     set_threads,
 )
 from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices
+from delineate.resampling.rotated import resample_anywhere
 from delineate.resampling.stacks import StackPositions, even_grid, even_stack
 from delineate.resampling.tensors import resample_argmax_torch, resample_torch
 
@@ -46,6 +47,7 @@ __all__ = [
     "even_grid",
     "even_stack",
     "resample",
+    "resample_anywhere",
     "resample_argmax",
     "resample_argmax_torch",
     "resample_labels",
