@@ -137,7 +137,7 @@ class Instance:
     """One DICOM file: its slices, or `problem`, why it holds none of a scan.
 
     `expected`: whether that is so by the file's nature (a report, a localizer) and no fault. `refers_to`: UIDs of the
-    series that a segmentation or structure set was made on.
+    series that a segmentation or structure set was made on, `frames_of_reference`: where it lies.
     """
 
     path: Path
@@ -147,6 +147,7 @@ class Instance:
     problem: str | None = None
     expected: bool = False
     refers_to: tuple[str, ...] = ()
+    frames_of_reference: tuple[str, ...] = ()
 
 
 def read_instance(path: Path) -> Instance:
@@ -164,7 +165,16 @@ def instance_of(dataset: Dataset, path: Path, place: PixelPlace | None = None) -
     facts, uid = _facts(dataset), text(dataset, "SOPInstanceUID")
     other = _other_object(dataset, facts)
     if other is not None:
-        return Instance(path, facts, uid, (), other, expected=True, refers_to=tuple(_references(dataset)))
+        return Instance(
+            path,
+            facts,
+            uid,
+            (),
+            other,
+            expected=True,
+            refers_to=tuple(_references(dataset)),
+            frames_of_reference=tuple(_frames_of_reference(dataset)),
+        )
     try:
         return Instance(path, facts, uid, tuple(_slices(dataset, path, place)))
     except InconsistentSeries as error:
@@ -227,6 +237,13 @@ def _references(dataset: Dataset) -> Iterator[str]:
         for study in _many_items(frame, "RTReferencedStudySequence"):
             for series in _many_items(study, "RTReferencedSeriesSequence"):
                 yield text(series, "SeriesInstanceUID")
+
+
+def _frames_of_reference(dataset: Dataset) -> Iterator[str]:
+    for item in (dataset, *_many_items(dataset, "ReferencedFrameOfReferenceSequence")):
+        uid = text(item, "FrameOfReferenceUID")
+        if uid:
+            yield uid
 
 
 def _many_items(dataset: Dataset, keyword: str) -> list[Dataset]:
