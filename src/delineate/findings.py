@@ -1,0 +1,54 @@
+"""What is measured on a segmentation: coded quantities with units (DICOM PS3.16 TID 300, UCUM)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from delineate.labels import Code, Label
+from delineate.volume import Segmentation
+
+VOLUME = Code("118565006", "SCT", "Volume")
+MILLILITRE = Code("ml", "UCUM", "ml")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One number about one structure. `quantity`: what it is; `unit`: a UCUM code.
+
+    Raises `ValueError` for a value that is not finite.
+    """
+
+    label: Label
+    quantity: Code
+    value: float
+    unit: Code
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"{self.quantity.meaning} of {self.label.name} is not finite: {self.value}")
+
+
+def volumes_ml(segmentation: Segmentation) -> tuple[Finding, ...]:
+    """The volume of every structure in ml, in the labels' order: voxels times the volume of one.
+
+    An empty structure has 0 ml. Where labels overlap, shared voxels count for each.
+    """
+    ml = segmentation.grid.voxel_volume_ml
+    counts = _voxel_counts(segmentation)
+    return tuple(
+        Finding(label, VOLUME, count * ml, MILLILITRE) for label, count in zip(segmentation.labels, counts, strict=True)
+    )
+
+
+def _voxel_counts(segmentation: Segmentation) -> list[int]:
+    if segmentation.labels.overlaps:
+        return [int(np.count_nonzero(mask)) for mask in segmentation.array]
+    top = max((*segmentation.labels.values, int(segmentation.array.max())))
+    counts = np.zeros(top + 1, dtype=np.int64)
+    # Slab by slab, because bincount widens its input to 64 bits.
+    for slab in np.moveaxis(segmentation.array, -1, 0):
+        counts += np.bincount(slab.reshape(-1), minlength=top + 1)
+    return [int(counts[value]) for value in segmentation.labels.values]
