@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +14,7 @@ from delineate.errors import UnreadableImage
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 _KEYWORDS = (
     "AcquisitionDate",
@@ -125,6 +127,19 @@ def quiet() -> Iterator[None]:
         yield
 
 
+# Tags are made once: pydicom takes half as long to turn a keyword into one as to read an element.
+@cache
+def _tag(keyword: str | tuple[int, int]) -> BaseTag:
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
+
+
+@cache
+def _wanted_tags() -> list[Any]:
+    return [_tag(keyword) for keyword in (*_KEYWORDS, *_PRIVATE, *_CREATORS)]
+
+
 def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
     """The elements that this package uses, and where uncompressed pixels lie (None: compressed, deflated, or none).
 
@@ -136,8 +151,7 @@ def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
         with path.open("rb") as stream:
             bare = _starts_bare(stream.read(132))
             stream.seek(0)
-            tags: list[Any] = [*_KEYWORDS, *_PRIVATE, *_CREATORS]
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=bare)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_wanted_tags(), force=bare)
             place = _pixel_place(stream, dataset)
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
@@ -189,8 +203,8 @@ def first_value(dataset: Dataset, keyword: str | tuple[int, int]) -> Any:
     A value that cannot be understood is treated like none: what needs it refuses the file by name.
     """
     try:
-        found = dataset.get(keyword)
-        value = found.value if isinstance(keyword, tuple) and found is not None else found
+        element = dataset.get(_tag(keyword))
+        value = None if element is None else element.value
     # Values are parsed when they are asked for, and damaged ones end in almost any exception.
     except Exception:
         return None
