@@ -12,10 +12,13 @@ from delineate.dataset import open_dataset
 from delineate.errors import DatasetError, InputError
 from delineate.settings import Settings, detect
 from delineate.volume import Kind
+from delineate.workflow.assembling import ChannelWish, parse_channel
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.predicting import find_scans
 from delineate.workflow.preparing import prepare_cases
 from delineate.workflow.training import Budget, Division, divide, train
+
+ANY = ChannelWish("scan", "")
 
 
 @pytest.fixture
@@ -98,14 +101,14 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(tmp_path: Path, set
 def test_channels_of_one_case_are_found_together(tmp_path: Path) -> None:
     for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
         (tmp_path / f"{name}.nii.gz").touch()
-    scans = find_scans(tmp_path, 2)
+    scans = find_scans(tmp_path, (ANY, ANY))
     assert [(scan.id, len(scan.paths)) for scan in scans] == [("a", 2), ("b", 2)]
 
 
 def test_a_file_without_suffix_number_is_a_case_of_its_own(tmp_path: Path) -> None:
     for name in ("liver_12", "spleen_0000", "case_2024"):
         (tmp_path / f"{name}.nii.gz").touch()
-    assert [scan.id for scan in find_scans(tmp_path, 1)] == ["case_2024", "liver_12", "spleen"]
+    assert [scan.id for scan in find_scans(tmp_path, (ANY,))] == ["case_2024", "liver_12", "spleen"]
 
 
 def test_series_in_one_folder_get_names_of_their_own(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_series_in_one_folder_get_names_of_their_own(tmp_path: Path) -> None:
         formats.write_dicom_series(tmp_path / str(number), volume, description=str(number))
         for file in (tmp_path / str(number)).iterdir():
             file.rename(tmp_path / f"{number}_{file.name}")
-    ids = [scan.id for scan in find_scans(tmp_path, 1)]
+    ids = [scan.id for scan in find_scans(tmp_path, (ANY,))]
     assert len(set(ids)) == 2
 
 
@@ -122,9 +125,9 @@ def test_of_a_patients_series_only_the_models_kind_is_taken(tmp_path: Path) -> N
     volume, _ = blob_case(0)
     formats.write_dicom_series(tmp_path / "p" / "mr", volume)
     formats.write_dicom_series(tmp_path / "p" / "ct", replace(volume, kind=Kind.CT))
-    assert [scan.id for scan in find_scans(tmp_path, 1, Kind.CT)] == ["p_ct"]
-    with pytest.raises(InputError, match="expected NIfTI files, or a DICOM PET series"):
-        find_scans(tmp_path, 1, Kind.PET)
+    assert [scan.id for scan in find_scans(tmp_path, (parse_channel("CT"),))] == ["p_ct"]
+    with pytest.raises(InputError, match="expected NIfTI files, or a DICOM series or tree with PT"):
+        find_scans(tmp_path, (parse_channel("PET"),))
 
 
 def test_a_missing_prediction_is_a_problem_not_a_better_mean(tmp_path: Path, settings: Settings) -> None:

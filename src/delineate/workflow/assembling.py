@@ -16,6 +16,7 @@ from delineate.geometry import same_space
 from delineate.resampling import resample_anywhere
 from delineate.volume import Kind, Volume
 
+_MODALITIES = {Kind.CT: "CT", Kind.MR: "MR", Kind.PET: "PT"}
 LABEL_MODALITIES = ("SEG", "RTSTRUCT")
 
 
@@ -32,7 +33,7 @@ class ChannelWish:
         return self.modality in ("", stack.facts.modality) and re.search(self.pattern, words, re.IGNORECASE) is not None
 
     def __str__(self) -> str:
-        return f"{self.modality}{f' matching {self.pattern!r}' if self.pattern else ''}"
+        return f"{self.modality or 'any modality'}{f' matching {self.pattern!r}' if self.pattern else ''}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +67,15 @@ def parse_channel(text: str) -> ChannelWish:
     if modality not in ("CT", "MR", "PT"):
         raise InputError("not a channel", expected="CT, PT, MR, NAME=MR or NAME=MR:pattern", got=text)
     return ChannelWish(name.strip() or ("PET" if modality == "PT" else modality), modality, pattern)
+
+
+def wishes_for(channels: Sequence[str], kinds: Sequence[Kind]) -> tuple[ChannelWish, ...]:
+    """What a model asks for: the modality of each channel, told apart by the channels' names where one occurs twice."""
+    modalities = [_MODALITIES.get(kind, "") for kind in kinds]
+    return tuple(
+        ChannelWish(name, modality, re.escape(name) if modalities.count(modality) > 1 else "")
+        for name, modality in zip(channels, modalities, strict=True)
+    )
 
 
 def assemble(

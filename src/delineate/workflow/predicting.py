@@ -22,10 +22,10 @@ from delineate.preprocessing import FloatImage
 from delineate.reports.figures import comparison_figure
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Source, Volume
+from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly, wishes_for
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 
-_MODALITIES = {Kind.CT: "CT", Kind.MR: "MR", Kind.PET: "PT"}
 _CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -35,11 +35,11 @@ class Scan:
 
     id: str
     paths: tuple[Path, ...]
-    series: formats.Stack | None = None
+    assembly: Assembly | None = None
 
     def read(self, kind: Kind) -> Volume:
-        if self.series is not None:
-            return formats.read_series(self.series)
+        if self.assembly is not None:
+            return read_assembly(self.assembly)[0]
         return formats.read_channels(self.paths, kind=kind)
 
 
@@ -83,22 +83,22 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def find_scans(path: Path, channels: int, kind: Kind = Kind.OTHER) -> tuple[Scan, ...]:
+def find_scans(path: Path, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
     """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series or a tree of them.
 
     `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series
-    is named after its folder, and by its number where a folder holds several. Of DICOM series only those of `kind` are
-    taken, if it is known. Raises `InputError` if there is nothing.
+    is named after its folder, and by its number where a folder holds several. Of DICOM series those are taken that fit
+    the first channel; the others are looked for in the same tree. Raises `InputError` if there is nothing.
     """
     if not path.exists():
         raise InputError("nothing to segment: there is no such file or folder", path=path)
     nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     nifti = [file for file in nifti if is_nifti_name(file) and not file.name.startswith(".")]
-    scans = _nifti_scans(nifti, channels) or _dicom_scans(path, kind)
+    scans = _nifti_scans(nifti, len(channels)) or _dicom_scans(path, channels)
     if not scans:
         raise InputError(
             "nothing to segment",
-            expected=f"NIfTI files, or a DICOM {'series' if kind is Kind.OTHER else f'{kind.value} series'} or tree",
+            expected=f"NIfTI files, or a DICOM series or tree with {' and '.join(map(str, channels))}",
             path=path,
             remedy="Name the folder that holds the scans.",
         )
@@ -115,27 +115,30 @@ def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
     return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
 
 
-def _dicom_scans(path: Path, kind: Kind) -> tuple[Scan, ...]:
-    if path.is_file():
-        return (Scan(formats.image_stem(path), (path,)),) if formats.is_image(path) else ()
-    wanted = _MODALITIES.get(kind)
-    # What is refused is listed too, and fails with its reason when its turn comes.
-    found = [
-        stack
-        for stack in formats.find_series(path)
-        if stack.action is not formats.Action.SKIP and wanted in (None, stack.facts.modality)
-    ]
-    folders = [stack.files[0].parent for stack in found]
-    names = []
-    for stack, folder in zip(found, folders, strict=True):
-        inside = folder.relative_to(path).parts if folder != path else (folder.resolve().name,)
-        number = (str(stack.facts.number),) if folders.count(folder) > 1 else ()
-        names.append(re.sub(r"[^\w.-]+", "_", "_".join((*inside, *number, *([stack.name] if stack.name else [])))))
+def _dicom_scans(path: Path, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
+    if path.is_file() and not formats.is_image(path):
+        return ()
+    of_patient: dict[str, list[formats.Stack]] = {}
+    for stack in (formats.stack_at(path),) if path.is_file() else formats.find_series(path):
+        of_patient.setdefault(stack.facts.patient_id or stack.facts.study_uid, []).append(stack)
+    # What is refused is there too, and fails with its reason when its turn comes.
+    found = [assembly for stacks in of_patient.values() for assembly in assemble(stacks, (), channels)]
+    folders = [assembly.first.files[0].parent for assembly in found]
+    names = [_scan_name(path, one, alone=folders.count(one.first.files[0].parent) == 1) for one in found]
     return tuple(
         # Numbers may repeat, identifiers do not.
-        Scan(name if names.count(name) == 1 else f"{name}_{_last_part(stack)}", (folder,), stack)
-        for name, folder, stack in zip(names, folders, found, strict=True)
+        Scan(name if names.count(name) == 1 else f"{name}_{_last_part(one.first)}", (folder,), one)
+        for name, folder, one in zip(names, folders, found, strict=True)
     )
+
+
+def _scan_name(path: Path, assembly: Assembly, *, alone: bool) -> str:
+    if path.is_file():
+        return formats.image_stem(path)
+    stack, folder = assembly.first, assembly.first.files[0].parent
+    inside = folder.relative_to(path).parts if folder != path else (folder.resolve().name,)
+    more = () if alone else (str(stack.facts.number), *([stack.name] if stack.name else []))
+    return re.sub(r"[^\w.-]+", "_", "_".join((*inside, *more)))
 
 
 def _last_part(stack: formats.Stack) -> str:
@@ -158,8 +161,7 @@ def predict(
     """
     options = options or PredictionOptions()
     use_threads(settings)
-    kinds = set(model.plan.kinds)
-    scans = find_scans(source, len(model.plan.channels), model.plan.kinds[0] if len(kinds) == 1 else Kind.OTHER)
+    scans = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds))
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)
     digest = model.digest
