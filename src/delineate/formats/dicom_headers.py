@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -81,31 +83,49 @@ _KEYWORDS = (
 PHILIPS_SUV_FACTOR, PHILIPS_ACTIVITY_FACTOR = (0x7053, 0x1000), (0x7053, 0x1009)
 PHILIPS_SCALE_SLOPE = (0x2005, 0x100E)
 PRIVATE_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))  # Siemens, GE, Philips
-_PRIVATE = (PHILIPS_SUV_FACTOR, PHILIPS_ACTIVITY_FACTOR, PHILIPS_SCALE_SLOPE, *PRIVATE_B_VALUES)
-_CREATORS = tuple((group, 0x0010) for group in sorted({group for group, _ in _PRIVATE}))
+_CREATOR_OF = {
+    PHILIPS_SUV_FACTOR: "Philips PET Private Group",
+    PHILIPS_ACTIVITY_FACTOR: "Philips PET Private Group",
+    PHILIPS_SCALE_SLOPE: "Philips MR Imaging DD 001",
+    PRIVATE_B_VALUES[0]: "SIEMENS MR HEADER",
+    PRIVATE_B_VALUES[1]: "GEMS_PARM_01",
+    PRIVATE_B_VALUES[2]: "Philips Imaging DD 001",
+}
+_CREATORS = tuple((group, 0x0010) for group in sorted({group for group, _ in _CREATOR_OF}))
 
-_PIXEL_TAGS = {b"\xe0\x7f\x10\x00": "PixelData", b"\xe0\x7f\x08\x00": "FloatPixelData"}
+_PIXEL_DATA, _FLOAT_PIXEL_DATA = b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00"
+_VR_OF_PIXELS = (b"OB", b"OW", b"OF", b"UN")
+_LARGEST_INFLATION = 64  # of a deflated data set; images shrink to a third, and a bomb is a thousand times its size
 _UNDEFINED = 0xFFFFFFFF
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _GROUPS_OF_BARE_FILES = (b"\x08\x00", b"\x02\x00")
 
 
 @dataclass(frozen=True, slots=True)
 class PixelPlace:
-    """Where the uncompressed pixels of a file lie: the byte offset of the first, and how many bytes there are."""
+    """Where the uncompressed pixels of a file lie: the byte offset of the first, and how many bytes there are.
+
+    `floating`: they are 32-bit floats (PS3.3 C.7.6.24).
+    """
 
     offset: int
     length: int
+    floating: bool = False
 
 
 def is_dicom(path: Path) -> bool:
     """Whether the file has DICOM's marker (PS3.10 7.1), or starts like a DICOM data set that lost it.
 
-    DICOMDIR, which holds no image, does not count.
+    DICOMDIR, which holds no image, does not count. Raises `UnreadableImage` for a file that cannot be opened: it may
+    be a slice.
     """
     if path.name.upper() == "DICOMDIR":
         return False
-    with path.open("rb") as stream:
-        start = stream.read(132)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise UnreadableImage("the file cannot be opened", got=error.strerror, path=path) from error
     return start[128:] == b"DICM" or _starts_bare(start)
 
 
@@ -137,7 +157,7 @@ def _tag(keyword: str | tuple[int, int]) -> BaseTag:
 
 @cache
 def _wanted_tags() -> list[Any]:
-    return [_tag(keyword) for keyword in (*_KEYWORDS, *_PRIVATE, *_CREATORS)]
+    return [_tag(keyword) for keyword in (*_KEYWORDS, *_CREATOR_OF, *_CREATORS)]
 
 
 def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
@@ -151,6 +171,8 @@ def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
         with path.open("rb") as stream:
             bare = _starts_bare(stream.read(132))
             stream.seek(0)
+            _check_inflation(stream)
+            stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_wanted_tags(), force=bare)
             place = _pixel_place(stream, dataset)
     except FileNotFoundError as error:
@@ -160,6 +182,22 @@ def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
         raise UnreadableImage("not a readable DICOM file", got=_short(error), path=path) from error
     _check_whole(dataset, path)
     return dataset, place
+
+
+def _check_inflation(stream: BinaryIO) -> None:
+    """A deflated data set of zeros grows a thousandfold: what pydicom would inflate in memory is counted first."""
+    start = stream.read(1024)
+    if _DEFLATED not in start:
+        return
+    # PS3.10 7.1: the group's length comes first, so the data set starts where it says.
+    stream.seek(144 + int.from_bytes(start[140:144], "little"))
+    packed = stream.read()
+    inflater, left = zlib.decompressobj(-zlib.MAX_WBITS), _LARGEST_INFLATION * len(packed) + 2**20
+    while packed and left > 0 and not inflater.eof:
+        left -= len(inflater.decompress(packed, 2**20))
+        packed = inflater.unconsumed_tail
+    if left <= 0:
+        raise ValueError(f"the deflated data set is more than {_LARGEST_INFLATION} times its size")
 
 
 def _short(error: Exception) -> str:
@@ -187,14 +225,14 @@ def _pixel_place(stream: BinaryIO, dataset: Dataset) -> PixelPlace | None:
     if syntax is not None and (syntax.is_compressed or syntax.is_deflated or not syntax.is_little_endian):
         return None
     tag = stream.read(4)
-    if tag not in _PIXEL_TAGS:
+    if tag not in (_PIXEL_DATA, _FLOAT_PIXEL_DATA):
         return None
-    implicit = dataset.original_encoding[0]
-    head = stream.read(4 if implicit else 8)
+    explicit = not dataset.original_encoding[0]
+    head = stream.read(8 if explicit else 4)
     length = int.from_bytes(head[-4:], "little")
-    if len(head) not in (4, 8) or length == _UNDEFINED:
+    if len(head) not in (4, 8) or length == _UNDEFINED or (explicit and head[:2] not in _VR_OF_PIXELS):
         return None
-    return PixelPlace(stream.tell(), length)
+    return PixelPlace(stream.tell(), length, tag == _FLOAT_PIXEL_DATA)
 
 
 def first_value(dataset: Dataset, keyword: str | tuple[int, int]) -> Any:
@@ -211,20 +249,42 @@ def first_value(dataset: Dataset, keyword: str | tuple[int, int]) -> Any:
     return None if value is None or value == "" or value == [] or value == b"" else value
 
 
-def text(dataset: Dataset, keyword: str) -> str:
+def text(dataset: Dataset, keyword: str | tuple[int, int]) -> str:
     """The element as text without padding; "" where there is none."""
     value = first_value(dataset, keyword)
     return "" if value is None else str(value).strip("\0 ")
 
 
 def number(dataset: Dataset, keyword: str | tuple[int, int]) -> float | None:
-    """The element's first number, or None where there is none."""
+    """The element's first number, or None where there is none that is finite."""
     value = first_value(dataset, keyword)
     first = value[0] if isinstance(value, (list, tuple)) or is_multi(value) else value
     try:
-        return None if first is None else float(first)
-    except (TypeError, ValueError):
+        found = float("nan") if first is None else float(first)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return found if isfinite(found) else None
+
+
+def private_number(dataset: Dataset, tag: tuple[int, int]) -> float | None:
+    """The first number of a private element, where its block belongs to the vendor that it is known of.
+
+    Blocks other than the group's first are not looked at: what is missed there is refused or said to be missing.
+    """
+    ours = text(dataset, (tag[0], 0x0010)) == _CREATOR_OF[tag]
+    return number(dataset, tag) if ours else None
+
+
+def is_damaged(dataset: Dataset, keyword: str) -> bool:
+    """Whether the element is there, not empty, and cannot be read as one value of its type."""
+    tag = _tag(keyword)
+    if tag not in dataset:
+        return False
+    try:
+        return is_multi(dataset[tag].value)
+    # As in `first_value`.
+    except Exception:
+        return True
 
 
 def is_multi(value: object) -> bool:

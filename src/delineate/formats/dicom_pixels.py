@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WORTH_PROCESSES = 64 * 2**20  # bytes of pixels; starting Python again costs as much as decoding these
+_FRAMES_AT_A_TIME = 16
 _LARGEST_RATIO = 4096  # of pixels to compressed bytes: RLE's own limit is 64, an all-black JPEG 2000 reaches hundreds
 
 
@@ -145,7 +146,8 @@ def _read_place(s: Slice, out: Array) -> None:
     assert place is not None
     size = out.nbytes
     start = place.offset + s.frame * size
-    if size * s.frames > place.length:
+    # Some writers pad to more than an even length, but a row too many means that the header is wrong.
+    if not 0 <= place.length - size * s.frames < max(2, out.strides[0]):
         raise _unfit(s.path, f"{s.frames} frame(s) of {size} bytes", f"{place.length} bytes")
     try:
         with s.path.open("rb", buffering=0) as stream:
@@ -172,10 +174,10 @@ def _use_stored_bits(out: Array, storage: Storage) -> None:
 
 
 def _decoded(slices: Sequence[Slice]) -> Iterator[Array]:
-    """The slices' images, decoded; a file's frames are decoded together."""
+    """The slices' images, decoded; a few frames of a file together, so that no file is held whole."""
     jobs: list[list[Slice]] = []
     for s in slices:
-        if jobs and jobs[-1][0].path == s.path:
+        if jobs and jobs[-1][0].path == s.path and len(jobs[-1]) < _FRAMES_AT_A_TIME:
             jobs[-1].append(s)
         else:
             jobs.append([s])
@@ -197,25 +199,15 @@ def _mapping(size: int, jobs: int) -> Iterator[Callable[..., Any]]:
 
 def _decode(slices: Sequence[Slice]) -> list[Array]:
     """The images of slices of one file, in this machine's byte order."""
-    path = slices[0].path
-    frames = _frames(path)
-    images = []
-    for s in slices:
-        if s.frame >= len(frames) or frames.shape[1:] != (s.rows, s.columns):
-            raise _unfit(path, f"{s.frames} x {s.rows} x {s.columns}", frames.shape)
-        image = np.array(frames[s.frame], dtype=_dtype(s.storage))
-        _use_stored_bits(image, s.storage)
-        images.append(image)
-    return images
-
-
-def _frames(path: Path) -> Array:
     import pydicom
+    from pydicom.pixels import iter_pixels
 
+    path = slices[0].path
     try:
         with quiet():
             dataset = pydicom.dcmread(path, force=True)
-            array: Array = dataset.pixel_array
+            # pydicom gives the frames in the order asked for.
+            frames = [np.array(a) for a in iter_pixels(dataset, indices=[s.frame for s in slices], raw=True)]
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
     # Decoders raise whatever they meet in damaged data.
@@ -223,8 +215,19 @@ def _frames(path: Path) -> Array:
         raise UnreadableImage(
             "the pixel data cannot be read", got=str(error)[:200], path=path, remedy="Fetch the file again."
         ) from error
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return array if array.ndim == 3 else array[np.newaxis]
+    if len(frames) != len(slices):
+        raise _unfit(path, f"{len(slices)} frame(s)", len(frames))
+    return [_checked(image, s) for image, s in zip(frames, slices, strict=True)]
+
+
+def _checked(image: Array, s: Slice) -> Array:
+    """In the type that the header says, which must hold what the decoder found."""
+    wanted = _dtype(s.storage)
+    if image.shape != (s.rows, s.columns) or image.dtype.kind != wanted.kind or image.dtype.itemsize > wanted.itemsize:
+        raise _unfit(s.path, f"{s.rows} x {s.columns} of {wanted}", f"{image.shape} of {image.dtype}")
+    native = np.ascontiguousarray(image, dtype=wanted)
+    _use_stored_bits(native, s.storage)
+    return native
 
 
 def _rescaled_in_place(array: Array, scales: Sequence[_Scale]) -> Array:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from delineate.errors import InconsistentSeries
+from delineate.errors import DelineateError, InconsistentSeries, UnreadableImage
 from delineate.formats.dicom_headers import (
     PHILIPS_SCALE_SLOPE,
     PRIVATE_B_VALUES,
     PixelPlace,
     first_value,
+    is_damaged,
     is_multi,
     number,
+    private_number,
     quiet,
     read_header,
     text,
@@ -39,6 +41,21 @@ COSINE_TOLERANCE = 5e-4
 
 MOST_PIXELS = 2**16
 """Rows and columns are 16-bit numbers."""
+
+_SMALLEST_MM, _LARGEST_MM = 1e-5, 1e5
+_ONE_VALUE = (
+    "BitsAllocated",
+    "BitsStored",
+    "DiffusionBValue",
+    "HighBit",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "PixelPaddingValue",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "TemporalPositionIdentifier",
+)
 
 _COMPLEX = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
 _COMPLEX |= {word.upper(): word for word in _COMPLEX.values()}
@@ -82,6 +99,7 @@ class Slice:
 
     `row_direction` is the way along a row (the column index grows), `column_direction` down a column, both unit
     vectors in LPS; `position_mm` is the centre of the first pixel; `spacing_mm` is (between rows, between columns).
+    `rescaled`: whether the file gives slope and intercept; without, they are 1 and 0.
     `contrast` holds what makes two images two measurements (echo, b-value, time point, component of a complex image);
     `hints` what may tell volumes of one series apart where positions repeat, most telling first.
     """
@@ -102,6 +120,7 @@ class Slice:
     storage: Storage
     slope: float
     intercept: float
+    rescaled: bool
     scale_slope: float | None
     padding: tuple[float, float] | None
     inverted: bool
@@ -157,7 +176,14 @@ def read_instance(path: Path) -> Instance:
     """
     with quiet():
         dataset, place = read_header(path)
-        return instance_of(dataset, path, place)
+        try:
+            return instance_of(dataset, path, place)
+        except DelineateError:
+            raise
+        # Elements are parsed when they are asked for, and damaged ones end in almost any exception.
+        except Exception as error:
+            got = str(error)[:200] or type(error).__name__
+            raise UnreadableImage("the DICOM header is damaged", got=got, path=path) from error
 
 
 def instance_of(dataset: Dataset, path: Path, place: PixelPlace | None = None) -> Instance:
@@ -211,8 +237,8 @@ def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
         return "a Siemens mosaic: one image that tiles a whole volume; export it as single slices or multi-frame"
     if samples != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
         return f"not a greyscale image: {photometric}, {samples:g} sample(s) a pixel"
-    if facts.modality not in SCAN_MODALITIES:
-        return f"no CT, MR or PET: {facts.modality or 'no modality'}"
+    if facts.modality and facts.modality not in SCAN_MODALITIES:
+        return f"no CT, MR or PET: {facts.modality}"
     if _sop_name(facts.sop_class).startswith("Secondary Capture"):
         return "a secondary capture"
     return None
@@ -255,6 +281,7 @@ Lookup = Callable[[str], Any]
 
 
 def _slices(dataset: Dataset, path: Path, place: PixelPlace | None) -> Iterator[Slice]:
+    _check_readable(dataset, path)
     frames = int(number(dataset, "NumberOfFrames") or 1)
     groups = _many_items(dataset, "PerFrameFunctionalGroupsSequence")
     if not groups:
@@ -289,20 +316,26 @@ def _macro_values(group: Dataset) -> dict[str, Any]:
 def _slice(
     dataset: Dataset, path: Path, place: PixelPlace | None, *, value: Lookup, frame: int = 0, frames: int = 1
 ) -> Slice:
+    if not text(dataset, "Modality"):
+        raise InconsistentSeries("an image that does not say its Modality", expected="CT, MR or PT", path=path)
     directions = _numbers(value, "ImageOrientationPatient", 6, path).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 2 * COSINE_TOLERANCE:
         raise InconsistentSeries(
             "ImageOrientationPatient is no pair of perpendicular unit vectors", got=directions.tolist(), path=path
         )
     row_mm, column_mm = _numbers(value, "PixelSpacing", 2, path).tolist()
-    if min(row_mm, column_mm) <= 0:
-        raise InconsistentSeries("PixelSpacing must be positive", got=(row_mm, column_mm), path=path)
+    if min(row_mm, column_mm) <= 0 or not all(_SMALLEST_MM < mm < _LARGEST_MM for mm in (row_mm, column_mm)):
+        raise InconsistentSeries("PixelSpacing must be positive and possible", got=(row_mm, column_mm), path=path)
+    if (value("RescaleSlope") is None) != (value("RescaleIntercept") is None):
+        raise InconsistentSeries("only one of RescaleSlope and RescaleIntercept", expected="both or none", path=path)
     if first_value(dataset, "ModalityLUTSequence") is not None:
         raise InconsistentSeries(
             "values scaled by a look-up table are not supported", expected="rescale slope and intercept", path=path
         )
     uptake = uptake_of(dataset) if text(dataset, "Modality") == "PT" else None
     x, y, z = _numbers(value, "ImagePositionPatient", 3, path).tolist()
+    if max(abs(x), abs(y), abs(z)) > _LARGEST_MM:
+        raise InconsistentSeries("an impossible ImagePositionPatient", got=(x, y, z), path=path)
     instance_number = number(dataset, "InstanceNumber")
     return Slice(
         path=path,
@@ -321,7 +354,8 @@ def _slice(
         storage=_storage(dataset, path, place),
         slope=_scaling(value, "RescaleSlope", 1.0, path),
         intercept=_scaling(value, "RescaleIntercept", 0.0, path),
-        scale_slope=number(dataset, PHILIPS_SCALE_SLOPE),
+        rescaled=value("RescaleSlope") is not None,
+        scale_slope=private_number(dataset, PHILIPS_SCALE_SLOPE),
         padding=_padding(dataset),
         inverted=text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
         instance_number=frame if frames > 1 else None if instance_number is None else int(instance_number),
@@ -351,9 +385,16 @@ def _numbers(value: Lookup, keyword: str, count: int, path: Path) -> FloatArray:
 def _optional(value: Lookup, keyword: str) -> float | None:
     try:
         found = float(value(keyword))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if np.isfinite(found) else None
+
+
+def _check_readable(dataset: Dataset, path: Path) -> None:
+    """A damaged value is none to what reads it, and these have a meaning where they are missing."""
+    for keyword in _ONE_VALUE:
+        if is_damaged(dataset, keyword):
+            raise InconsistentSeries(f"an unusable {keyword}", expected="one value", path=path)
 
 
 def _scaling(value: Lookup, keyword: str, default: float, path: Path) -> float:
@@ -369,15 +410,18 @@ def _storage(dataset: Dataset, path: Path, place: PixelPlace | None) -> Storage:
     from pydicom.uid import JPEG2000, JPEGLSNearLossless, JPEGTransferSyntaxes
 
     def whole(keyword: str, default: int) -> int:
-        return int(number(dataset, keyword) or default)
+        found = number(dataset, keyword)
+        return default if found is None else int(found)
 
-    floating = "FloatPixelData" in dataset
-    allocated = whole("BitsAllocated", 16)
-    stored = whole("BitsStored", allocated)
+    floating = place is not None and place.floating
+    allocated, representation = whole("BitsAllocated", 0), whole("PixelRepresentation", 0 if floating else -1)
+    stored = whole("BitsStored", allocated if floating else 0)
+    high_bit = whole("HighBit", stored - 1)
     rows, columns = whole("Rows", 0), whole("Columns", 0)
     photometric = text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or photometric[:10] != "MONOCHROME":
-        got = f"{stored} of {allocated} bits, {photometric}"
+    sound = 1 <= stored <= high_bit + 1 <= allocated and representation in (0, 1)
+    if allocated not in (8, 16, 32) or not sound or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        got = f"{stored} of {allocated} bits up to {high_bit}, representation {representation}, {photometric}"
         raise InconsistentSeries("pixels of an unsupported kind", expected="8, 16 or 32 bits", got=got, path=path)
     if not (0 < rows < MOST_PIXELS and 0 < columns < MOST_PIXELS):
         raise InconsistentSeries("an impossible image size", got=f"{rows} x {columns}", path=path)
@@ -392,8 +436,8 @@ def _storage(dataset: Dataset, path: Path, place: PixelPlace | None) -> Storage:
         columns=columns,
         bits_allocated=allocated,
         bits_stored=stored,
-        high_bit=whole("HighBit", stored - 1),
-        signed=whole("PixelRepresentation", 0) == 1,
+        high_bit=high_bit,
+        signed=representation == 1,
         floating=floating,
         place=place,
         syntax=syntax,
@@ -436,7 +480,7 @@ def _b_value(dataset: Dataset, value: Lookup) -> float | None:
     standard = _optional(value, "DiffusionBValue")
     if standard is not None:
         return standard
-    private = next((b for b in (number(dataset, tag) for tag in PRIVATE_B_VALUES) if b is not None), None)
+    private = next((b for b in (private_number(dataset, tag) for tag in PRIVATE_B_VALUES) if b is not None), None)
     return None if private is None else private % _B_VALUE_FLAG
 
 

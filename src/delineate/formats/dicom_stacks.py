@@ -41,6 +41,7 @@ from delineate.formats.dicom_pixels import same_content
 from delineate.formats.dicom_slices import Instance, SeriesFacts, Slice, same_cosines
 from delineate.geometry import Grid
 from delineate.resampling import StackPositions, even_grid
+from delineate.volume import Kind
 
 
 class Action(Enum):
@@ -221,6 +222,7 @@ def _agree(first: Slice, second: Slice) -> bool:
         first.frame_of_reference_uid == second.frame_of_reference_uid
         and first.contrast == second.contrast
         and first.kind is second.kind
+        and first.rescaled == second.rescaled
         and same_size(first, second)
         and same_spacing(first, second)
         and same_cosines(first.cosines, second.cosines)
@@ -373,6 +375,8 @@ def _value_notes(stack: Sequence[Slice]) -> Iterator[str]:
     first = stack[0]
     if any(s.storage.lossy for s in stack):
         yield "lossy compression: the numbers are not the scanner's"
+    if first.kind is Kind.CT and not first.rescaled:
+        yield "no rescale slope and intercept: the stored numbers are taken for HU"
     if any(s.inverted for s in stack):
         yield "MONOCHROME1: meant to be shown inverted; the numbers are kept"
     if first.padding is not None:

@@ -7,6 +7,7 @@ the scan, with ADMIN it is the one injected.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from delineate.formats.dicom_headers import (
     first_value,
     is_multi,
     number,
+    private_number,
     text,
 )
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DAY = timedelta(days=1)
+_DATE = re.compile(r"\d{8}")
+_CLOCK = re.compile(r"(\d\d|\d{4}|\d{6})(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ def uptake_of(dataset: Dataset) -> Uptake:
 
 def _philips(dataset: Dataset) -> Uptake:
     """Philips stores counts; a private factor turns them into SUVbw, or another into Bq/ml."""
-    suv = number(dataset, PHILIPS_SUV_FACTOR)
+    suv = private_number(dataset, PHILIPS_SUV_FACTOR)
     if suv:
         return Uptake(suv, f"SUV by Philips' factor {suv:g}")
-    activity = number(dataset, PHILIPS_ACTIVITY_FACTOR)
+    activity = private_number(dataset, PHILIPS_ACTIVITY_FACTOR)
     return _from_activity(dataset, activity) if activity else Uptake(None, "no SUV: counts without a Philips factor")
 
 
@@ -117,7 +121,11 @@ def _injection(dataset: Dataset, drug: Dataset) -> datetime | None:
 
 
 def _moment(date: str, clock: str) -> datetime | None:
+    """PS3.5 6.2: YYYYMMDD, and HH, HHMM or HHMMSS, maybe with a fraction; ACR-NEMA's dots and colons go."""
+    day, of_day = _DATE.fullmatch(date.replace(".", "")), _CLOCK.match(clock.replace(":", ""))
+    if day is None or of_day is None:
+        return None
     try:
-        return datetime.strptime(date[:8] + clock.split(".")[0].split("+")[0][:6], "%Y%m%d%H%M%S")
+        return datetime.strptime(day[0] + (of_day[1]).ljust(6, "0"), "%Y%m%d%H%M%S")
     except ValueError:
         return None
