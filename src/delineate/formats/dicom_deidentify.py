@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import copy
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from delineate.errors import DelineateError, InputError, UnreadableImage
-from delineate.files import atomic_path
+from delineate.formats.dicom_files import refused_if_broken, stripped, text_of
+from delineate.formats.dicom_headers import quiet
 from delineate.formats.dicom_profile import (
+    DUMMY_DATE,
+    DUMMY_TEXT,
     EDITION,
+    KEEP,
     NEVER_SHIFTED,
     TEMPORAL_VRS,
     Action,
@@ -28,12 +29,16 @@ from delineate.formats.dicom_profile import (
     attribute_type,
     resolve,
     rule_of,
+    table,
 )
 from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey
+from delineate.formats.dicom_residue import Residue, Search, identifiers_of, occurring, residue, search_for
+from delineate.formats.dicom_screening import Pixels, check_can_be_deidentified
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
     from pydicom.dataelem import RawDataElement
+    from pydicom.dataset import FileMetaDataset
 
 
 class Dates(Enum):
@@ -41,15 +46,7 @@ class Dates(Enum):
 
     REMOVE = "remove"
     SHIFT = "shift"
-    """Moved by whole days, the same for all of a patient; times of the day stay. Birth dates are emptied all the same."""
-
-
-class Pixels(Enum):
-    """What becomes of objects in whose pixels text is likely."""
-
-    REFUSE = "refuse"
-    ACCEPT = "accept"
-    """Taken as they are, because somebody has looked at them."""
+    """Moved by whole days, the same for all of a patient's; times of the day stay. Birth dates are emptied even so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,7 @@ class DeidentifyOptions:
     pixels: Pixels = Pixels.REFUSE
 
 
-DUMMY_TEXT = "REMOVED"
-DUMMY_DATE = "19000101"
+BASIC = DeidentifyOptions()
 _DUMMIES: dict[str, object] = {
     "AS": "000Y",
     "DA": DUMMY_DATE,
@@ -92,23 +88,27 @@ _DATE = re.compile(r"(\d{4})(\d{2})?(\d{2})?(.*)")
 _TIME_OF_DATETIME = re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?([+-]\d{4})?")
 _TIME = re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?")
 _AGE = re.compile(r"(\d{3})([DWMY])")
-_BURNED_IN_NAMES = ("Secondary Capture", "Ultrasound", "Photographic", "Video", "Visible Light", "VL ")
-_SCREEN_TYPES = ("SCREEN SAVE", "DOSE_INFO", "LABEL")
-_REFUSED_NAMES = ("Encapsulated", "Raw Data", "Presentation State")
+_TIMEZONE = re.compile(r"[+-]\d{4}")
+_SCRUBBED_VRS = ("AE", "LO", "SH", "UC")
+_CODE_KEYWORDS = frozenset(
+    ("CodeMeaning", "CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion", "LongCodeValue")
+)
 
 
-def deidentify(dataset: Dataset, key: PseudonymKey, options: DeidentifyOptions = DeidentifyOptions()) -> Dataset:
+def deidentify(dataset: Dataset, key: PseudonymKey, options: DeidentifyOptions = BASIC) -> Dataset:
     """A new data set under PS3.15's basic profile and the options, with file meta information, ready to be written.
 
     Pixel data is the same object as the input's, byte for byte. UIDs, patients and dates change as `key` says, alike in
     images, segmentations, structure sets and reports, so that references still meet. Tracking identifiers become
-    tokens, names of structures become "ROI 1" and so on. Raises `InputError` for an object that cannot be freed of its
-    patient here (documents in a file, text in the pixels), and `UnreadableImage` for one that is damaged or lacks the
-    UIDs that name it. No message repeats a value. Source: PS3.15 E.2 and Table E.1-1; CID 7050.
+    tokens, names of structures become "ROI 1" and so on. A text that the profile keeps, such as a segment's label, goes
+    as well if it contains a name, a number or a date that identifies this object's patient.
+    Raises `InputError` and `UnreadableImage` as `check_can_be_deidentified`, and `UnreadableImage` for a damaged
+    object. No message repeats a value. Source: PS3.15 E.1.1, E.2 and Table E.1-1; PS3.16 CID 7050.
     """
-    with _quiet(), _explained():
-        _check(dataset, options)
-        work = _Work(key, options, patient_of(dataset), str(dataset.SOPClassUID))
+    with quiet(), refused_if_broken():
+        check_can_be_deidentified(dataset, options.pixels)
+        words = [one for one in identifiers_of(dataset, options.retain) if "UID" not in one.keyword]
+        work = _Work(key, options, patient_of(dataset), text_of(dataset, "SOPClassUID"), search_for(words, dataset))
         new = _cleaned(dataset, work, ())
         _sign(new, options, structured="ContentSequence" in new)
         new.file_meta = _file_meta(dataset, new)
@@ -116,29 +116,31 @@ def deidentify(dataset: Dataset, key: PseudonymKey, options: DeidentifyOptions =
     return new
 
 
+def leftovers(
+    original: Dataset, new: Dataset, key: PseudonymKey, options: DeidentifyOptions = BASIC
+) -> tuple[Residue, ...]:
+    """What `residue` finds of an object in the one that `deidentify` made of it with this key and options; best empty.
+
+    A pseudonym or a moved date that happens to equal something of the original is no residue.
+    """
+    patient = patient_of(original)
+    identifiers = identifiers_of(original, options.retain)
+    days = timedelta(days=key.shift_days(patient))
+    made = {key.pseudonym(patient)}
+    if options.dates is Dates.SHIFT:
+        made |= {_datetime(one.text, days) for one in identifiers if one.is_date}
+    return residue(new, [one for one in identifiers if one.text not in made])
+
+
 def patient_of(dataset: Dataset) -> Patient:
     """Whom an object is about."""
-    return Patient(*(_text(dataset, word) for word in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")))
+    return Patient(*(text_of(dataset, word) for word in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")))
 
 
-def relative_path(dataset: Dataset) -> Path:
-    """Where a de-identified object belongs: patient/study/series/instance.dcm, of its new names."""
-    names = [_text(dataset, f"{level}InstanceUID") for level in ("Study", "Series", "SOP")]
-    return Path(_text(dataset, "PatientID"), *names[:2], f"{names[2]}.dcm")
-
-
-def read_object(path: Path) -> Dataset:
-    """A whole DICOM file. Raises `UnreadableImage` if it is none or is cut off, without repeating what is in it."""
-    import pydicom
-
-    with _quiet(), _explained():
-        return pydicom.dcmread(path)
-
-
-def write_object(path: Path, dataset: Dataset) -> None:
-    """Write a data set that `deidentify` made, in the transfer syntax it came in, atomically."""
-    with _quiet(), _explained(), atomic_path(path) as temporary:
-        dataset.save_as(temporary, enforce_file_format=True)
+def relative_path(dataset: Dataset, key: PseudonymKey) -> Path:
+    """Where what `deidentify` makes of an object belongs: patient/study/series/instance.dcm, of the new names."""
+    study, series, instance = (key.uid(text_of(dataset, f"{level}InstanceUID")) for level in ("Study", "Series", "SOP"))
+    return Path(key.pseudonym(patient_of(dataset)), study, series, f"{instance}.dcm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ class _Work:
     options: DeidentifyOptions
     patient: Patient
     sop_class_uid: str
+    identifiers: Search
 
 
 _Path = tuple[str, ...]
@@ -156,9 +159,10 @@ def _cleaned(dataset: Dataset, work: _Work, path: _Path) -> Dataset:
     """A data set or an item of a sequence, without what has to go."""
     from pydicom import Dataset
 
-    encoding = dataset.original_character_set
+    encoding: Any = dataset.original_character_set
+    implicit, little = dataset.original_encoding
     new = Dataset(parent_encoding=encoding)
-    new.set_original_encoding(*dataset.original_encoding, encoding)
+    new.set_original_encoding(implicit, little, encoding)
     for tag in list(dataset.keys()):
         element = _treated(dataset, tag, work, path)
         if element is not None:
@@ -169,34 +173,44 @@ def _cleaned(dataset: Dataset, work: _Work, path: _Path) -> Dataset:
 
 def _treated(dataset: Dataset, tag: Any, work: _Work, path: _Path) -> DataElement | RawDataElement | None:
     """One element as it goes into the result; None if it is left out."""
-    keyword = _keyword(tag)
-    raw = dataset.get_item(tag)
+    keyword, raw = _keyword(tag), cast("DataElement | RawDataElement", dataset.get_item(tag))
     vr = _vr(raw, tag)
     rule = rule_of(tag, vr, keyword, work.options.retain)
     if rule == "X" and (tag.is_private or not keyword):
         return None
-    if rule == "K" and vr not in ("SQ", "AS") and _stays_raw(raw, dataset):
+    if rule == KEEP and _may_hold_names(vr, keyword) and _identifies(raw, work):
+        rule = "X/Z/D"
+    if rule == KEEP and vr not in ("SQ", "AS") and _stays_raw(raw, dataset):
         return copy.copy(raw)
     element = dataset[tag]
     if element.VR == "UN":
         return None
-    if work.options.dates is Dates.SHIFT and element.VR in TEMPORAL_VRS and keyword not in NEVER_SHIFTED:
-        return _shifted(element, work)
-    if work.options.dates is Dates.SHIFT and keyword == "TimezoneOffsetFromUTC":
-        return element if _TIME_OF_DATETIME.fullmatch(str(element.value)) else None
+    if work.options.dates is Dates.SHIFT:
+        if element.VR in TEMPORAL_VRS and keyword not in NEVER_SHIFTED:
+            return _shifted(element, work)
+        if keyword == "TimezoneOffsetFromUTC":
+            return _with(element, element.value) if _TIMEZONE.fullmatch(stripped(element.value)) else None
     action = resolve(rule, attribute_type(work.sop_class_uid, (*path, keyword)))
     return _acted(element, action, dataset, work=work, path=(*path, keyword))
 
 
-def _acted(
-    element: DataElement, action: Action, dataset: Dataset, *, work: _Work, path: _Path
-) -> DataElement | None:
+def _may_hold_names(vr: str, keyword: str) -> bool:
+    """Short texts that people or sites fill in; codes are left alone, and so are numbers that others refer to."""
+    return keyword == "SeriesNumber" or (vr in _SCRUBBED_VRS and keyword not in _CODE_KEYWORDS)
+
+
+def _identifies(raw: DataElement | RawDataElement, work: _Work) -> bool:
+    value = raw.value if isinstance(raw.value, bytes) else str(raw.value).encode("utf-8", errors="replace")
+    return bool(occurring(work.identifiers, value.lower()))
+
+
+def _acted(element: DataElement, action: Action, dataset: Dataset, *, work: _Work, path: _Path) -> DataElement | None:
     if action is Action.REMOVE:
         return None
     special = _special(element, path[-1], dataset, work)
     if special is not None:
         return _with(element, special)
-    if action is Action.UID:
+    if action is Action.UID or (action is Action.DUMMY and element.VR == "UI"):
         return _with(element, _each(element.value, work.key.uid))
     if action is Action.CLEAN:
         return _sequence(element, work, path) if element.VR == "SQ" else _kept(element)
@@ -210,7 +224,7 @@ def _acted(
 def _special(element: DataElement, keyword: str, dataset: Dataset, work: _Work) -> str | None:
     """Values that people or programs need in order to tell things apart; they are as new as any dummy."""
     if keyword in ("PatientID", "PatientName"):
-        nested = Patient(*(_text(dataset, word) for word in ("PatientID", "IssuerOfPatientID")))
+        nested = Patient(*(text_of(dataset, word) for word in ("PatientID", "IssuerOfPatientID")))
         return work.key.pseudonym(nested if nested.id else work.patient)
     if keyword == "ROIName":
         return f"ROI {_number(dataset, 'ROINumber')}"
@@ -287,7 +301,7 @@ def _sign(new: Dataset, options: DeidentifyOptions, *, structured: bool) -> None
     new.LongitudinalTemporalInformationModified = "MODIFIED" if shifted else "REMOVED"
 
 
-def _file_meta(old: Dataset, new: Dataset) -> Any:
+def _file_meta(old: Dataset, new: Dataset) -> FileMetaDataset:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
@@ -296,54 +310,6 @@ def _file_meta(old: Dataset, new: Dataset) -> Any:
     meta.TransferSyntaxUID = old.file_meta.TransferSyntaxUID
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     return meta
-
-
-def _check(dataset: Dataset, options: DeidentifyOptions) -> None:
-    """Refuse what cannot be named, and what cannot be freed of its patient."""
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        if not _text(dataset, keyword):
-            raise UnreadableImage(f"the object has no {keyword}", remedy="Fetch it again from where it came.")
-    if not _text(getattr(dataset, "file_meta", {}), "TransferSyntaxUID"):
-        raise UnreadableImage("the object does not say its transfer syntax")
-    name = _class_name(dataset)
-    if any(refused in name for refused in _REFUSED_NAMES) or "EncapsulatedDocument" in dataset or not name:
-        raise InputError(
-            "this kind of object cannot be de-identified",
-            expected="an image, a segmentation, a structure set, a plan, a dose or a report",
-            got=name or "a private SOP class",
-        )
-    if options.pixels is Pixels.REFUSE:
-        reason = _text_in_pixels(dataset, name)
-        if reason is not None:
-            raise InputError(
-                "there may be text in the pixels, which are not inspected",
-                got=reason,
-                remedy="Look at the object; if it is clean, accept its pixels by option.",
-            )
-
-
-def _text_in_pixels(dataset: Dataset, name: str) -> str | None:
-    burned_in = _text(dataset, "BurnedInAnnotation").upper()
-    if burned_in == "YES":
-        return "BurnedInAnnotation is YES"
-    types = [str(part).upper() for part in dataset.get("ImageType") or ()]
-    screens = [screen for screen in _SCREEN_TYPES if screen in types]
-    if screens:
-        return f"an image of type {screens[0]}"
-    # Ultrasound scanners write patient's names into the frame, whatever they declare.
-    if "Ultrasound" in name or (burned_in != "NO" and any(part in name for part in _BURNED_IN_NAMES)):
-        return name
-    for group in range(0x6000, 0x6020, 2):
-        if (group, 0x0010) in dataset and (group, 0x3000) not in dataset:
-            return "an overlay in unused bits of the pixels"
-    return None
-
-
-def _class_name(dataset: Dataset) -> str:
-    from pydicom.uid import UID
-
-    uid = UID(_text(dataset, "SOPClassUID"))
-    return uid.name if uid.type == "SOP Class" else ""
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
@@ -355,20 +321,18 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _concept(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence") or ()
-    return _text(names[0], "CodeValue") if len(names) else ""
+    names: Any = item.get("ConceptNameCodeSequence")
+    return text_of(names[0], "CodeValue") if names else ""
 
 
 def _number(dataset: Dataset, keyword: str) -> str:
-    digits = _text(dataset, keyword)
+    digits = text_of(dataset, keyword)
     return digits if digits.isdigit() else "?"
 
 
 def _keyword(tag: Any) -> str:
     """The standard's or the table's keyword of a tag; empty if neither knows it."""
     from pydicom.datadict import keyword_for_tag
-
-    from delineate.formats.dicom_profile import table
 
     return keyword_for_tag(tag) or ("Listed" if int(tag) in table() else "")
 
@@ -399,39 +363,11 @@ def _with(element: DataElement, value: object) -> DataElement:
     return DataElement(element.tag, element.VR, value)
 
 
-def _each(value: Any, change: Any) -> Any:
+def _each(value: Any, change: Callable[[str], str]) -> Any:
     """A changed value, or each of several; nothing stays nothing."""
     from pydicom.multival import MultiValue
 
     if isinstance(value, MultiValue | list | tuple):
-        return [change(text) if (text := _stripped(one)) else "" for one in value]
-    text = _stripped(value)
+        return [change(text) if (text := stripped(one)) else "" for one in value]
+    text = stripped(value)
     return change(text) if text else None
-
-
-def _stripped(value: object) -> str:
-    return "" if value is None else str(value).strip(" \0")
-
-
-def _text(dataset: Any, keyword: str) -> str:
-    return _stripped(dataset.get(keyword))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # What pydicom warns about is harmless here, and its warnings repeat values.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Whatever fails inside pydicom becomes an error that repeats nothing of the patient."""
-    try:
-        yield
-    except (DelineateError, MemoryError, FileNotFoundError):
-        raise
-    except Exception as error:
-        # The cause's own text would repeat values; it is cut off.
-        raise UnreadableImage("not a readable DICOM object", got=type(error).__name__) from None

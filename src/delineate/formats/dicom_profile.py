@@ -18,6 +18,10 @@ EDITION = "2026c"
 """The edition of PS3.15 whose table is used."""
 
 
+DUMMY_TEXT = "REMOVED"
+DUMMY_DATE = "19000101"
+
+
 class Retain(Enum):
     """What the profile's options keep; the value is the option's code in CID 7050 (PS3.16)."""
 
@@ -156,9 +160,7 @@ def rule_of(tag: int, vr: str, keyword: str, retained: frozenset[Retain]) -> str
     """
     if _is_out(tag) or not keyword or keyword in _ALSO_REMOVED:
         return "X"
-    if Retain.PATIENT_CHARACTERISTICS in retained and keyword in PATIENT_CHARACTERISTICS:
-        return KEEP
-    if Retain.DEVICE_IDENTITY in retained and keyword in DEVICE_IDENTITY:
+    if is_retained(keyword, retained):
         return KEEP
     listed = table().get(tag)
     if listed is not None:
@@ -168,6 +170,13 @@ def rule_of(tag: int, vr: str, keyword: str, retained: frozenset[Retain]) -> str
     if vr == "UI" and keyword not in _KEPT_UIDS:
         return "U"
     return "X" if vr == "UN" else KEEP
+
+
+def is_retained(keyword: str, retained: frozenset[Retain]) -> bool:
+    """Whether an option keeps an attribute that the basic profile does not."""
+    return (Retain.PATIENT_CHARACTERISTICS in retained and keyword in PATIENT_CHARACTERISTICS) or (
+        Retain.DEVICE_IDENTITY in retained and keyword in DEVICE_IDENTITY
+    )
 
 
 def resolve(rule: str, type_: str | None) -> Action:
@@ -181,10 +190,9 @@ def resolve(rule: str, type_: str | None) -> Action:
         return Action.UID
     if rule == "D":
         return Action.DUMMY
-    if rule == KEEP:
+    # References lead nowhere but to other de-identified objects; without them contours and masks lose their images.
+    if rule in (KEEP, "X/Z/U*"):
         return Action.CLEAN
-    if rule == "X/Z/U*":
-        return Action.REMOVE if type_ == "3" else Action.CLEAN
     if type_ in ("1", "1C"):
         return Action.DUMMY
     if type_ in ("2", "2C"):
@@ -223,11 +231,16 @@ def attribute_type(sop_class_uid: str, path: tuple[str, ...]) -> str | None:
     return _types(sop_class_uid).get(flat)
 
 
+def iod_of(sop_class_uid: str) -> str:
+    """The name of a SOP class's IOD, such as "ct-image"; empty if the class is not known."""
+    return _standard()[0].get(sop_class_uid, "")
+
+
 @lru_cache(maxsize=32)
 def _types(sop_class_uid: str) -> dict[tuple[str, ...], str]:
-    iods, modules, attributes = _standard()
+    _, modules, attributes = _standard()
     found: dict[tuple[str, ...], str] = {}
-    for module in modules.get(iods.get(sop_class_uid, ""), ()):
+    for module in modules.get(iod_of(sop_class_uid), ()):
         for path, type_ in attributes.get(module, {}).items():
             found[path] = min(type_, found.get(path, "3"), key=_STRICTEST_FIRST.index)
     return found

@@ -1,0 +1,82 @@
+"""Whole DICOM files in and out, element by element as they are stored; nothing of them is repeated in an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delineate.errors import DelineateError, UnreadableImage
+from delineate.files import atomic_path
+from delineate.formats.dicom_headers import quiet
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_UNDEFINED = 0xFFFFFFFF
+
+
+def read_object(path: Path) -> Dataset:
+    """A whole DICOM file, also one that lost its preamble; its elements are parsed when they are asked for.
+
+    Raises `UnreadableImage` for a file that is no DICOM object or is cut off, without a word of what is in it.
+    """
+    import pydicom
+    from pydicom.uid import UID
+
+    with quiet(), refused_if_broken(path):
+        dataset = pydicom.dcmread(path, force=True)
+        _check_whole(dataset, path)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = UID(_syntax(*dataset.original_encoding))
+    return dataset
+
+
+def write_object(path: Path, dataset: Dataset) -> None:
+    """Write a data set in the transfer syntax that it names, atomically. Raises `UnreadableImage` if it cannot be."""
+    with quiet(), refused_if_broken(), atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+@contextmanager
+def refused_if_broken(path: Path | None = None) -> Iterator[None]:
+    """Whatever fails inside pydicom becomes an `UnreadableImage` that repeats nothing of the patient."""
+    try:
+        yield
+    except (DelineateError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        # Neither the error's text, which repeats values, nor the error itself, which a log would print.
+        raise UnreadableImage("not a readable DICOM object", got=type(error).__name__, path=path) from None
+
+
+def text_of(dataset: Any, keyword: str) -> str:
+    """A value as text without padding; empty if there is none."""
+    return stripped(dataset.get(keyword))
+
+
+def stripped(value: object) -> str:
+    """One value as text, without the padding of PS3.5 6.2."""
+    return "" if value is None else str(value).strip(" \0")
+
+
+def _check_whole(dataset: Dataset, path: Path) -> None:
+    if not text_of(dataset, "SOPClassUID"):
+        raise UnreadableImage("not a DICOM object", expected="a SOP class", path=path)
+    for tag in list(dataset.keys()):
+        raw: Any = dataset.get_item(tag)
+        length = getattr(raw, "length", _UNDEFINED)
+        if length != _UNDEFINED and isinstance(raw.value, bytes) and len(raw.value) != length:
+            raise UnreadableImage("the DICOM file is cut off", path=path, remedy="Fetch the file again.")
+    if dataset.get("Rows") and dataset.get("BitsAllocated") and not any(keyword in dataset for keyword in PIXELS):
+        raise UnreadableImage("the image has no pixels; the file may be cut off", path=path, remedy="Fetch it again.")
+
+
+def _syntax(implicit: bool | None, little: bool | None) -> str:
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if implicit:
+        return str(ImplicitVRLittleEndian)
+    return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
