@@ -338,6 +338,7 @@ def _contours(mask: npt.NDArray[np.bool_], planes: _Planes, label: Label, sop_cl
 
 def _contour(points_mm: FloatArray, grid: Grid, slice_: Slice, sop_class: str) -> Dataset:
     from pydicom import Dataset
+    from pydicom.charset import default_encoding
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
@@ -348,8 +349,9 @@ def _contour(points_mm: FloatArray, grid: Grid, slice_: Slice, sop_class: str) -
     item.NumberOfContourPoints = len(points_mm)
     tag = Tag("ContourData")
     data = _decimals(points_mm, min(grid.spacing_mm))
-    # As bytes: pydicom would make an object of every number.
+    # As bytes, said to be encoded as the file will be: pydicom would make an object of every number.
     item[tag] = RawDataElement(tag, "DS", len(data), data, 0, True, True)
+    item.set_original_encoding(is_implicit_vr=True, is_little_endian=True, character_encoding=default_encoding)
     return item
 
 
