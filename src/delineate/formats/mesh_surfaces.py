@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,18 +136,20 @@ def _places(found: Crossings, body: IntArray, counts: FloatArray) -> FloatArray:
         middle = (low + high) / 2
         above = ((cubic[0] * middle + cubic[1]) * middle + cubic[2]) * middle + cubic[3] > counts
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2, dtype=np.float64)
 
 
 def _volumes(points: FloatArray, faces: IntArray, body: IntArray) -> FloatArray:
     """(bodies,) signed volumes."""
-    return np.bincount(body[faces[:, 0]], _tetrahedra(points, faces), minlength=int(body.max()) + 1)
+    volumes = np.bincount(body[faces[:, 0]], _tetrahedra(points, faces), minlength=int(body.max()) + 1)
+    return np.asarray(volumes, dtype=np.float64)
 
 
 def _tetrahedra(points: FloatArray, faces: IntArray) -> FloatArray:
     """(F,) signed volume between each triangle and the origin."""
     a, b, c = (points[faces[:, n]] for n in range(3))
-    return np.asarray(np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0)
+    volumes: FloatArray = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6.0
+    return volumes
 
 
 def _smoothed(made: _Surface, grid: Grid, *, rounds: int) -> _Surface:
@@ -174,13 +177,13 @@ def _within_reach(points: FloatArray, made: _Surface, grid: Grid) -> FloatArray:
     return np.asarray(made.vertices + moved @ linear.T)
 
 
-def _averaging(faces: IntArray, count: int) -> Array:
+def _averaging(faces: IntArray, count: int) -> Any:
     """A sparse (V, V) matrix that takes the mean over each vertex's neighbours."""
     from scipy.sparse import csr_array
 
     start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)
     # In a closed, oriented surface every pair of neighbours occurs once in each direction.
-    links = csr_array((np.ones(len(start)), (start, end)), shape=(count, count))
+    links: Any = csr_array((np.ones(len(start)), (start, end)), shape=(count, count))
     degree = np.bincount(start, minlength=count)
     links.data /= np.repeat(degree, np.diff(links.indptr))
     return links

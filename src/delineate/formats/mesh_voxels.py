@@ -60,8 +60,8 @@ def _count(turns: npt.NDArray[np.int8], points: FloatArray, faces: IntArray, ray
     """Add, beside the place where each ray meets its triangle, whether the ray enters (+1) or leaves (-1) there."""
     target = ray + _ASIDE
     weights = np.stack([_side(points, faces[:, (n + 1) % 3], faces[:, (n + 2) % 3], target) for n in range(3)], axis=1)
-    leaves, enters = (weights > 0).all(axis=1), (weights < 0).all(axis=1)
-    hit = np.asarray(leaves | enters)
+    leaves, enters = np.all(weights > 0, axis=1), np.all(weights < 0, axis=1)
+    hit = leaves | enters
     weights, faces, ray = weights[hit], faces[hit], ray[hit]
     heights = points[:, 0][faces]
     at = (weights * heights).sum(axis=1) / weights.sum(axis=1)
