@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WORTH_PROCESSES = 64 * 2**20  # bytes of pixels; starting Python again costs as much as decoding these
-_FRAMES_AT_A_TIME = 16
+_DECODED_AT_A_TIME = 32 * 2**20  # bytes of pixels of one file, which is read again for each part
 _LARGEST_RATIO = 4096  # of pixels to compressed bytes: RLE's own limit is 64, an all-black JPEG 2000 reaches hundreds
 
 
@@ -177,7 +177,8 @@ def _decoded(slices: Sequence[Slice]) -> Iterator[Array]:
     """The slices' images, decoded; a few frames of a file together, so that no file is held whole."""
     jobs: list[list[Slice]] = []
     for s in slices:
-        if jobs and jobs[-1][0].path == s.path and len(jobs[-1]) < _FRAMES_AT_A_TIME:
+        at_a_time = _DECODED_AT_A_TIME // (s.rows * s.columns * _dtype(s.storage).itemsize)
+        if jobs and jobs[-1][0].path == s.path and len(jobs[-1]) < at_a_time:
             jobs[-1].append(s)
         else:
             jobs.append([s])

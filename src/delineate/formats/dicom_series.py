@@ -85,7 +85,7 @@ def read_series(series: Stack | Sequence[Path], *, repair: Repair = Repair.STRAI
 
     For its numbers see `dicom_pixels.read_stack`. PET is `Kind.PET` only where it is SUV. A tilted or unevenly spaced
     series is put onto a right-angled, even grid if `repair` allows it (voxels outside the slices become -1024 HU in CT,
-    else the smallest value): `Stack.notes` say so.
+    or the least that its type holds, else the smallest value): `Stack.notes` say so.
     Raises `InconsistentSeries` with the files at fault where the files do not make one volume, and `UnreadableImage`
     for a file without readable header or pixels. Source: PS3.3 C.7.6.2.1.1, C.11.1.1.
     """
@@ -110,7 +110,9 @@ def read_series_grid(series: Stack | Sequence[Path], *, repair: Repair = Repair.
 
 
 def _outside(array: Array, kind: Kind) -> float:
-    return float(AIR_HU if kind is Kind.CT else array.min())
+    if kind is not Kind.CT:
+        return float(array.min())
+    return float(AIR_HU if array.dtype.kind == "f" else max(AIR_HU, np.iinfo(array.dtype).min))
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -43,6 +44,10 @@ from delineate.geometry import Grid
 from delineate.resampling import StackPositions, even_grid
 from delineate.volume import Kind
 
+MOST_GROWTH = 4
+"""How many times as many voxels as pixels a repair may make: half the slices missing makes 2, a tilt of 30 degrees
+seldom more than 2."""
+
 
 class Action(Enum):
     """What becomes of a group of files."""
@@ -64,6 +69,13 @@ class Repair(Enum):
     NONE = "none"
     STRAIGHTEN = "straighten"
     INTERPOLATE = "interpolate"
+
+
+_ALLOWED = {
+    Repair.NONE: (),
+    Repair.STRAIGHTEN: (Action.STRAIGHTEN,),
+    Repair.INTERPOLATE: (Action.STRAIGHTEN, Action.INTERPOLATE),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,15 +114,7 @@ class Stack:
 
     @property
     def positions(self) -> StackPositions:
-        first = self.slices[0]
-        between_rows, between_columns = first.spacing_mm
-        return StackPositions(
-            shape=(first.columns, first.rows, len(self.slices)),
-            positions_mm=tuple(s.position_mm for s in self.slices),
-            directions=(first.row_direction, first.column_direction),
-            spacing_mm=(between_columns, between_rows),
-            frame_of_reference_uid=first.frame_of_reference_uid or None,
-        )
+        return _stack_positions(self.slices)
 
     @property
     def summary(self) -> str:
@@ -119,6 +123,18 @@ class Stack:
         size = f" of {self.slices[0].rows} x {self.slices[0].columns}" if self.slices else ""
         volume = f", {self.name}" if self.name else ""
         return f"{what} [{self.facts.series_uid}]{volume}, {len(self.files)} file(s){size}"
+
+
+def _stack_positions(slices: Sequence[Slice]) -> StackPositions:
+    first = slices[0]
+    between_rows, between_columns = first.spacing_mm
+    return StackPositions(
+        shape=(first.columns, first.rows, len(slices)),
+        positions_mm=tuple(s.position_mm for s in slices),
+        directions=(first.row_direction, first.column_direction),
+        spacing_mm=(between_columns, between_rows),
+        frame_of_reference_uid=first.frame_of_reference_uid or None,
+    )
 
 
 def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTEN) -> tuple[Stack, ...]:
@@ -339,13 +355,28 @@ def _decide(facts: SeriesFacts, part: _Part, repair: Repair, dropped: Mapping[Pa
 def _action(verdict: Verdict, stack: Sequence[Slice], repair: Repair) -> tuple[Action, InconsistentSeries | None]:
     if verdict.fault is Fault.NOTHING:
         return Action.READ, None
-    if verdict.fault is Fault.TILT and repair is not Repair.NONE:
-        return Action.STRAIGHTEN, None
-    if verdict.fault is Fault.UNEVEN and repair is Repair.INTERPOLATE:
-        return Action.INTERPOLATE, None
+    mended = {Fault.TILT: Action.STRAIGHTEN, Fault.UNEVEN: Action.INTERPOLATE}.get(verdict.fault)
+    if mended is not None and mended in _ALLOWED[repair]:
+        beyond = _beyond_repair(stack, verdict)
+        return (mended, None) if beyond is None else (Action.REFUSE, beyond)
     if len(stack) < FEWEST_SLICES or _at_one_place(stack):
         return Action.SKIP, _no_volume(stack) or verdict.error
     return Action.REFUSE, verdict.error
+
+
+def _beyond_repair(stack: Sequence[Slice], verdict: Verdict) -> InconsistentSeries | None:
+    """The error for slices so far apart that most of the volume would be made up."""
+    size = math.prod(even_grid(_stack_positions(stack)).shape)
+    there = stack[0].rows * stack[0].columns * len(stack)
+    if size <= MOST_GROWTH * there or verdict.error is None:
+        return None
+    return InconsistentSeries(
+        f"{verdict.error.problem}; too far apart to be repaired",
+        expected=f"at most {MOST_GROWTH} times as many voxels as there are pixels",
+        got=f"{size / there:.3g} times; {verdict.error.got}",
+        path=verdict.error.path,
+        remedy="Fetch the whole series again, or remove the slices that do not belong to it.",
+    )
 
 
 def _at_one_place(stack: Sequence[Slice]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from delineate.geometry import FloatArray, Grid, Triple, compose_affine
 from delineate.resampling.arrays import Array
 
-_EVEN = 1e-3  # of a step: header rounding; no plane is mixed with its neighbour for less
+_ROUNDING_MM = 0.1  # the coarsest of headers; no plane is mixed with its neighbour for less, or for a tenth of a step
 _SHIFT_ROUNDING = 1e-3  # pixels
 
 
@@ -48,13 +48,14 @@ class StackPositions:
 
 
 def even_grid(stack: StackPositions) -> Grid:
-    """The right-angled grid for a stack: its own pixel spacing, the usual (median) step, and room for every slice.
+    """The right-angled grid for a stack: its own pixel spacing, about the median step, room for every slice.
 
-    Where slices are evenly spaced along the normal, their planes are the grid's.
+    The first and the last plane are the first and the last slice; where slices are evenly spaced along the normal, or
+    some are missing of evenly spaced ones, all are planes of the grid.
     """
     offsets = stack.offsets_mm
     planes = _planes(offsets[:, 2])
-    step = (planes[-1] - planes[0]) / max(1, len(planes) - 1) or 1.0
+    step = (planes[-1] - planes[0]) / (len(planes) - 1)
     low, high = _margins(stack)
     spacing = np.array([*stack.spacing_mm, step])
     shape = (stack.shape[0] + int(low[0] + high[0]), stack.shape[1] + int(low[1] + high[1]), len(planes))
@@ -74,7 +75,9 @@ def even_stack(array: Array, stack: StackPositions, *, fill: float) -> Array:
     planes = _planes(heights)
     after = np.clip(np.searchsorted(heights, planes, side="left"), 1, len(heights) - 1)
     share = np.clip((planes - heights[after - 1]) / (heights[after] - heights[after - 1]), 0.0, 1.0)
-    share[np.abs(share - np.round(share)) < _EVEN] = np.round(share[np.abs(share - np.round(share)) < _EVEN])
+    nearest = np.where(share < 0.5, after - 1, after)
+    there = np.abs(planes - heights[nearest]) <= min(_ROUNDING_MM, 0.1 * (planes[1] - planes[0]))
+    share = np.where(there, np.round(share), share)
     if len(planes) == len(heights) and np.array_equal(after - 1 + share, np.arange(len(planes))):
         return moved
     out = np.empty((*moved.shape[:2], len(planes)), dtype=array.dtype, order="F")
@@ -84,12 +87,9 @@ def even_stack(array: Array, stack: StackPositions, *, fill: float) -> Array:
 
 
 def _planes(heights: FloatArray) -> FloatArray:
-    """Even heights from the first slice on, at the usual step; exactly the slices' own where those are even."""
-    step = float(np.median(np.diff(heights))) if len(heights) > 1 else 1.0
-    count = int(np.floor((heights[-1] - heights[0]) / step + 0.5)) + 1
-    even: FloatArray = heights[0] + np.arange(count) * step
-    mean = np.linspace(heights[0], heights[-1], len(heights))
-    return mean if count == len(heights) and np.abs(mean - heights).max() <= 0.05 * step else even
+    """Even heights from the first slice to the last, at the whole fraction of the way nearest to the usual step."""
+    step = float(np.median(np.diff(heights)))
+    return np.linspace(heights[0], heights[-1], round((heights[-1] - heights[0]) / step) + 1)
 
 
 def _margins(stack: StackPositions) -> tuple[FloatArray, FloatArray]:
