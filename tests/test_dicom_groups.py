@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import subprocess
 from dataclasses import replace
@@ -11,9 +12,17 @@ from anatomy import oblique_grid
 from pydicom.dataset import Dataset
 
 from delineate import formats
-from delineate.errors import ExportError, GeometryMismatch, InconsistentSeries, InputError, LabelError, UnreadableImage
+from delineate.errors import (
+    DelineateError,
+    ExportError,
+    GeometryMismatch,
+    InconsistentSeries,
+    InputError,
+    LabelError,
+    UnreadableImage,
+)
 from delineate.formats.dicom_groups import SliceGroups, join_groups, read_groups, write_groups
-from delineate.geometry import ORIENTATIONS, Box, Grid, same_space
+from delineate.geometry import ORIENTATIONS, Box, Grid, crop_grid, same_space
 from delineate.labels import label_set
 from delineate.volume import Kind, Segmentation, Volume, crop, reorient
 
@@ -238,6 +247,20 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     files[3].write_bytes(files[3].read_bytes()[:300])
     with pytest.raises((UnreadableImage, InconsistentSeries), match=r"slice_0004"):
         write_groups(files, tmp_path / "groups", grid=grid)
+
+
+def test_flipped_bytes_end_in_groups_or_a_typed_error(tmp_path: Path) -> None:
+    files = series(tmp_path)
+    grid = formats.read_grid(tmp_path / "series")
+    data = files[3].read_bytes()
+    rng = np.random.default_rng(8)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in rng.integers(128, len(data) - 60, 3):
+            damaged[place] = rng.integers(0, 256)
+        files[3].write_bytes(damaged)
+        with contextlib.suppress(DelineateError):
+            write_groups(files[2:6], tmp_path / "groups", grid=crop_grid(grid, Box((0, 0, 2), (6, 5, 6))), slices=3)
 
 
 @pytest.mark.parametrize(

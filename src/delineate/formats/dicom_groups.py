@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from delineate.errors import ExportError, GeometryMismatch, InconsistentSeries, InputError, LabelError, UnreadableImage
+from delineate.errors import (
+    DelineateError,
+    ExportError,
+    GeometryMismatch,
+    InconsistentSeries,
+    InputError,
+    LabelError,
+    UnreadableImage,
+)
 from delineate.files import atomic_path
 from delineate.geometry import Box, Grid, Triple, crop_grid, index_to_world, world_to_index
 from delineate.volume import Segmentation, Source, reorient
@@ -102,9 +111,10 @@ def write_groups(
     _check_target(files, out, slices)
     if len(files) != grid.shape[2]:
         raise GeometryMismatch("a file for each slice is needed", expected=grid.shape[2], got=len(files))
-    first = _read(files[0])
-    ranges = _ranges(len(files), slices)
-    groups = tuple(_group(n, a, b, _text(first, "SeriesInstanceUID")) for n, (a, b) in enumerate(ranges))
+    with _typed(files[0]):
+        first = _read(files[0])
+        series_uid = _text(first, "SeriesInstanceUID")
+    groups = tuple(_group(n, a, b, series_uid) for n, (a, b) in enumerate(_ranges(len(files), slices)))
     uids: dict[int, str] = {}
     with atomic_path(out) as temporary:
         temporary.mkdir()
@@ -112,11 +122,12 @@ def write_groups(
         for number, group in enumerate(groups, start=1):
             (temporary / group.name).mkdir()
             for k in range(group.start, group.stop):
-                source = _read(files[k])
-                _check_slice(source, first, grid, k=k, path=files[k])
-                uids[k] = _text(source, "SOPInstanceUID")
-                copy = _copy(source, group, place=f"group {number} of {len(groups)}", number=number, k=k)
-                _save(copy, temporary / group.name / f"slice_{k - group.start + 1:04d}.dcm")
+                with _typed(files[k]):
+                    source = _read(files[k])
+                    _check_slice(source, first, grid, k=k, path=files[k])
+                    uids[k] = _text(source, "SOPInstanceUID")
+                    copy = _copy(source, group, place=f"group {number} of {len(groups)}", number=number, k=k)
+                    _save(copy, temporary / group.name / f"slice_{k - group.start + 1:04d}.dcm")
                 done += 1
                 tick(done)
         record = _record(first, grid, tuple(uids[k] for k in range(len(files))), groups)
@@ -277,19 +288,28 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return str(dataset.get(keyword) or "")
 
 
-def _read(path: Path) -> Dataset:
-    import pydicom
-
+@contextmanager
+def _typed(path: Path) -> Iterator[None]:
+    """pydicom reads values only when they are asked for, and raises what the damaged one happens to lead to."""
     from delineate.formats.dicom_headers import quiet
 
     try:
         with quiet():
-            return pydicom.dcmread(path, force=True)
+            yield
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
-    # A damaged file ends in almost any exception inside pydicom.
+    except DelineateError:
+        raise
     except Exception as error:
-        raise UnreadableImage("not a readable DICOM file", got=str(error), path=path) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the file's content
+        raise UnreadableImage("not a sound DICOM file", got=str(error), path=path) from error
+
+
+def _read(path: Path) -> Dataset:
+    import pydicom
+
+    return pydicom.dcmread(path, force=True)
 
 
 def _check_slice(source: Dataset, first: Dataset, grid: Grid, *, k: int, path: Path) -> None:
@@ -342,17 +362,9 @@ def _copy(source: Dataset, group: SliceGroup, *, place: str, number: int, k: int
 
 
 def _save(instance: Dataset, path: Path) -> None:
-    from delineate.formats.dicom_headers import quiet
-
     meta = instance.file_meta
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
-    try:
-        with quiet():
-            instance.save_as(path, enforce_file_format=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ExportError("an instance cannot be written again", got=str(error), path=path) from error
+    instance.save_as(path, enforce_file_format=True)
 
 
 def _record(first: Dataset, grid: Grid, uids: tuple[str, ...], groups: tuple[SliceGroup, ...]) -> SliceGroups:

@@ -27,7 +27,7 @@ def mesh_mask(mesh: Mesh, grid: Grid) -> npt.NDArray[np.bool_]:
     """
     if not is_closed(mesh.faces):
         raise InputError("the surface is not closed, so nothing is inside it", got=mesh.name or None)
-    mask = np.zeros(grid.shape, dtype=bool)
+    mask = np.zeros(grid.shape, dtype=bool, order="F")  # as scans lie in memory, so that comparing is quick
     box = mesh_box(mesh, grid)
     if box is None:
         return mask
