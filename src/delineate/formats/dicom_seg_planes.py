@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from delineate.errors import ExportError
 from delineate.formats.dicom_slices import COSINE_TOLERANCE, Slice
@@ -50,13 +51,19 @@ def planes_of(segmentation: Segmentation, slices: Sequence[Slice]) -> Planes:
     row, column, step = grid.affine[:3, :3].T
     normal = np.cross(row, column)
     planes = Planes(
-        array=rows_first[..., occupied, :, :],
+        array=_taken(rows_first, occupied),
         positions_mm=index_to_world(grid, [(0, 0, k) for k in occupied.tolist()]),
         cosines=(*grid.direction[:, 0].tolist(), *grid.direction[:, 1].tolist()),
         spacing_mm=(grid.spacing_mm[1], grid.spacing_mm[0]),
         between_planes_mm=float(step @ normal / np.linalg.norm(normal)),
     )
     return _on_slices(planes, slices) or planes
+
+
+def _taken(array: Array, planes: npt.NDArray[np.intp]) -> Array:
+    """The planes of axis -3; a view where they follow each other, for masks may be most of the memory."""
+    first, last = int(planes[0]), int(planes[-1])
+    return array[..., first : last + 1, :, :] if last - first + 1 == len(planes) else array[..., planes, :, :]
 
 
 def _along(grid: Grid, first: Slice) -> AxisChange | None:
@@ -101,14 +108,15 @@ def _on_slices(planes: Planes, slices: Sequence[Slice]) -> Planes | None:
         return None
     j, i = starts
     first = slices[0]
-    array = np.zeros((*planes.array.shape[:-2], first.rows, first.columns), dtype=planes.array.dtype)
     (to_j, from_j), (to_i, from_i) = (
         _overlap(start, here, there) for start, here, there in ((j, rows, first.rows), (i, columns, first.columns))
     )
-    inside = planes.array[..., from_j, from_i]
+    array = inside = planes.array[..., from_j, from_i]
     if inside.shape != planes.array.shape and np.count_nonzero(inside) != np.count_nonzero(planes.array):
         return None
-    array[..., to_j, to_i] = inside
+    if inside.shape[-2:] != (first.rows, first.columns):
+        array = np.zeros((*inside.shape[:-2], first.rows, first.columns), dtype=inside.dtype)
+        array[..., to_j, to_i] = inside
     positions = np.array([s.position_mm for s in found], dtype=np.float64)
     return replace(planes, array=array, positions_mm=positions, cosines=first.cosines, spacing_mm=first.spacing_mm)
 
