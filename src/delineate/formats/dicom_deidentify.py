@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from delineate.formats.dicom_files import refused_if_broken, stripped, text_of
 from delineate.formats.dicom_headers import quiet
+from delineate.formats.dicom_objects import refused_if_broken, stripped, text_of
 from delineate.formats.dicom_profile import (
     DUMMY_DATE,
     DUMMY_TEXT,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from delineate.formats.dicom_files import PIXELS, refused_if_broken, stripped, text_of
 from delineate.formats.dicom_headers import quiet
+from delineate.formats.dicom_objects import PIXELS, refused_if_broken, stripped, text_of
 from delineate.formats.dicom_profile import DUMMY_DATE, DUMMY_TEXT, KEEP, Retain, is_retained, rule_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from delineate.errors import InputError, UnreadableImage
-from delineate.formats.dicom_files import text_of
+from delineate.formats.dicom_objects import text_of
 from delineate.formats.dicom_profile import iod_of
 
 if TYPE_CHECKING:
