@@ -52,6 +52,7 @@ class Segment:
     description: str
     algorithm_type: str
     algorithm_name: str
+    algorithm_version: str
     tracking_id: str
     tracking_uid: str
 
@@ -110,6 +111,14 @@ def read_seg(path: Path, *, threshold: float = 0.5) -> SegObject:
         return SegObject(segmentation, segments, encoding, _references(dataset), layout.planes)
 
 
+def read_segments(path: Path) -> tuple[Dataset, tuple[Segment, ...]]:
+    """The header of a SEG object, and what it says of its segments. Raises `UnreadableImage` as `read_seg` does."""
+    with quiet(), _refusing(path):
+        dataset = _dataset(path, with_pixels=False)
+        _encoding(dataset, path)
+        return dataset, _segments(dataset, path)
+
+
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     try:
@@ -123,11 +132,11 @@ def _refusing(path: Path) -> Iterator[None]:
         raise UnreadableImage("not a sound DICOM segmentation", got=str(error)[:200], path=path) from error
 
 
-def _dataset(path: Path) -> Dataset:
+def _dataset(path: Path, *, with_pixels: bool = True) -> Dataset:
     import pydicom
 
     try:
-        return pydicom.dcmread(path)
+        return pydicom.dcmread(path, stop_before_pixels=not with_pixels)
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
     except Exception as error:
@@ -165,13 +174,15 @@ def _segments(dataset: Dataset, path: Path) -> tuple[Segment, ...]:
 
 def _segment(item: Dataset, label: Label) -> Segment:
     types = items(item, "SegmentedPropertyTypeCodeSequence")
+    algorithms = items(item, "SegmentationAlgorithmIdentificationSequence")
     return Segment(
         label=label,
         category=_code(item, "SegmentedPropertyCategory"),
         laterality=_code(types[0], "SegmentedPropertyTypeModifier") if types else None,
         description=text(item, "SegmentDescription"),
         algorithm_type=text(item, "SegmentAlgorithmType"),
-        algorithm_name=text(item, "SegmentAlgorithmName"),
+        algorithm_name=text(item, "SegmentAlgorithmName") or next((text(a, "AlgorithmName") for a in algorithms), ""),
+        algorithm_version=next((text(a, "AlgorithmVersion") for a in algorithms), ""),
         tracking_id=text(item, "TrackingID"),
         tracking_uid=text(item, "TrackingUID"),
     )
@@ -280,12 +291,12 @@ def _source(dataset: Dataset, path: Path) -> Source:
 
 
 def _author(dataset: Dataset) -> str | None:
-    """The person, or the model that the first segment's algorithm identification names."""
+    """The person, or the model that an algorithm identification names as this package writes it."""
     for segment in items(dataset, "SegmentSequence"):
         for algorithm in items(segment, "SegmentationAlgorithmIdentificationSequence"):
-            for parameter in text(algorithm, "AlgorithmParameters").split(","):
-                if parameter.startswith("author="):
-                    return parameter.removeprefix("author=")
+            parameters = text(algorithm, "AlgorithmParameters")
+            if parameters.startswith("author="):
+                return parameters.removeprefix("author=")
     return text(dataset, "ContentCreatorName") or None
 
 

@@ -5,10 +5,7 @@ PS3.3 A.51 (Segmentation IOD) and A.83 (Label Map Segmentation IOD); highdicom b
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,7 +20,7 @@ from delineate.formats.dicom_seg import Encoding, smallest_type
 from delineate.formats.dicom_seg_planes import Planes, planes_of
 from delineate.formats.dicom_sources import MANUFACTURER, Sources, read_sources
 from delineate.labels import Code, Label, LabelSet
-from delineate.terminology import concept_of
+from delineate.terminology import PRIVATE_SCHEME, concept_of
 from delineate.volume import Array, Segmentation
 
 if TYPE_CHECKING:
@@ -40,8 +37,11 @@ class AlgorithmKind(Enum):
     MANUAL = "MANUAL"
 
 
-def _own_version() -> str:
-    return importlib.metadata.version("delineate")
+def own_version() -> str:
+    """Of this package, as it was installed."""
+    from importlib.metadata import version
+
+    return version("delineate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Algorithm:
     """What made the structures. The segmentation's author is added: a model's digest, or the person for MANUAL."""
 
     name: str = "delineate"
-    version: str = field(default_factory=_own_version)
+    version: str = field(default_factory=own_version)
     kind: AlgorithmKind = AlgorithmKind.AUTOMATIC
 
 
@@ -77,7 +77,7 @@ def write_seg(
     if encoding is Encoding.FRACTIONAL:
         raise ValueError("structures have no fractions: write BINARY or LABELMAP")
     _check_names(segmentation.labels, path)
-    with quiet(), quiet_log():
+    with quiet():
         found = read_sources(sources)
         _check_frame_of_reference(segmentation, found, path)
         planes = planes_of(segmentation, found.slices)
@@ -89,21 +89,11 @@ def write_seg(
             for label, n in zip(segmentation.labels, numbers, strict=True)
         ]
         dataset = _object(found, planes, pixels, segments, encoding=encoding)
+        if any(concept_of(label).type.scheme == PRIVATE_SCHEME for label in segmentation.labels):
+            name_private_codes(dataset)
         _describe(dataset, description, author if (algorithm or Algorithm()).kind is AlgorithmKind.MANUAL else None)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
-
-
-@contextmanager
-def quiet_log() -> Iterator[None]:
-    """highdicom logs every empty plane that it leaves out, and warns where all are."""
-    logger = logging.getLogger("highdicom")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def coded(code: Code) -> Any:
@@ -214,9 +204,10 @@ def _object(sources: Sources, planes: Planes, pixels: Array, segments: Sequence[
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
-        software_versions=_own_version(),
+        software_versions=own_version(),
         device_serial_number="0",
         content_label="SEGMENTATION",
+        omit_empty_frames=bool(pixels.any()),
         pixel_measures=measures,
         plane_orientation=hd.PlaneOrientationSequence("PATIENT", planes.cosines),
         plane_positions=[hd.PlanePositionSequence("PATIENT", tuple(p)) for p in planes.positions_mm.tolist()],
@@ -225,6 +216,17 @@ def _object(sources: Sources, planes: Planes, pixels: Array, segments: Sequence[
     # Where pixels are the sources', highdicom writes the sources' slice spacing, be it another than these planes have.
     dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = measures
     return dataset
+
+
+def name_private_codes(dataset: Dataset) -> None:
+    """Say whose the private codes are (PS3.3 C.12.1.1.9)."""
+    from pydicom import Dataset
+
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = PRIVATE_SCHEME
+    scheme.CodingSchemeName = "delineate structure names"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    dataset.CodingSchemeIdentificationSequence = [scheme]
 
 
 def _describe(dataset: Dataset, description: str, person: str | None) -> None:
