@@ -1,82 +1,192 @@
-"""Whole DICOM files in and out, element by element as they are stored; nothing of them is repeated in an error."""
+"""Which files there are in a tree, or in a DICOMDIR (PS3.10 8, PS3.3 F): found, not opened, and nothing left unsaid.
+
+Pipes, sockets and devices are never opened, since that may wait for ever; links to folders are not followed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delineate.errors import DelineateError, UnreadableImage
-from delineate.files import atomic_path
-from delineate.formats.dicom_headers import quiet
+from delineate.errors import InputError, UnreadableImage
+from delineate.formats.dicom_headers import first_value, is_multi, quiet
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_UNDEFINED = 0xFFFFFFFF
+_VERSION = re.compile(r"\.?;\d+$")  # ISO 9660 writes "IM1.;1"
+_INACTIVE = 0
+_SPECIAL = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
-def read_object(path: Path) -> Dataset:
-    """A whole DICOM file, also one that lost its preamble; its elements are parsed when they are asked for.
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file and its state. `kind` says why it is not to be opened ("pipe", "link to nothing"), "" where it is."""
 
-    Raises `UnreadableImage` for a file that is no DICOM object or is cut off, without a word of what is in it.
+    path: Path
+    size: int = 0
+    mtime_ns: int = 0
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedFolder:
+    """A folder that could not be listed, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """What a DICOMDIR lists: `files` that are there, and the file ids of those that are not, or lie outside."""
+
+    files: tuple[Path, ...]
+    missing: tuple[str, ...]
+
+
+def walk(folder: Path, *, apart: Collection[Path] = ()) -> Iterator[FoundFile | ClosedFolder]:
+    """Every file in a folder and all folders below, in order of names; `apart` (files or folders) is passed over.
+
+    A file that vanishes meanwhile is left out.
     """
-    import pydicom
-    from pydicom.uid import UID
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            yield ClosedFolder(here, error.strerror or str(error))
+            continue
+        below = []
+        for entry in entries:
+            path = Path(entry.path)
+            if path in apart:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append(path)
+                continue
+            found = look_at(path)
+            if found is not None:
+                yield found
+        waiting.extend(reversed(below))
 
-    with quiet(), refused_if_broken(path):
-        dataset = pydicom.dcmread(path, force=True)
-        _check_whole(dataset, path)
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = UID(_syntax(*dataset.original_encoding))
-    return dataset
 
-
-def write_object(path: Path, dataset: Dataset) -> None:
-    """Write a data set in the transfer syntax that it names, atomically. Raises `UnreadableImage` if it cannot be."""
-    with quiet(), refused_if_broken(), atomic_path(path) as temporary:
-        dataset.save_as(temporary, enforce_file_format=True)
-
-
-@contextmanager
-def refused_if_broken(path: Path | None = None) -> Iterator[None]:
-    """Whatever fails inside pydicom becomes an `UnreadableImage` that repeats nothing of the patient."""
+def look_at(path: Path) -> FoundFile | None:
+    """The state of one file, through a link; None if there is none."""
     try:
-        yield
-    except (DelineateError, MemoryError, OSError):
-        raise
+        status = path.stat()
+    except OSError:
+        return FoundFile(path, kind="link to nothing") if path.is_symlink() else None
+    if stat.S_ISREG(status.st_mode):
+        return FoundFile(path, status.st_size, status.st_mtime_ns)
+    if stat.S_ISDIR(status.st_mode):
+        return FoundFile(path, kind="link to a folder")
+    return FoundFile(path, kind=_SPECIAL.get(stat.S_IFMT(status.st_mode), "no regular file"))
+
+
+def is_dicomdir(path: Path) -> bool:
+    return path.name.upper() == "DICOMDIR"
+
+
+def read_dicomdir(path: Path) -> FileSet:
+    """The files that a DICOMDIR's active records refer to, looked for in its own folder only (PS3.10 8.5).
+
+    Discs and copies of them change names: upper and lower case are taken for equal, and so are names with a version
+    ("IM1;1"). Raises `UnreadableImage` for a file that is no DICOMDIR.
+    """
+    ids = _file_ids(path)
+    folder = path.parent.resolve()
+    listings: dict[Path, dict[str, str]] = {}
+    files: dict[Path, None] = {}
+    missing = []
+    for components in ids:
+        found = _resolve(folder, components, listings)
+        if found is None:
+            missing.append("/".join(components))
+        else:
+            files[found] = None
+    return FileSet(tuple(files), tuple(dict.fromkeys(missing)))
+
+
+def _file_ids(path: Path) -> list[tuple[str, ...]]:
+    import pydicom
+    from pydicom.dataelem import RawDataElement
+
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, specific_tags=["DirectoryRecordSequence"])
+            element: Any = dataset.get_item("DirectoryRecordSequence")
+            # pydicom takes the end of the file for the end of the list; a list cut off would be files passed over.
+            if element is None or (isinstance(element, RawDataElement) and len(element.value or b"") != element.length):
+                raise EOFError("its list of records is missing or cut off")
+            records = dataset["DirectoryRecordSequence"].value
+            return [components for record in records if (components := _components(record))]
+    # Damage ends in almost any exception inside pydicom.
     except Exception as error:
-        # Neither the error's text, which repeats values, nor the error itself, which a log would print.
-        raise UnreadableImage("not a readable DICOM object", got=type(error).__name__, path=path) from None
+        raise UnreadableImage(
+            "not a readable DICOMDIR",
+            got=str(error)[:200] or type(error).__name__,
+            path=path,
+            remedy="Scan its folder instead.",
+        ) from error
 
 
-def text_of(dataset: Any, keyword: str) -> str:
-    """A value as text without padding; empty if there is none."""
-    return stripped(dataset.get(keyword))
+def _components(record: Dataset) -> tuple[str, ...]:
+    value = first_value(record, "ReferencedFileID")
+    if value is None or first_value(record, "RecordInUseFlag") == _INACTIVE:
+        return ()
+    return tuple(str(part) for part in value) if is_multi(value) else (str(value),)
 
 
-def stripped(value: object) -> str:
-    """One value as text, without the padding of PS3.5 6.2."""
-    return "" if value is None else str(value).strip(" \0")
+def _resolve(folder: Path, components: tuple[str, ...], listings: dict[Path, dict[str, str]]) -> Path | None:
+    """The regular file of these names below the folder, or None."""
+    here = folder
+    for component in components:
+        if here not in listings:
+            listings[here] = _names_in(here)
+        name = listings[here].get(_plain_name(component))
+        # Only names that the folder itself lists are followed, so ".." leads nowhere.
+        if name is None:
+            return None
+        here = here / name
+    inside = here.resolve().is_relative_to(folder)
+    return here if inside and here.is_file() else None
 
 
-def _check_whole(dataset: Dataset, path: Path) -> None:
-    if not text_of(dataset, "SOPClassUID"):
-        raise UnreadableImage("not a DICOM object", expected="a SOP class", path=path)
-    for tag in list(dataset.keys()):
-        raw: Any = dataset.get_item(tag)
-        length = getattr(raw, "length", _UNDEFINED)
-        if length != _UNDEFINED and isinstance(raw.value, bytes) and len(raw.value) != length:
-            raise UnreadableImage("the DICOM file is cut off", path=path, remedy="Fetch the file again.")
-    if dataset.get("Rows") and dataset.get("BitsAllocated") and not any(keyword in dataset for keyword in PIXELS):
-        raise UnreadableImage("the image has no pixels; the file may be cut off", path=path, remedy="Fetch it again.")
+def _names_in(folder: Path) -> dict[str, str]:
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names, not paths
+    except OSError:
+        return {}
+    # The first of names that differ in case only.
+    return {_plain_name(name): name for name in reversed(names)}
 
 
-def _syntax(implicit: bool | None, little: bool | None) -> str:
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+def _plain_name(name: str) -> str:
+    return _VERSION.sub("", name.strip()).upper()
 
-    if implicit:
-        return str(ImplicitVRLittleEndian)
-    return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+
+def files_at(tree: Path, *, apart: Collection[Path] = ()) -> Iterator[FoundFile | ClosedFolder]:
+    """What there is at a path: a folder's files, a DICOMDIR and the files it lists, or one file.
+
+    Raises `InputError` if there is nothing, or nothing that can be opened; what `read_dicomdir` raises.
+    """
+    if tree.is_dir():
+        yield from walk(tree, apart=apart)
+        return
+    found = look_at(tree)
+    if found is None or found.kind:
+        raise InputError("there is no such file or folder" if found is None else f"a {found.kind}", path=tree)
+    yield found
+    if is_dicomdir(tree):
+        for path in read_dicomdir(tree).files:
+            listed = look_at(path)
+            if listed is not None:
+                yield listed
