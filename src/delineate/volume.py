@@ -164,9 +164,10 @@ def align(segmentation: Segmentation, grid: Grid) -> Segmentation:
 
     Raises `GeometryMismatch` if it lies elsewhere: labels beside the anatomy they name are worse than none.
     """
-    turned = reorient(segmentation, grid.orientation)
-    if aligned(grid, turned.grid):
-        return replace(turned, grid=grid)
+    # As it is first: near 45 degrees the orientation codes of two almost equal grids may differ.
+    for turned in (segmentation, reorient(segmentation, grid.orientation)):
+        if aligned(grid, turned.grid):
+            return replace(turned, grid=grid)
     same_shape = turned.grid.shape == grid.shape
     raise GeometryMismatch(
         "image and labels do not lie in the same place",

@@ -22,10 +22,11 @@ from delineate.errors import DatasetError, DelineateError, GeometryMismatch, Inp
 from delineate.files import write_text
 from delineate.formats.contours import ContourMask
 from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey, load_or_make_key
-from delineate.formats.dicom_rtstruct import rasterise, read_rtstruct
+from delineate.formats.dicom_rtstruct import read_rtstruct
 from delineate.formats.dicom_seg import read_seg
 from delineate.formats.dicom_seg_placing import seg_on_grid
 from delineate.formats.dicom_slices import Instance
+from delineate.formats.structure_sets import rasterise
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.resampling import Interpolation
