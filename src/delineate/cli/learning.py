@@ -1,169 +1,38 @@
-"""The command line: `delineate COMMAND`. It reads options, shows progress and results, and decides nothing."""
+"""The commands from a dataset to a model, to results and scores."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from delineate.errors import DelineateError
-
-if TYPE_CHECKING:
-    from delineate.planning import PlanOptions
-    from delineate.settings import Settings
-
-SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
-
-PATH = click.Path(path_type=Path)
-EXISTING = click.Path(path_type=Path, exists=True)
-Command = Callable[..., Any]
-
-
-class _Numbers(click.ParamType[tuple[float, ...]]):
-    """So many numbers (None: any) in one word, separated by commas or x: 1.5,1.5,2 or 96x96x96."""
-
-    def __init__(self, count: int | None, kind: type[int] | type[float]) -> None:
-        self.name = ",".join([kind.__name__] * (count or 1)) + ("" if count else ",...")
-        self._count, self._kind = count, kind
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(self._kind(part) for part in str(value).replace("x", ",").split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != (self._count or len(numbers) or 1):
-            self.fail(f"expected {self._count or 'some'} numbers such as {self.name}, got {value!r}", param, ctx)
-        return numbers
-
-
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def _users_errors(command: Command) -> Command:
-    """A user's mistake is one line and exit code 2, never a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except DelineateError as error:
-            click.secho(f"delineate: {error}", fg="red", err=True)
-            sys.exit(UNUSABLE)
-        except KeyboardInterrupt:
-            click.secho("delineate: stopped", fg="red", err=True)
-            sys.exit(STOPPED)
-
-    return run
-
-
-def _watch() -> Any:
-    from delineate.reports.progress import watching
-
-    return watching()
-
-
-def _settings(device: str, threads: int | None, memory_gb: float | None, cache: Path | None) -> Settings:
-    from delineate.settings import detect
-
-    return detect(device, threads=threads, memory_gb=memory_gb, cache=cache)
-
-
-machine_options = _options(
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
-    click.option("--memory-gb", type=float, help="Memory to plan for. [default: 3/4 of what is free]"),
-    click.option("--cache", type=PATH, help="Where prepared cases are kept. [default: your cache folder]"),
-)
-plan_options = _options(
-    click.option(
-        "--architecture", default="nnunet", show_default=True, help="Or unet, residual_unet, nnunet_res, vnet."
-    ),
-    click.option("--dimensions", type=click.Choice(["2", "3"]), default="3", show_default=True),
-    click.option("--orientation", default="RAS", show_default=True, help="Where array axes point to."),
-    click.option("--spacing", "spacing_mm", type=_Numbers(3, float), help="In mm, e.g. 1.5,1.5,2 (pixdim)."),
-    click.option("--patch", "patch_size", type=_Numbers(3, int), help="Patch in voxels, e.g. 96x96x96 (roi)."),
-    click.option("--resize-to", type=_Numbers(3, int), help="Resize every case to this shape instead of a spacing."),
-    click.option("--window", type=_Numbers(4, float), help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1."),
-    click.option("--crop/--no-crop", "crop_foreground", default=True, help="Crop to the patient. [default: crop]"),
-    click.option("--features", type=_Numbers(None, int), help="Channels a level, e.g. 16,32,64,128,256."),
-    click.option("--batch", "batch_size", type=click.IntRange(1), help="Patches a step."),
-    click.option(
-        "--samples", "samples_per_image", type=click.IntRange(1), default=4, show_default=True, help="Patches an image."
-    ),
-    click.option(
-        "--positive",
-        "positive_fraction",
-        type=click.FloatRange(0, 1),
-        help="Share of patches on a structure. [default: 0.5, i.e. 1:1]",
-    ),
-    click.option(
-        "--missing-labels",
-        type=click.Choice(["absent", "unknown"]),
-        default="absent",
-        show_default=True,
-        help="A structure that is not in a reference: not in the patient, or not drawn?",
-    ),
-    click.option("--loss", type=click.Choice(["dice", "dice_ce"]), default="dice_ce", show_default=True),
-    click.option("--optimiser", type=click.Choice(["adam", "adamw", "sgd"]), default="adamw", show_default=True),
-    click.option("--learning-rate", type=float),
-    click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: by device]"),
-    click.option("--mirror/--no-mirror", default=True, help="In prediction, where training flips. [default: mirror]"),
-    click.option("--seed", type=int, default=0, show_default=True),
+from delineate.cli.options import (
+    EXISTING,
+    PATH,
+    SOME_FAILED,
+    STOPPED,
+    UNUSABLE,
+    machine_options,
+    open_watch,
+    plan_options,
+    plan_options_of,
+    settings_of,
+    split_options,
+    users_errors,
 )
 
 
-def _plan_options(values: dict[str, Any]) -> PlanOptions:
-    import msgspec
-
-    from delineate.errors import PlanError
-    from delineate.planning import PlanOptions
-
-    values = values | {"dimensions": int(values["dimensions"])}
-    try:
-        return msgspec.convert(values, PlanOptions)
-    except msgspec.ValidationError as error:
-        raise PlanError("an option of the plan is wrong", got=str(error)) from error
-
-
-def _split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    machine = {name: options.pop(name) for name in ("device", "threads", "memory_gb", "cache")}
-    return machine, options
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="delineate")
-def main() -> None:
-    """Segment 3D medical scans: from DICOM or NIfTI to a trained model, and back to results in the scan's geometry.
-
-    \b
-    delineate check   DATASET                    is the dataset sound?
-    delineate train   DATASET MODEL --minutes 20 train a model
-    delineate predict MODEL SCANS RESULTS        segment scans
-    delineate evaluate REFERENCES RESULTS        score them
-    """
-
-
-@main.command()
+@click.command()
 @click.argument("folder", type=PATH)
 @click.option("--patients", type=click.IntRange(4), default=26, show_default=True)
 @click.option("--test", type=click.IntRange(1), default=6, show_default=True, help="Patients held out and scored.")
 @click.option("--minutes", type=float, default=7.0, show_default=True, help="Training time.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @machine_options
-@_users_errors
+@users_errors
 def demo(folder: Path, patients: int, test: int, minutes: float, seed: int, **machine: Any) -> None:
     """The whole way on synthetic patients: DICOM, check, plan, train, predict, evaluate, a page to look at.
 
@@ -173,21 +42,27 @@ def demo(folder: Path, patients: int, test: int, minutes: float, seed: int, **ma
     from delineate.reports.tables import problems_table, scores_table
     from delineate.workflow.demo import run_demo
 
-    with _watch() as watch:
+    with open_watch() as watch:
         result = run_demo(
-            folder, patients=patients, test=test, minutes=minutes, seed=seed, settings=_settings(**machine), watch=watch
+            folder,
+            patients=patients,
+            test=test,
+            minutes=minutes,
+            seed=seed,
+            settings=settings_of(**machine),
+            watch=watch,
         )
         watch.print(problems_table(result.problems))
         watch.print(scores_table(result.scores, title=f"Scores on {test} held-out patients"))
     click.echo(result.words)
 
 
-@main.command()
+@click.command()
 @click.argument("folder", type=PATH)
 @click.option("--patients", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first patient's seed.")
 @click.option("--dicom/--no-dicom", default=True, help="Also write DICOM series. [default: dicom]")
-@_users_errors
+@users_errors
 def phantom(folder: Path, patients: int, seed: int, dicom: bool) -> None:
     """Make a dataset of synthetic abdominal CT with exact labels.
 
@@ -196,33 +71,17 @@ def phantom(folder: Path, patients: int, seed: int, dicom: bool) -> None:
     """
     from delineate.workflow.demo import write_cohort
 
-    with _watch() as watch:
+    with open_watch() as watch:
         cohort = write_cohort(folder, patients=patients, seed=seed, with_dicom=dicom, watch=watch)
     click.echo(f"{len(cohort.cases)} patients in {folder}. Next: delineate check {folder}")
 
 
-@main.command()
-@click.argument("source", type=EXISTING)
-@click.argument("target", type=PATH)
-@_users_errors
-def convert(source: Path, target: Path) -> None:
-    """A DICOM series to NIfTI (TARGET ends in .nii.gz), or NIfTI to a DICOM CT or MR series (TARGET is a folder).
-
-    \b
-    Example: delineate convert series/ scan.nii.gz
-    Example: delineate convert scan.nii.gz series/ct
-    """
-    from delineate.workflow.converting import convert as run
-
-    click.echo(run(source, target))
-
-
-@main.command()
+@click.command()
 @click.argument("dataset", type=EXISTING)
 @click.option("--previews", type=PATH, help="Draw cases into this folder.")
 @click.option("--most", type=click.IntRange(1), default=12, show_default=True, help="Cases to draw.")
 @machine_options
-@_users_errors
+@users_errors
 def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> None:
     """List every problem of a dataset (Decathlon or nnU-Net layout) in one table; exit with 1 if one is an error.
 
@@ -234,13 +93,13 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
     from delineate.workflow.checking import check as run
 
     opened = open_dataset(dataset)
-    with _watch() as watch:
+    with open_watch() as watch:
         report = run(
             opened,
             folder=dataset if dataset.is_dir() else None,
             previews=previews,
             most_previews=most,
-            settings=_settings(**machine),
+            settings=settings_of(**machine),
             watch=watch,
         )
         watch.print(problems_table(report.problems))
@@ -250,12 +109,12 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
     sys.exit(SOME_FAILED if report.errors else 0)
 
 
-@main.command()
+@click.command()
 @click.argument("dataset", type=EXISTING)
 @click.option("-o", "--output", type=PATH, help="Write the plan here, to edit and to train with. [default: show it]")
 @plan_options
 @machine_options
-@_users_errors
+@users_errors
 def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     """Plan the training of a dataset, and say what a step will take on this machine.
 
@@ -269,10 +128,10 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     from delineate.workflow.preparing import plan_dataset
     from delineate.workflow.training import time_step
 
-    machine, options = _split_options(options)
-    settings, opened = _settings(**machine), open_dataset(dataset)
-    with _watch() as watch:
-        made = plan_dataset(opened, settings, _plan_options(options), watch=watch)
+    machine, options = split_options(options)
+    settings, opened = settings_of(**machine), open_dataset(dataset)
+    with open_watch() as watch:
+        made = plan_dataset(opened, settings, plan_options_of(options), watch=watch)
         seconds = time_step(opened, made, settings)
     if output is None:
         click.echo(plan_to_json(made))
@@ -287,7 +146,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     )
 
 
-@main.command()
+@click.command()
 @click.argument("dataset", type=EXISTING)
 @click.argument("model", type=PATH)
 @click.option("--plan", "plan_file", type=EXISTING, help="A plan to follow; else one is made.")
@@ -301,7 +160,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
 @plan_options
 @machine_options
-@_users_errors
+@users_errors
 def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float, **options: Any) -> None:
     """Train a model; run the same command again to resume it, or with more steps to extend it.
 
@@ -316,10 +175,10 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
 
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
-    machine, options = _split_options(options)
-    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else _plan_options(options)
-    settings, opened = replace(_settings(**machine), save_seconds=save_every), open_dataset(dataset)
-    with _watch() as watch:
+    machine, options = split_options(options)
+    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
+    settings, opened = replace(settings_of(**machine), save_seconds=save_every), open_dataset(dataset)
+    with open_watch() as watch:
         trained = run(opened, model, budget=budget, division=division, settings=settings, plan=chosen, watch=watch)
     if trained is None:
         click.echo("Stopped. Run the same command to go on.")
@@ -337,7 +196,7 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
     return Division(folds=folds, fold=None if fold == "all" else int(fold), hold_out=hold_out, test=test)
 
 
-@main.command()
+@click.command()
 @click.argument("model", type=EXISTING)
 @click.argument("source", type=EXISTING)
 @click.argument("output", type=PATH)
@@ -350,7 +209,7 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
 @click.option("--smallest-ml", type=float, default=0.0, help="Drop components smaller than this.")
 @click.option("--again", is_flag=True, help="Segment also what is there already.")
 @machine_options
-@_users_errors
+@users_errors
 def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
     """Segment a file, a folder of NIfTI files, a DICOM series, or a tree of them.
 
@@ -362,15 +221,15 @@ def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
     from delineate.workflow.predicting import PredictionOptions, rules_for
     from delineate.workflow.predicting import predict as run
 
-    machine, options = _split_options(options)
+    machine, options = split_options(options)
     loaded = with_tiling(load_model(model), overlap=options.pop("overlap"), mirror=options.pop("mirror"))
     rules = rules_for(loaded, largest=options.pop("largest"), smallest_ml=options.pop("smallest_ml"))
-    with _watch() as watch:
+    with open_watch() as watch:
         result = run(
             loaded,
             source,
             output,
-            settings=_settings(**machine),
+            settings=settings_of(**machine),
             options=PredictionOptions(**options, rules=rules),
             watch=watch,
         )
@@ -385,13 +244,13 @@ def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
     sys.exit(UNUSABLE if nothing_done else SOME_FAILED if result.failures else 0)
 
 
-@main.command()
+@click.command()
 @click.argument("references", type=EXISTING)
 @click.argument("predictions", type=EXISTING)
 @click.option("-o", "--output", type=PATH, help="Folder for scores.json and scores.csv. [default: PREDICTIONS]")
 @click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
 @click.option("--threads", type=click.IntRange(1))
-@_users_errors
+@users_errors
 def evaluate(
     references: Path, predictions: Path, output: Path | None, tolerance_mm: float, threads: int | None
 ) -> None:
@@ -405,13 +264,13 @@ def evaluate(
     from delineate.reports.tables import scores_table, sides_table
     from delineate.workflow.evaluating import evaluate as run
 
-    with _watch() as watch:
+    with open_watch() as watch:
         result = run(
             references,
             predictions,
             output=output,
             tolerance_mm=tolerance_mm,
-            settings=_settings("cpu", threads, None, None),
+            settings=settings_of("cpu", threads, None, None),
             watch=watch,
         )
         watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases"))
@@ -421,7 +280,3 @@ def evaluate(
     for problem in result.problems:
         click.secho(problem, fg="red", err=True)
     sys.exit(SOME_FAILED if result.problems else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,33 @@
+"""The command line: `delineate COMMAND`. It reads options, shows progress and results, and decides nothing."""
+
+from __future__ import annotations
+
+import click
+
+from delineate.cli import dicom, learning
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="delineate")
+def main() -> None:
+    """Segment 3D medical scans: from DICOM or NIfTI to a trained model, and back to results in the scan's geometry.
+
+    \b
+    delineate check   DATASET                    is the dataset sound?
+    delineate train   DATASET MODEL --minutes 20 train a model
+    delineate predict MODEL SCANS RESULTS        segment scans
+    delineate evaluate REFERENCES RESULTS        score them
+    """
+
+
+for command in (
+    learning.demo,
+    learning.phantom,
+    dicom.convert,
+    learning.check,
+    learning.plan,
+    learning.train,
+    learning.predict,
+    learning.evaluate,
+):
+    main.add_command(command)

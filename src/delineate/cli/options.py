@@ -1,0 +1,142 @@
+"""What the commands share: options, exit codes, and one line instead of a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from delineate.errors import DelineateError
+
+if TYPE_CHECKING:
+    from delineate.planning import PlanOptions
+    from delineate.settings import Settings
+
+SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
+
+PATH = click.Path(path_type=Path)
+EXISTING = click.Path(path_type=Path, exists=True)
+Command = Callable[..., Any]
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """So many numbers (None: any) in one word, separated by commas or x: 1.5,1.5,2 or 96x96x96."""
+
+    def __init__(self, count: int | None, kind: type[int] | type[float]) -> None:
+        self.name = ",".join([kind.__name__] * (count or 1)) + ("" if count else ",...")
+        self._count, self._kind = count, kind
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self._kind(part) for part in str(value).replace("x", ",").split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != (self._count or len(numbers) or 1):
+            self.fail(f"expected {self._count or 'some'} numbers such as {self.name}, got {value!r}", param, ctx)
+        return numbers
+
+
+def option_group(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def users_errors(command: Command) -> Command:
+    """A user's mistake is one line and exit code 2, never a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except DelineateError as error:
+            click.secho(f"delineate: {error}", fg="red", err=True)
+            sys.exit(UNUSABLE)
+        except KeyboardInterrupt:
+            click.secho("delineate: stopped", fg="red", err=True)
+            sys.exit(STOPPED)
+
+    return run
+
+
+def open_watch() -> Any:
+    from delineate.reports.progress import watching
+
+    return watching()
+
+
+def settings_of(device: str, threads: int | None, memory_gb: float | None, cache: Path | None) -> Settings:
+    from delineate.settings import detect
+
+    return detect(device, threads=threads, memory_gb=memory_gb, cache=cache)
+
+
+machine_options = option_group(
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps."),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
+    click.option("--memory-gb", type=float, help="Memory to plan for. [default: 3/4 of what is free]"),
+    click.option("--cache", type=PATH, help="Where prepared cases are kept. [default: your cache folder]"),
+)
+plan_options = option_group(
+    click.option(
+        "--architecture", default="nnunet", show_default=True, help="Or unet, residual_unet, nnunet_res, vnet."
+    ),
+    click.option("--dimensions", type=click.Choice(["2", "3"]), default="3", show_default=True),
+    click.option("--orientation", default="RAS", show_default=True, help="Where array axes point to."),
+    click.option("--spacing", "spacing_mm", type=Numbers(3, float), help="In mm, e.g. 1.5,1.5,2 (pixdim)."),
+    click.option("--patch", "patch_size", type=Numbers(3, int), help="Patch in voxels, e.g. 96x96x96 (roi)."),
+    click.option("--resize-to", type=Numbers(3, int), help="Resize every case to this shape instead of a spacing."),
+    click.option("--window", type=Numbers(4, float), help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1."),
+    click.option("--crop/--no-crop", "crop_foreground", default=True, help="Crop to the patient. [default: crop]"),
+    click.option("--features", type=Numbers(None, int), help="Channels a level, e.g. 16,32,64,128,256."),
+    click.option("--batch", "batch_size", type=click.IntRange(1), help="Patches a step."),
+    click.option(
+        "--samples", "samples_per_image", type=click.IntRange(1), default=4, show_default=True, help="Patches an image."
+    ),
+    click.option(
+        "--positive",
+        "positive_fraction",
+        type=click.FloatRange(0, 1),
+        help="Share of patches on a structure. [default: 0.5, i.e. 1:1]",
+    ),
+    click.option(
+        "--missing-labels",
+        type=click.Choice(["absent", "unknown"]),
+        default="absent",
+        show_default=True,
+        help="A structure that is not in a reference: not in the patient, or not drawn?",
+    ),
+    click.option("--loss", type=click.Choice(["dice", "dice_ce"]), default="dice_ce", show_default=True),
+    click.option("--optimiser", type=click.Choice(["adam", "adamw", "sgd"]), default="adamw", show_default=True),
+    click.option("--learning-rate", type=float),
+    click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: by device]"),
+    click.option("--mirror/--no-mirror", default=True, help="In prediction, where training flips. [default: mirror]"),
+    click.option("--seed", type=int, default=0, show_default=True),
+)
+
+
+def plan_options_of(values: dict[str, Any]) -> PlanOptions:
+    import msgspec
+
+    from delineate.errors import PlanError
+    from delineate.planning import PlanOptions
+
+    values = values | {"dimensions": int(values["dimensions"])}
+    try:
+        return msgspec.convert(values, PlanOptions)
+    except msgspec.ValidationError as error:
+        raise PlanError("an option of the plan is wrong", got=str(error)) from error
+
+
+def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    machine = {name: options.pop(name) for name in ("device", "threads", "memory_gb", "cache")}
+    return machine, options
