@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, FileMetaDataset, Sequence as Items
+from pydicom import Dataset, FileMetaDataset
+from pydicom import Sequence as Items
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -61,7 +62,7 @@ def intensity(points_mm: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Where one image lies: `axes` (columns along a row, down a column, normal), first pixel, (between rows, columns)."""
+    """Where one image lies: `axes` (columns along a row, down a column, normal), first pixel, (rows, columns) apart."""
 
     position_mm: FloatArray
     axes: FloatArray
@@ -109,7 +110,7 @@ def write_series(
     world: World = intensity,
     first: int = 0,
 ) -> list[Path]:
-    """One file a plane, "0000.dcm" and on from `first`, in the order given; `edit` changes each before it is written."""
+    """One file a plane, "0000.dcm" and on from `first`, in the order given; `edit` changes each before."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for n, plane in enumerate(stack):

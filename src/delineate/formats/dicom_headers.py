@@ -276,15 +276,11 @@ def private_number(dataset: Dataset, tag: tuple[int, int]) -> float | None:
 
 
 def is_damaged(dataset: Dataset, keyword: str) -> bool:
-    """Whether the element is there, not empty, and cannot be read as one value of its type."""
+    """Whether the element is there and not empty, but not one finite number."""
     tag = _tag(keyword)
-    if tag not in dataset:
+    if tag not in dataset or (isinstance(raw := dataset.get_item(tag).value, (bytes, str)) and not raw.strip()):
         return False
-    try:
-        return is_multi(dataset[tag].value)
-    # As in `first_value`.
-    except Exception:
-        return True
+    return number(dataset, keyword) is None or is_multi(first_value(dataset, keyword))
 
 
 def is_multi(value: object) -> bool:

@@ -43,13 +43,12 @@ MOST_PIXELS = 2**16
 """Rows and columns are 16-bit numbers."""
 
 _SMALLEST_MM, _LARGEST_MM = 1e-5, 1e5
-_ONE_VALUE = (
+_ONE_NUMBER = (
     "BitsAllocated",
     "BitsStored",
     "DiffusionBValue",
     "HighBit",
     "NumberOfFrames",
-    "PhotometricInterpretation",
     "PixelPaddingValue",
     "PixelRepresentation",
     "RescaleIntercept",
@@ -392,9 +391,9 @@ def _optional(value: Lookup, keyword: str) -> float | None:
 
 def _check_readable(dataset: Dataset, path: Path) -> None:
     """A damaged value is none to what reads it, and these have a meaning where they are missing."""
-    for keyword in _ONE_VALUE:
+    for keyword in _ONE_NUMBER:
         if is_damaged(dataset, keyword):
-            raise InconsistentSeries(f"an unusable {keyword}", expected="one value", path=path)
+            raise InconsistentSeries(f"an unusable {keyword}", expected="one number", path=path)
 
 
 def _scaling(value: Lookup, keyword: str, default: float, path: Path) -> float:

@@ -80,9 +80,10 @@ def even_stack(array: Array, stack: StackPositions, *, fill: float) -> Array:
     share = np.where(there, np.round(share), share)
     if len(planes) == len(heights) and np.array_equal(after - 1 + share, np.arange(len(planes))):
         return moved
-    out = np.empty((*moved.shape[:2], len(planes)), dtype=array.dtype, order="F")
+    out = np.full((*moved.shape[:2], len(planes)), fill, dtype=array.dtype, order="F")
     for k, (n, weight) in enumerate(zip(after.tolist(), share.tolist(), strict=True)):
-        out[:, :, k] = _mixed(moved[:, :, n - 1], moved[:, :, n], weight)
+        both = _both(stack, n) if 0.0 < weight < 1.0 else (slice(None), slice(None))
+        out[(*both, k)] = _mixed(moved[(*both, n - 1)], moved[(*both, n)], weight)
     return out
 
 
@@ -105,6 +106,13 @@ def _shifts(stack: StackPositions) -> FloatArray:
     return np.asarray(np.where(np.abs(shifts - whole) < _SHIFT_ROUNDING, whole, shifts))
 
 
+def _both(stack: StackPositions, n: int) -> tuple[slice, slice]:
+    """The pixels, moved, that slice n and the one before both have: between an image and nothing there is nothing."""
+    first, second = np.ceil(_shifts(stack)[n - 1 : n + 1] + _margins(stack)[0] - 0.5).astype(int)
+    start, stop = np.maximum(first, second), np.minimum(first, second) + stack.shape[:2]
+    return slice(int(start[0]), int(stop[0])), slice(int(start[1]), int(stop[1]))
+
+
 def _moved(array: Array, stack: StackPositions, fill: float) -> Array:
     low, high = _margins(stack)
     shape = (array.shape[0] + int(low[0] + high[0]), array.shape[1] + int(low[1] + high[1]), array.shape[2])
@@ -120,12 +128,17 @@ def _moved(array: Array, stack: StackPositions, fill: float) -> Array:
 
 
 def _moved_along(image: Array, axis: int, share: float, fill: float) -> Array:
-    """The image moved by a share of a pixel towards higher indices, one pixel longer; itself where there is none."""
+    """The image moved by a share of a pixel towards higher indices, one pixel longer; itself where there is none.
+
+    Of the two ends, the one within half a pixel of an outermost centre is in that pixel; the other is outside.
+    """
     if share == 0.0:
         return image
-    before = np.pad(image, [(0, int(axis == n)) for n in range(2)], constant_values=fill)
-    behind = np.pad(image, [(int(axis == n), 0) for n in range(2)], constant_values=fill)
-    return _mixed(before, behind, share)
+    before = np.pad(image, [(0, int(axis == n)) for n in range(2)], mode="edge")
+    behind = np.pad(image, [(int(axis == n), 0) for n in range(2)], mode="edge")
+    moved = _mixed(before, behind, share)
+    np.moveaxis(moved, axis, 0)[-1 if share <= 0.5 else 0] = fill
+    return moved
 
 
 def _mixed(first: Array, second: Array, weight: float) -> Array:
