@@ -38,9 +38,8 @@ _SIDES = {
 }
 _SIDE_OF = {word: side for side, words in _SIDES.items() for word in words}
 _FILLERS = frozenset(
-    "approved auto automatic checked contour copy corrected edited final manual mask new revised roi seg segmentation "
-    "structure".split()
-)
+    ("approved", "auto", "automatic", "checked", "contour", "copy", "corrected", "edited", "final", "manual")
+) | frozenset(("mask", "new", "revised", "roi", "seg", "segmentation", "structure"))
 _COPY_OF = re.compile(r"^\W*copy[\W_]+of[\W_]+")
 _VERSION = re.compile(r"(?:v|ver|rev|version)\d{1,3}")
 _COUNTER = re.compile(r"[0-9]")  # longer ones are doses, margins, dates
@@ -154,11 +153,9 @@ def _default_rows(label: str) -> Iterator[RoiRow]:
     yield RoiRow(label, How.EXACT, label)
     own = _parsed(label)
     words = " ".join(own.words)
-    for group in _SYNONYMS:
-        if words in group:
-            for synonym in group:
-                if synonym != words:
-                    yield RoiRow(label, How.SYNONYM, _Name(own.side, (synonym,)).text)
+    groups = [group for group in _SYNONYMS if words in group or _ALSO.get(words) == group[0]]
+    for synonym in (synonym for group in groups for synonym in group if synonym != words):
+        yield RoiRow(label, How.SYNONYM, _Name(own.side, (synonym,)).text)
 
 
 class _Ranked:
@@ -322,6 +319,7 @@ _SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("temporal lobe", "lobe temporal"),
     ("thyroid", "thyroid gland", "glnd thyroid", "schilddruse"),
     ("trachea", "windpipe", "luftrohre"),
-    ("tumor", "tumour", "gtv", "gross tumor volume", "gross tumour volume", "lesion"),
+    ("tumor", "tumour", "lesion"),
     ("uterus", "gebarmutter"),
 )
+_ALSO = {"tumor": "gtv", "tumour": "gtv", "lesion": "gtv"}  # a label that takes another group's names, not the reverse

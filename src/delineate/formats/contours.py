@@ -7,8 +7,8 @@ planning systems mean where they write a hole as an inner CLOSED_PLANAR contour 
 an edge belong to the structure on the edge's far side along each axis of the patient (towards left, posterior,
 superior), so structures that share an edge neither overlap nor leave a gap, on every orientation of one grid.
 
-Planes need not be the grid's slices. Let the usual spacing be the median distance of neighbouring planes (with one
-plane only: of the grid's slices).
+Planes need not be the grid's slices. Let the usual spacing be the median distance of neighbouring planes; but where
+there is one plane only, or planes lie farther apart than `WIDEST_MM` and two slices, the grid's slice spacing.
 
 - A slice within a tenth of a slice of a plane takes the plane's shape as it is.
 - A slice between two planes that are at most `WIDEST_BRIDGE` usual spacings apart is filled by shape-based
@@ -37,14 +37,20 @@ Polygon = FloatArray  # (N, 2) continuous in-plane indices
 WIDEST_BRIDGE = 1.5
 """In usual spacings: a plane left out makes a gap of two, uneven slices seldom one of more than 1.2."""
 
+WIDEST_MM = 10.0
+"""Planes farther apart were hardly drawn to be joined: every second slice of a thick-sliced scan makes 10 mm."""
+
 COINCIDES = 0.1
 """In slices: how far from a plane a slice still takes its shape unchanged, and contours of one plane may be apart."""
 
 FLATNESS_MM = 0.05
 """A contour may leave its plane by this, or by `COINCIDES` of a slice: rounded coordinates do."""
 
+MOST_COMPARED = 500
+
 _SNAP = 2.0**20  # steps in a pixel, far below what files can say: noise of the arithmetic must not decide ties
 _CANONICAL = "LPS"
+_CROSSINGS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +77,12 @@ class Contour:
 class ContourMask:
     """The voxels inside the contours of one structure, and what was noticed on the way.
 
-    `patch`: bool, the voxels of `box`; everything else of `shape` is outside; `box` is None where nothing is inside.
+    `patch`: bool, the voxels of `box`, outside of which nothing is inside; None where the contours reach no voxel.
     `outside`: share of the contours' area that lies outside the grid, 0..1. `duplicates`: contours that were dropped
     because their plane holds them already, which even-odd would cancel out. `gaps_mm`: distances between neighbouring
-    planes that were too wide to be filled. `interpolated`: number of slices filled between planes.
+    planes that were too wide to be filled. `interpolated`: number of slices filled between planes. `crossings`: pairs
+    of contours of one plane that overlap in part, neither apart nor one in the other: what they share is left out, and
+    whether that was meant the file cannot say. (Not counted in planes of more than `MOST_COMPARED` contours.)
     """
 
     shape: Triple
@@ -84,6 +92,7 @@ class ContourMask:
     duplicates: int = 0
     gaps_mm: tuple[float, ...] = ()
     interpolated: int = 0
+    crossings: int = 0
 
     @property
     def mask(self) -> Mask:
@@ -131,29 +140,34 @@ def contour_mask(contours: Sequence[Contour], grid: Grid) -> ContourMask:
     points = _snapped_indices(contours, turned)
     axis = _stack_axis(points, turned)
     planes, duplicates = _planes(points, axis, turned)
-    across = tuple(n for n in range(3) if n != axis)
-    spacing_mm = (turned.spacing_mm[across[0]], turned.spacing_mm[across[1]])
-    window = _window(planes, (turned.shape[across[0]], turned.shape[across[1]]))
-    slices, gaps = _slices(np.array([plane.height for plane in planes]), turned.shape[axis])
-    outside = _outside_share(planes, turned.shape, axis)
-    gaps_mm = tuple(gap * turned.spacing_mm[axis] for gap in gaps)
-    if not slices or window is None:
-        return ContourMask(grid.shape, None, np.zeros((0, 0, 0), dtype=np.bool_), outside, duplicates, gaps_mm)
-    stack = _filled_slices(planes, slices, window, spacing_mm)
-    starts = (slices[0].index, *window.start)
-    places = tuple((axis, *across).index(n) for n in range(3))
-    patch = stack.transpose(places)
-    start = tuple(starts[place] for place in places)
-    box = Box(start, tuple(a + n for a, n in zip(start, patch.shape, strict=True)))  # type: ignore[arg-type]
+    heights = np.array([plane.height for plane in planes])
+    widest = max(2.0, WIDEST_MM / turned.spacing_mm[axis]) + COINCIDES
+    slices, gaps = _slices(heights, turned.shape[axis], widest=widest)
+    box, patch = _filled_box(planes, slices, axis, turned)
     return ContourMask(
         grid.shape,
-        _changed_box(box, turned.shape, change.inverse),
+        None if box is None else _changed_box(box, turned.shape, change.inverse),
         change_array_axes(patch, change.inverse),
-        outside,
+        _outside_share(planes, turned.shape, axis),
         duplicates,
-        gaps_mm,
+        tuple(gap * turned.spacing_mm[axis] for gap in gaps),
         sum(slice_.fraction > 0 for slice_ in slices),
+        sum(_crossings(plane.polygons) for plane in planes),
     )
+
+
+def _filled_box(planes: Sequence[_Plane], slices: Sequence[_Slice], axis: int, grid: Grid) -> tuple[Box | None, Mask]:
+    across = ((1, 2), (0, 2), (0, 1))[axis]
+    points = np.concatenate([polygon for plane in planes for polygon in plane.polygons])
+    window = _window(points, (grid.shape[across[0]], grid.shape[across[1]]))
+    if not slices or window is None:
+        return None, np.zeros((0, 0, 0), dtype=np.bool_)
+    stack = _filled_slices(planes, slices, window, (grid.spacing_mm[across[0]], grid.spacing_mm[across[1]]))
+    patch = np.moveaxis(stack, 0, axis)
+    start = [*window.start]
+    start.insert(axis, slices[0].index)
+    stop = [first + n for first, n in zip(start, patch.shape, strict=True)]
+    return Box(tuple(start), tuple(stop)), patch  # type: ignore[arg-type]
 
 
 def _snapped_indices(contours: Sequence[Contour], grid: Grid) -> list[FloatArray]:
@@ -204,9 +218,8 @@ def _edges(polygon: Polygon) -> bytes:
     return rows[np.lexsort(rows.T)].tobytes()
 
 
-def _window(planes: Sequence[_Plane], shape: tuple[int, int]) -> _Window | None:
-    """The pixels that all shapes can reach, or None if that is none."""
-    points = np.concatenate([polygon for plane in planes for polygon in plane.polygons])
+def _window(points: Polygon, shape: tuple[int, int]) -> _Window | None:
+    """The pixels that shapes with these corners can reach, or None if that is none."""
     first = np.clip(np.ceil(points.min(axis=0)), 0, shape).astype(int)
     stop = np.clip(np.floor(points.max(axis=0)) + 1, 0, shape).astype(int)
     if (stop <= first).any():
@@ -214,10 +227,11 @@ def _window(planes: Sequence[_Plane], shape: tuple[int, int]) -> _Window | None:
     return _Window((int(first[0]), int(first[1])), (int(stop[0] - first[0]), int(stop[1] - first[1])))
 
 
-def _slices(heights: FloatArray, count: int) -> tuple[list[_Slice], list[float]]:
+def _slices(heights: FloatArray, count: int, *, widest: float) -> tuple[list[_Slice], list[float]]:
     """Which slices 0 <= k < count are filled from which planes, and the gaps that are none's (in slices)."""
     steps = np.diff(heights)
     usual = float(np.median(steps)) if len(steps) else 1.0
+    usual = usual if usual <= widest else 1.0
     bridged = steps <= WIDEST_BRIDGE * usual
     first = int(np.clip(np.floor(heights[0] - usual), 0, count))
     stop = int(np.clip(np.ceil(heights[-1] + usual) + 1, 0, count))
@@ -249,7 +263,7 @@ def _filled_slices(
         target = stack[slice_.index - slices[0].index]
         target[...] = shapes[slice_.below]
         if slice_.fraction:
-            target[...] = _between(shapes[wanted[0]], shapes[wanted[1]], slice_.fraction, spacing_mm)
+            target[...] = _between(shapes[slice_.below], shapes[slice_.below + 1], slice_.fraction, spacing_mm)
     return stack
 
 
@@ -280,15 +294,16 @@ def _filled(polygons: Sequence[Polygon], window: _Window) -> Mask:
     start, stop = _ordered_edges(polygons)
     rows, columns = window.shape
     first = np.clip(np.ceil(start[:, 0]) - window.start[0], 0, rows).astype(np.int64)
-    last = np.clip(np.ceil(stop[:, 0]) - window.start[0], 0, rows).astype(np.int64)
-    counts = last - first
-    edge = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts - first, counts)
-    rise = stop[edge] - start[edge]
-    crossing = start[edge, 1] + (row + window.start[0] - start[edge, 0]) * (rise[:, 1] / rise[:, 0])
-    column = np.clip(np.ceil(crossing) - window.start[1], 0, columns).astype(np.int64)
+    counts = np.clip(np.ceil(stop[:, 0]) - window.start[0], 0, rows).astype(np.int64) - first
     flips = np.zeros(rows * (columns + 1), dtype=np.uint8)
-    np.add.at(flips, row * (columns + 1) + column, 1)
+    parts = np.cumsum(counts) // _CROSSINGS_AT_ONCE
+    for part in np.split(np.arange(len(counts)), np.flatnonzero(np.diff(parts)) + 1):
+        edge = np.repeat(part, counts[part])
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(counts[part]) - counts[part] - first[part], counts[part])
+        rise = stop[edge] - start[edge]
+        crossing = start[edge, 1] + (row + window.start[0] - start[edge, 0]) * (rise[:, 1] / rise[:, 0])
+        column = np.clip(np.ceil(crossing) - window.start[1], 0, columns).astype(np.int64)
+        np.add.at(flips, row * (columns + 1) + column, 1)
     parity = np.bitwise_xor.accumulate(flips.reshape(rows, columns + 1) & 1, axis=1)
     return parity[:, :columns].astype(np.bool_)
 
@@ -299,6 +314,27 @@ def _ordered_edges(polygons: Sequence[Polygon]) -> tuple[FloatArray, FloatArray]
     start, stop = np.concatenate(ends, axis=1)
     down = start[:, :1] > stop[:, :1]
     return np.where(down, stop, start), np.where(down, start, stop)
+
+
+def _crossings(polygons: Sequence[Polygon]) -> int:
+    """Pairs of polygons of which the smaller one lies neither in nor beside the other."""
+    if not 1 < len(polygons) <= MOST_COMPARED:
+        return 0
+    lows = np.array([polygon.min(axis=0) for polygon in polygons])
+    highs = np.array([polygon.max(axis=0) for polygon in polygons])
+    meet = ((lows[:, np.newaxis] < highs) & (highs[:, np.newaxis] > lows)).all(axis=2)
+    pairs = np.argwhere(np.triu(meet, 1)).tolist()
+    return sum(_in_part(polygons[n], polygons[m]) for n, m in pairs)
+
+
+def _in_part(first: Polygon, second: Polygon) -> bool:
+    smaller, larger = sorted((first, second), key=_area)
+    # Sixteen by sixteen places in the smaller one's box tell enough, however large the contours are.
+    low, size = smaller.min(axis=0), np.maximum(np.ptp(smaller, axis=0), 1e-9)
+    fine = _Window((0, 0), (16, 16))
+    inside = _filled([(smaller - low) * (16 / size) - 0.5], fine)
+    shared = inside & _filled([(larger - low) * (16 / size) - 0.5], fine)
+    return bool(0.1 * inside.sum() < shared.sum() < 0.9 * inside.sum())
 
 
 def _outside_share(planes: Sequence[_Plane], shape: Triple, axis: int) -> float:
@@ -338,7 +374,8 @@ def _cut_at(polygon: Polygon, depth: FloatArray) -> Polygon:
     share = np.where(crosses, depth, 0.0) / np.where(crosses, depth - next_depth, 1.0)
     meets = polygon + share[:, np.newaxis] * (following - polygon)
     both = np.stack([polygon, meets], axis=1).reshape(-1, 2)
-    return both[np.stack([depth >= 0, crosses], axis=1).reshape(-1)]
+    kept: Polygon = both[np.stack([depth >= 0, crosses], axis=1).reshape(-1)]
+    return kept
 
 
 def _changed_box(box: Box, shape: Triple, change: AxisChange) -> Box:
