@@ -12,7 +12,8 @@ from delineate import formats
 from delineate.cli import main
 from delineate.planning import plan_to_json
 
-COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "evaluate"]
+COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "export", "evaluate"]
+COMMANDS += ["group", "ungroup", "deidentify"]
 
 
 def call(*words: object) -> Result:

@@ -13,10 +13,13 @@ def main() -> None:
     """Segment 3D medical scans: from DICOM or NIfTI to a trained model, and back to results in the scan's geometry.
 
     \b
-    delineate check   DATASET                    is the dataset sound?
-    delineate train   DATASET MODEL --minutes 20 train a model
-    delineate predict MODEL SCANS RESULTS        segment scans
-    delineate evaluate REFERENCES RESULTS        score them
+    delineate scan     ARCHIVE                    what does a tree of DICOM hold?
+    delineate import   ARCHIVE DATASET            make a dataset of it
+    delineate check    DATASET                    is the dataset sound?
+    delineate train    DATASET MODEL --minutes 20 train a model
+    delineate predict  MODEL SCANS RESULTS        segment scans
+    delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
+    delineate evaluate REFERENCES RESULTS         score them
     """
 
 
@@ -24,10 +27,14 @@ for command in (
     learning.demo,
     learning.phantom,
     dicom.convert,
+    dicom.group,
+    dicom.ungroup,
+    dicom.deidentify,
     learning.check,
     learning.plan,
     learning.train,
     learning.predict,
+    dicom.export,
     learning.evaluate,
 ):
     main.add_command(command)

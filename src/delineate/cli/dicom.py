@@ -1,25 +1,167 @@
-"""The commands for DICOM: what a tree holds, in and out."""
+"""The commands for DICOM: what a tree holds, scans in and out, groups of slices, de-identification."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import EXISTING, PATH, users_errors
+from delineate.cli.options import EXISTING, PATH, SOME_FAILED, STOPPED, UNUSABLE, open_watch, users_errors
+
+if TYPE_CHECKING:
+    from delineate.formats.dicom_pseudonyms import PseudonymKey
+
+REPAIRS = click.Choice(["none", "straighten", "interpolate"])
+repair_option = click.option(
+    "--repair",
+    type=REPAIRS,
+    default="straighten",
+    show_default=True,
+    help="Gantry tilt is straightened; 'interpolate' also fills missing slices and evens out uneven steps.",
+)
+key_option = click.option(
+    "--deidentify",
+    "key_file",
+    type=PATH,
+    metavar="KEYFILE",
+    help="Use pseudonyms and UIDs of this key file, made where there is none. Keep it apart from the result.",
+)
+
+
+def _key(key_file: Path | None) -> PseudonymKey | None:
+    from delineate.formats.dicom_pseudonyms import load_or_make_key
+
+    return None if key_file is None else load_or_make_key(key_file)
+
+
+def _end(failures: Any, *, written: int, stopped: bool = False) -> None:
+    for failure in failures:
+        click.secho(f"failed: {failure.error}", fg="red", err=True)
+    if stopped:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    sys.exit(0 if not failures else SOME_FAILED if written else UNUSABLE)
 
 
 @click.command()
 @click.argument("source", type=EXISTING)
 @click.argument("target", type=PATH)
+@repair_option
+@key_option
 @users_errors
-def convert(source: Path, target: Path) -> None:
-    """A DICOM series to NIfTI (TARGET ends in .nii.gz), or NIfTI to a DICOM CT or MR series (TARGET is a folder).
+def convert(source: Path, target: Path, repair: str, key_file: Path | None) -> None:
+    """DICOM to NIfTI and back.
+
+    A series becomes TARGET.nii.gz with the decisions beside it in TARGET.json; every volume of a tree a file in the
+    folder TARGET; a NIfTI file a DICOM CT or MR series in the folder TARGET.
 
     \b
     Example: delineate convert series/ scan.nii.gz
+    Example: delineate convert archive/ scans/ --repair interpolate
     Example: delineate convert scan.nii.gz series/ct
     """
+    from delineate.formats import Repair
     from delineate.workflow.converting import convert as run
 
-    click.echo(run(source, target))
+    with open_watch() as watch:
+        result = run(source, target, repair=Repair(repair), key=_key(key_file), watch=watch)
+    for line in (*result.lines, *result.skipped):
+        click.echo(line)
+    _end(result.failures, written=len(result.lines))
+
+
+@click.command()
+@click.argument("segmentation", type=EXISTING)
+@click.argument("series", type=EXISTING)
+@click.argument("output", type=PATH)
+@click.option("--to", "kinds", multiple=True, help="A format; may be repeated. [default: seg, rtstruct]")
+@click.option("--labels", "label_file", type=EXISTING, help="A dataset.json. [default: the JSON beside SEGMENTATION]")
+@click.option("--smooth", type=click.IntRange(0), default=0, show_default=True, help="Rounds of smoothing of surfaces.")
+@click.option("--simplify", type=click.FloatRange(0, 0.99), default=0.0, help="Share of triangles to take away.")
+@key_option
+@users_errors
+def export(segmentation: Path, series: Path, output: Path, **options: Any) -> None:
+    """A label map as DICOM SEG, RTSTRUCT, SR, NRRD or surfaces, linked to the DICOM series that was segmented.
+
+    Each file is read back and compared in the patient's space before it gets its name; OUTPUT/NAME.proof.json says how
+    it agreed. Formats: nifti, nrrd, seg, labelmap-seg, rtstruct, stl, obj, glb, 3mf, and sr (after seg).
+
+    \b
+    Example: delineate export results/p1.nii.gz archive/p1/CT out --to seg --to rtstruct --to glb
+    """
+    from delineate.workflow.exporting import export_file
+
+    key = _key(options.pop("key_file"))
+    kinds = options.pop("kinds") or ("seg", "rtstruct")
+    with open_watch() as watch:
+        files = export_file(segmentation, series, output, kinds, key=key, watch=watch, **options)
+    for path in files:
+        click.echo(path)
+
+
+@click.command()
+@click.argument("series", type=EXISTING)
+@click.argument("output", type=PATH)
+@click.option("--slices", type=click.IntRange(3), default=65, show_default=True, help="Slices a group.")
+@users_errors
+def group(series: Path, output: Path, slices: int) -> None:
+    """A series as groups of consecutive slices, each a valid series; the last one overlaps the one before.
+
+    \b
+    Example: delineate group archive/p1/CT groups --slices 65
+    """
+    from delineate.workflow.grouping import group as run
+
+    with open_watch() as watch:
+        click.echo(run(series, output, slices=slices, watch=watch).summary)
+
+
+@click.command()
+@click.argument("groups", type=EXISTING)
+@click.argument("segmentations", type=EXISTING)
+@click.argument("target", type=PATH)
+@users_errors
+def ungroup(groups: Path, segmentations: Path, target: Path) -> None:
+    """Segmentations of the groups (01.nii.gz, 02.nii.gz, ...) put together on the series' own grid, exactly.
+
+    \b
+    Example: delineate ungroup groups results p1.nii.gz
+    """
+    from delineate.workflow.grouping import ungroup as run
+
+    joined = run(groups, segmentations, target)
+    click.echo(f"{target}: overlapping groups disagree on {joined.disagreeing_voxels} voxels")
+
+
+@click.command()
+@click.argument("tree", type=EXISTING)
+@click.argument("output", type=PATH)
+@click.option("--key", "key_file", type=PATH, required=True, help="The key file, made where there is none.")
+@click.option("--dates", type=click.Choice(["remove", "shift"]), default="remove", show_default=True)
+@click.option("--retain", multiple=True, type=click.Choice(["patient-characteristics", "device-identity"]))
+@users_errors
+def deidentify(tree: Path, output: Path, key_file: Path, dates: str, retain: tuple[str, ...]) -> None:
+    """DICOM objects without what tells who they are about, by the basic profile of DICOM PS3.15.
+
+    The same key gives the same pseudonyms and UIDs in every run, so that references between objects still meet. Text in
+    the pixels is not looked for: objects where it is likely are refused.
+
+    \b
+    Example: delineate deidentify archive shared --key project.key.json
+    """
+    from delineate.formats.dicom_deidentify import Dates, DeidentifyOptions
+    from delineate.formats.dicom_profile import Retain
+    from delineate.formats.dicom_pseudonyms import load_or_make_key
+    from delineate.workflow.deidentifying import deidentify_tree
+
+    options = DeidentifyOptions(
+        dates=Dates(dates), retain=frozenset(Retain[word.upper().replace("-", "_")] for word in retain)
+    )
+    with open_watch() as watch:
+        summary = deidentify_tree(tree, output, load_or_make_key(key_file), options=options, watch=watch)
+    click.echo(summary.text)
+    for failure in summary.failures:
+        click.secho(f"left out: {failure.path}: {failure.reason}", fg="red", err=True)
+    sys.exit(SOME_FAILED if summary.failures else 0)

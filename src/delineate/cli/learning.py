@@ -207,6 +207,7 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
 @click.option("--references", type=EXISTING, help="Label maps to draw beside the results.")
 @click.option("--largest", multiple=True, metavar="LABEL", help="Keep a structure's largest component only.")
 @click.option("--smallest-ml", type=float, default=0.0, help="Drop components smaller than this.")
+@click.option("--export", "exports", multiple=True, help="Also seg, rtstruct, sr, glb, ...: see delineate export.")
 @click.option("--again", is_flag=True, help="Segment also what is there already.")
 @machine_options
 @users_errors

@@ -6,7 +6,7 @@ validates, `integrity` what can be wrong with them.
 
 from delineate.dataset.cases import Case, Dataset, channel_kind, digest, fingerprint_file
 from delineate.dataset.integrity import Problem, Severity, check_case, check_files, problem_of
-from delineate.dataset.layouts import from_csv, from_pairs, open_dataset, write_dataset_json
+from delineate.dataset.layouts import from_csv, from_pairs, open_dataset, read_labels, write_dataset_json
 from delineate.dataset.splits import (
     Split,
     check_split,
@@ -35,6 +35,7 @@ __all__ = [
     "k_folds",
     "open_dataset",
     "problem_of",
+    "read_labels",
     "split_from_json",
     "split_to_json",
     "train_on_all",

@@ -55,6 +55,12 @@ def open_dataset(path: Path) -> Dataset:
     return Dataset(str(content.get("name") or folder.resolve().name), channels, labels, cases)
 
 
+def read_labels(path: Path) -> LabelSet:
+    """The labels that a dataset.json (or the one in a folder) names; raises `DatasetError` as `open_dataset` does."""
+    folder = path.parent if path.suffix == ".json" else path
+    return _labels(_read_json(folder), folder / "dataset.json")
+
+
 def from_pairs(
     pairs: Sequence[tuple[Sequence[Path], Path | None]],
     labels: LabelSet,

@@ -18,8 +18,8 @@ from delineate.formats.dicom_series import read_series
 from delineate.formats.nifti import is_nifti_name
 from delineate.geometry import Grid
 from delineate.volume import Kind, Volume
-from delineate.workflow.predicting import Failure
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import Failure
 
 
 class ConversionRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,8 +23,8 @@ from delineate.labels import Colour, LabelSet, label_set
 from delineate.reports.tables import ScoreRow
 from delineate.settings import Settings
 from delineate.volume import align
-from delineate.workflow.predicting import read_record
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import read_record
 
 
 @dataclass(frozen=True, slots=True)

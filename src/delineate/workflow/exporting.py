@@ -10,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from delineate.errors import ExportError
+from delineate import formats
+from delineate.dataset import read_labels
+from delineate.errors import ExportError, LabelError
 from delineate.files import atomic_path, write_text
 from delineate.findings import volumes_ml
 from delineate.formats.dicom_deidentify import DeidentifyOptions, deidentify
@@ -18,9 +20,11 @@ from delineate.formats.dicom_objects import read_object, write_object
 from delineate.formats.dicom_pseudonyms import PseudonymKey
 from delineate.formats.dicom_sr import read_sr, write_sr
 from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions
+from delineate.labels import label_set
 from delineate.proof import StructureProof, compare
-from delineate.volume import Segmentation
+from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import read_record
 
 REPORT = "sr"
 _SR_ROUNDING = 1e-9  # a number has 16 characters in DICOM
@@ -64,7 +68,7 @@ def export(
     that needs the DICOM series where there is none.
     """
     options = options or ExportOptions()
-    _check_kinds(kinds, options)
+    check_kinds(kinds, with_series=bool(options.sources))
     proofs: list[ProofRecord] = []
     written: list[Path] = []
     if key is not None and segmentation.grid.frame_of_reference_uid is not None:
@@ -82,11 +86,51 @@ def export(
     return tuple(written)
 
 
-def _check_kinds(kinds: Sequence[str], options: ExportOptions) -> None:
+def export_file(
+    path: Path,
+    series: Path,
+    folder: Path,
+    kinds: Sequence[str],
+    *,
+    label_file: Path | None = None,
+    smooth: int = 0,
+    simplify: float = 0.0,
+    key: PseudonymKey | None = None,
+    watch: Watch = nobody,
+) -> tuple[Path, ...]:
+    """`export` a NIfTI label map on the grid of the DICOM series at `series` into a folder.
+
+    Its labels are those of `label_file`, a dataset.json, or of the record that `predict` wrote beside it. Raises
+    `LabelError` where there is neither, `GeometryMismatch` where the map does not lie on the series' grid, and what
+    `formats.stack_at`, `formats.read_segmentation` and `export` raise.
+    """
+    record = read_record(path)
+    if label_file is not None:
+        labels = read_labels(label_file)
+    elif record is not None:
+        labels = label_set({value: name for name, value in record.labels.items()})
+    else:
+        raise LabelError(
+            "what the label map's values mean is not known", path=path, remedy="Give a dataset.json with --labels."
+        )
+    stack = formats.stack_at(series)
+    segmentation = align(formats.read_segmentation(path, labels), stack.grid)
+    segmentation = replace(segmentation, author=None if record is None else record.model)
+    options = ExportOptions(sources=files_of(stack), smooth=smooth, simplify=simplify)
+    return export(segmentation, folder / formats.image_stem(path), kinds, options=options, key=key, watch=watch)
+
+
+def files_of(stack: formats.Stack | None) -> tuple[Path, ...]:
+    """The files of a DICOM volume in slice order; none for None."""
+    return () if stack is None else tuple(dict.fromkeys(slice_.path for slice_ in stack.slices))
+
+
+def check_kinds(kinds: Sequence[str], *, with_series: bool) -> None:
+    """Raises `ExportError` for an unknown format, one that needs a DICOM series, and a report without its segments."""
     for kind in kinds:
         if kind != REPORT and kind not in EXPORTERS:
             raise ExportError("unknown format", expected=f"one of {', '.join([*EXPORTERS, REPORT])}", got=kind)
-        if not options.sources and (kind == REPORT or EXPORTERS[kind].needs_series):
+        if not with_series and (kind == REPORT or EXPORTERS[kind].needs_series):
             raise ExportError(
                 f"{kind} needs the DICOM series that was segmented",
                 remedy="Give the folder of the series, or choose another format.",

@@ -33,8 +33,8 @@ from delineate.resampling import Interpolation
 from delineate.roi_names import How, RoiMatches, RoiRow, RoiTable, default_table, match_rois, table_to_csv
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
-from delineate.workflow.predicting import Failure
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.results import Failure
 
 Mask = npt.NDArray[np.bool_]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import torch
 
 from delineate import formats, inference
 from delineate.errors import DelineateError, InputError
-from delineate.files import write_bytes, write_text
+from delineate.files import write_bytes
+from delineate.formats.exporters import ExportOptions
 from delineate.formats.nifti import is_nifti_name
 from delineate.labels import LabelSet
 from delineate.model import Model
@@ -23,8 +23,10 @@ from delineate.reports.figures import comparison_figure
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Source, Volume
 from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly, wishes_for
+from delineate.workflow.exporting import check_kinds, export, files_of
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.results import Failure, ResultRecord, beside, read_record, write_record
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 
@@ -44,14 +46,6 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A case that could not be done, and why."""
-
-    case: str
-    error: DelineateError
-
-
-@dataclass(frozen=True, slots=True)
 class PredictionRun:
     """What became of a batch: segmentations written now, those that were there already, and failures."""
 
@@ -63,24 +57,16 @@ class PredictionRun:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
-    """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions."""
+    """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions;
+    `exports`: formats, see `exporting.export`.
+    """
 
     probabilities: bool = False
     figures: bool = False
     references: Path | None = None
     rules: tuple[Rule, ...] = ()
     again: bool = False
-
-
-class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Written beside a label map when it is complete: what its values mean, and what made it."""
-
-    case: str
-    labels: dict[str, int]
-    volumes_ml: dict[str, float]
-    model: str
-    series_uid: str | None
-    seconds: float
+    exports: tuple[str, ...] = ()
 
 
 def find_scans(path: Path, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
@@ -162,6 +148,7 @@ def predict(
     options = options or PredictionOptions()
     use_threads(settings)
     scans = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds))
+    check_kinds(options.exports, with_series=all(scan.assembly is not None for scan in scans))
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)
     digest = model.digest
@@ -207,12 +194,16 @@ def _predict_one(
     )
     segmentation = apply_rules(result.segmentation, (*model.postprocessing, *options.rules))
     formats.write_segmentation(target, segmentation)
+    if options.exports:
+        stack = None if scan.assembly is None else scan.assembly.first
+        authored = replace(segmentation, author=model.digest)
+        export(authored, beside(target, ""), options.exports, options=ExportOptions(sources=files_of(stack)))
     if result.probabilities is not None:
         _write_probabilities(target, result.probabilities, volume, model.labels)
     if options.figures:
         reference = _find_reference(options.references, scan.id, model.labels)
         png = comparison_figure(volume, segmentation, reference=reference, title=scan.id)
-        write_bytes(_beside(target, ".png"), png)
+        write_bytes(beside(target, ".png"), png)
     record = ResultRecord(
         case=scan.id,
         labels={label.name: label.value for label in model.labels},
@@ -224,7 +215,7 @@ def _predict_one(
         series_uid=volume.source.series_uid,
         seconds=round(time.monotonic() - began, 2),
     )
-    write_text(_record_path(target), msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
+    write_record(target, record)
 
 
 def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float = 0.0) -> tuple[Rule, ...]:
@@ -233,14 +224,6 @@ def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float =
         model.labels.named(name)
     names = model.labels.names if smallest_ml > 0 else largest
     return tuple(Rule(label=name, largest_only=name in largest, smallest_ml=smallest_ml) for name in names)
-
-
-def read_record(segmentation: Path) -> ResultRecord | None:
-    """What was written beside a label map; None if there is nothing readable."""
-    try:
-        return msgspec.json.decode(_record_path(segmentation).read_bytes(), type=ResultRecord)
-    except (OSError, msgspec.DecodeError):
-        return None
 
 
 def _is_done(target: Path, digest: str) -> bool:
@@ -258,19 +241,11 @@ def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:
     return [output / f"{scan.id}.nii.gz" for scan in scans]
 
 
-def _beside(target: Path, suffix: str) -> Path:
-    return target.with_name(formats.image_stem(target) + suffix)
-
-
-def _record_path(target: Path) -> Path:
-    return _beside(target, ".json")
-
-
 def _write_probabilities(target: Path, probabilities: FloatImage, volume: Volume, labels: LabelSet) -> None:
     """One float map a structure: `a_probability_liver.nii.gz`."""
     for channel, name in zip(probabilities[1:], labels.names, strict=True):
         single = Volume(channel[None], volume.grid, Kind.OTHER, Source())
-        formats.write_volume(_beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', name)}.nii.gz"), single)
+        formats.write_volume(beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', name)}.nii.gz"), single)
 
 
 def _find_reference(folder: Path | None, case: str, labels: LabelSet) -> Segmentation | None:
