@@ -49,6 +49,7 @@ FLATNESS_MM = 0.05
 MOST_COMPARED = 500
 
 _SNAP = 2.0**20  # steps in a pixel, far below what files can say: noise of the arithmetic must not decide ties
+_EDGE = 1e-3  # of a pixel beyond the outermost edges: rounded coordinates are not outside
 _CANONICAL = "LPS"
 _CROSSINGS_AT_ONCE = 2**22
 
@@ -358,7 +359,7 @@ def _area(polygon: Polygon) -> float:
 def _clipped(polygon: Polygon, shape: tuple[int, int]) -> Polygon:
     """The polygon inside the outer edges of the pixels (Sutherland and Hodgman 1974); its area is right."""
     for axis, count in enumerate(shape):
-        for side, limit in ((1.0, -0.5), (-1.0, count - 0.5)):
+        for side, limit in ((1.0, -0.5 - _EDGE), (-1.0, count - 0.5 + _EDGE)):
             depth = side * (polygon[:, axis] - limit)
             if (depth >= 0).all():
                 continue
