@@ -22,6 +22,7 @@ from delineate.formats.dicom_profile import (
     DUMMY_TEXT,
     EDITION,
     KEEP,
+    LEAVE_OUT,
     NEVER_SHIFTED,
     TEMPORAL_VRS,
     Action,
@@ -176,7 +177,7 @@ def _treated(dataset: Dataset, tag: Any, work: _Work, path: _Path) -> DataElemen
     keyword, raw = _keyword(tag), cast("DataElement | RawDataElement", dataset.get_item(tag))
     vr = _vr(raw, tag)
     rule = rule_of(tag, vr, keyword, work.options.retain)
-    if rule == "X" and (tag.is_private or not keyword):
+    if rule == LEAVE_OUT:
         return None
     if rule == KEEP and _may_hold_names(vr, keyword) and _identifies(raw, work):
         rule = "X/Z/D"
@@ -215,7 +216,7 @@ def _acted(element: DataElement, action: Action, dataset: Dataset, *, work: _Wor
     if action is Action.CLEAN:
         return _sequence(element, work, path) if element.VR == "SQ" else _kept(element)
     if action is Action.EMPTY or element.is_empty:
-        return _with(element, [] if element.VR == "SQ" else None)
+        return _with(element, element.empty_value)
     if element.VR == "SQ":
         return _dummy_sequence(element, work, path)
     return _with(element, _DUMMIES.get(element.VR, DUMMY_TEXT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,12 @@ def write_object(path: Path, dataset: Dataset) -> None:
 
 @contextmanager
 def refused_if_broken(path: Path | None = None) -> Iterator[None]:
-    """Whatever fails inside pydicom becomes an `UnreadableImage` that repeats nothing of the patient."""
+    """Whatever fails inside pydicom becomes an `UnreadableImage` that repeats nothing of the patient.
+
+    pydicom's log is silent meanwhile: its messages quote values.
+    """
+    log = logging.getLogger("pydicom")
+    silent, log.disabled = log.disabled, True
     try:
         yield
     except (DelineateError, MemoryError, OSError):
@@ -69,6 +75,8 @@ def refused_if_broken(path: Path | None = None) -> Iterator[None]:
     except Exception as error:
         # Neither the error's text, which repeats values, nor the error itself, which a log would print.
         raise UnreadableImage("not a readable DICOM object", got=type(error).__name__, path=path) from None
+    finally:
+        log.disabled = silent
 
 
 def text_of(dataset: Any, keyword: str) -> str:

@@ -41,6 +41,8 @@ class Action(Enum):
 
 
 KEEP = "K"
+LEAVE_OUT = "-"
+"""Rules beside the cells of the table: kept; and left out, even if the IOD asks for it."""
 
 PATIENT_CHARACTERISTICS = frozenset(
     (
@@ -152,14 +154,14 @@ _STRICTEST_FIRST = ("1", "1C", "2", "2C", "3")
 
 
 def rule_of(tag: int, vr: str, keyword: str, retained: frozenset[Retain]) -> str:
-    """The profile's rule for an element: a cell of Table E.1-1, such as "X/Z/D", or "K" for what is kept.
+    """The profile's rule for an element: a cell of Table E.1-1, such as "X/Z/D", or `KEEP` or `LEAVE_OUT`.
 
     `keyword` is empty for an element that neither the standard nor the table knows: it is removed, and so are private
     elements, curves and overlays. Names of persons, dates, addresses and long free text that the table does not list
     are removed or replaced all the same, and unlisted UIDs are remapped unless they name a class, a syntax or a scheme.
     """
-    if _is_out(tag) or not keyword or keyword in _ALSO_REMOVED:
-        return "X"
+    if _is_out(tag) or not keyword or keyword in _ALSO_REMOVED or vr == "UN":
+        return LEAVE_OUT
     if is_retained(keyword, retained):
         return KEEP
     listed = table().get(tag)
@@ -169,7 +171,7 @@ def rule_of(tag: int, vr: str, keyword: str, retained: frozenset[Retain]) -> str
         return "X/Z/D"
     if vr == "UI" and keyword not in _KEPT_UIDS:
         return "U"
-    return "X" if vr == "UN" else KEEP
+    return KEEP
 
 
 def is_retained(keyword: str, retained: frozenset[Retain]) -> bool:
@@ -186,6 +188,8 @@ def resolve(rule: str, type_: str | None) -> Action:
     way in the same manner, so that an object that was valid stays so. Not knowing the Type, an element stays with a
     dummy value.
     """
+    if rule == LEAVE_OUT:
+        return Action.REMOVE
     if rule == "U":
         return Action.UID
     if rule == "D":
@@ -224,11 +228,13 @@ def table() -> dict[int, str]:
 def attribute_type(sop_class_uid: str, path: tuple[str, ...]) -> str | None:
     """The Type of an attribute in the IOD of a SOP class, by its keyword after those of the sequences it is in.
 
-    The strictest, where the IOD's modules differ. None if the class or the attribute there is not known.
+    The strictest, where the IOD's modules differ; "3" for what a class's IOD does not mention at its top (a Standard
+    Extended SOP Class, PS3.2 3.11); None where neither the class nor the place is known.
     """
     # Content items nest to any depth; the IOD describes one level.
     flat = tuple(word for n, word in enumerate(path) if n == 0 or word != path[n - 1])
-    return _types(sop_class_uid).get(flat)
+    types = _types(sop_class_uid)
+    return types.get(flat, "3" if types and len(flat) == 1 else None)
 
 
 def iod_of(sop_class_uid: str) -> str:

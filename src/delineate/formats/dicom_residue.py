@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from delineate.formats.dicom_headers import quiet
-from delineate.formats.dicom_objects import PIXELS, refused_if_broken, stripped, text_of
+from delineate.formats.dicom_objects import refused_if_broken, stripped, text_of
 from delineate.formats.dicom_profile import DUMMY_DATE, DUMMY_TEXT, KEEP, Retain, is_retained, rule_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _IDENTIFYING = frozenset(
         "StudyID",
     )
 )
+_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
 _SHORTEST_WORD = 3
 _SHORTEST_NUMBER = 6
 _DATE_DIGITS = 8
@@ -92,7 +93,7 @@ class Search:
 def identifiers_of(dataset: Dataset, retained: frozenset[Retain] = frozenset()) -> frozenset[Identifier]:
     """What would give the patient away if it were found elsewhere, from all depths of an object.
 
-    Parts of names of persons from three letters; numbers of the patient, the study and the visit, the institution,
+    Parts of names of persons from three letters, two in other scripts; numbers of the patient, the study and the visit, the institution,
     addresses and telephone numbers, from three letters or six digits; dates; and UIDs that the profile replaces.
     Shorter texts, which occur everywhere, and what an option retains are left out. Raises `UnreadableImage` for a data
     set that cannot be parsed.
@@ -182,7 +183,8 @@ def _values(element: DataElement, vrs: tuple[str, ...] = _SOURCES) -> list[str]:
 def _texts(element: DataElement, value: str) -> Iterator[str]:
     if element.VR == "PN":
         parts = re.split(r"[\s^=,.]+", value)
-        yield from (part for part in parts if len(part) >= _SHORTEST_WORD and not part.isdigit())
+        # Two letters are little in Latin script and a whole name in Chinese.
+        yield from (part for part in parts if len(part) >= _SHORTEST_WORD - (not part.isascii()) and not part.isdigit())
     elif element.VR in ("DA", "DT"):
         digits = re.sub(r"[.\-]", "", value)[:_DATE_DIGITS]
         if len(digits) == _DATE_DIGITS and digits.isdigit() and element.keyword != "ContextGroupVersion":
@@ -218,7 +220,7 @@ def _encoded(dataset: Dataset) -> bytes:
         rest = Dataset(parent_encoding=encoding)
         rest.set_original_encoding(implicit, little, encoding)
         for tag in list(dataset.keys()):
-            if dataset.get_item(tag).keyword not in PIXELS:
+            if tag not in _PIXEL_TAGS:
                 rest[tag] = dataset.get_item(tag)
         rest.file_meta = type(dataset.file_meta)(dataset.file_meta)
         # The low byte of a big-endian length stands right before its text and may look like a letter of it.
