@@ -47,7 +47,7 @@ def overlapping(grid: Grid) -> Segmentation:
     return Segmentation(rng.random((2, *grid.shape)) < 0.4, grid, OVERLAPPING)
 
 
-def edited(path: Path, edit: Callable[[Dataset], None]) -> Path:
+def edited(path: Path, edit: Callable[[Dataset], object]) -> Path:
     """The same DICOM file with something changed."""
     dataset = pydicom.dcmread(path)
     edit(dataset)

@@ -21,6 +21,8 @@ from delineate.terminology import (
     known_concepts,
 )
 
+SCT: dict[str, dict[str, tuple[str, list[int]]]] = concepts["SCT"]  # type: ignore[assignment]
+
 TOTAL_BODY = """
 spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left
 lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right lung_middle_lobe_right lung_lower_lobe_right esophagus
@@ -44,10 +46,7 @@ HIPPOCAMPUS = ["anterior_hippocampus", "hippocampus_posterior"]
 def meanings(code: Code) -> set[str]:
     """What pydicom's copy of PS3.16 and SNOMED CT says that a code means."""
     return {
-        meaning.lower()
-        for entries in concepts[code.scheme].values()
-        for value, (meaning, _) in entries.items()
-        if value == code.value
+        meaning.lower() for entries in SCT.values() for value, (meaning, _) in entries.items() if value == code.value
     }
 
 

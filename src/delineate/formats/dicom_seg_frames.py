@@ -315,15 +315,14 @@ def iterate_pixels(dataset: Dataset, layout: Layout, path: Path) -> Iterator[Arr
     data = first_value(dataset, "PixelData")
     if not isinstance(data, bytes):
         raise UnreadableImage("a segmentation without pixel data", path=path, remedy="Fetch the file again.")
-    shape = (rows, columns)
-    if syntax is None or (not syntax.is_encapsulated and syntax.is_little_endian):
-        yield from _native(data, len(layout.frames), shape, bits=int(bits), path=path)
+    count, shape = len(layout.frames), (rows, columns)
+    is_deflated = syntax == DEFLATED_FRAMES
+    if syntax is None or not (is_deflated or syntax.is_encapsulated or not syntax.is_little_endian):
+        yield from _native(data, count, shape, bits=int(bits), path=path)
         return
     if rows * columns > MOST_COMPRESSED_PIXELS:
         raise UnreadableImage("an impossible image size", got=f"{rows} x {columns}", path=path)
-    frames = (
-        _deflated(dataset, len(layout.frames), shape, int(bits)) if syntax == DEFLATED_FRAMES else _decoded(dataset)
-    )
+    frames = _deflated(dataset, count, shape, int(bits)) if is_deflated else _decoded(dataset)
     yield from _checked(frames, layout, path)
 
 
