@@ -180,7 +180,7 @@ def _path(kind: type, value: Any) -> Path:
 
 def read_records(
     paths: Iterable[Path], *, processes: int, read: Callable[[Path], Record] = read_record
-) -> Iterator[list[Record]]:
+) -> Generator[list[Record]]:
     """The records of files, in their order, some at a time; `read` must be a module's function.
 
     With one process, in this one. Closing the iterator ends the processes. Raises `ResourceError` where no process can
