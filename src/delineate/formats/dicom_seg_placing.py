@@ -13,7 +13,7 @@ from delineate.formats.dicom_seg import SegObject, smallest_type
 from delineate.geometry import Grid, Triple, axis_change, change_axes, index_to_world, world_to_index
 from delineate.labels import LabelSet
 from delineate.resampling import Interpolation, resample_labels
-from delineate.volume import Array, Segmentation, change_array_axes
+from delineate.volume import Array, Segmentation, change_array_axes, reorient
 
 PLACE_TOLERANCE = 0.1
 """How far a voxel may lie from the scan's, in smallest voxel edges, to be the same; as in `geometry.aligned`."""
@@ -39,7 +39,8 @@ def seg_on_grid(seg: SegObject, grid: Grid, *, interpolation: Interpolation | No
         )
     array = _placed(seg, grid)
     if array is None and interpolation is not None:
-        array = resample_labels(source.array, source.grid, grid, interpolation=interpolation, fill=0)
+        turned = reorient(source, grid.orientation)
+        array = resample_labels(turned.array, turned.grid, grid, interpolation=interpolation, fill=0)
     if array is None:
         raise GeometryMismatch(
             "the segmentation's planes are not the scan's",

@@ -1,0 +1,143 @@
+"""Measurement reports: numbers come back, tied to their segments, and other programs can read them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from seg_scans import edited, series, structures
+
+from delineate.errors import DelineateError, ExportError, UnreadableImage
+from delineate.findings import MILLILITRE, VOLUME, Finding, volumes_ml
+from delineate.formats.dicom_seg import read_seg
+from delineate.formats.dicom_seg_writing import write_seg
+from delineate.formats.dicom_sr import read_sr, write_sr
+from delineate.labels import Code, label_set
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom" / "seg"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/dicom/seg is not there")
+LABELS = label_set({2: "left_kidney", 7: "odd one", 300: "liver tumor", 301: "empty"})
+DIAMETER = Code("81827009", "SCT", "Diameter")
+MILLIMETRE = Code("mm", "UCUM", "mm")
+
+
+def written(folder: Path) -> tuple[list[Path], tuple[Finding, ...]]:
+    """Source files and findings; the report is sr.dcm, its segmentation seg.dcm."""
+    files, grid = series(folder / "ct")
+    segmentation = structures(grid, labels=LABELS)
+    findings = (*volumes_ml(segmentation), Finding(LABELS.named("liver tumor"), DIAMETER, 12.3456789, MILLIMETRE))
+    write_seg(folder / "seg.dcm", segmentation, files)
+    write_sr(folder / "sr.dcm", findings, folder / "seg.dcm", sources=files)
+    return files, findings
+
+
+def test_numbers_come_back_exactly(tmp_path: Path) -> None:
+    _, findings = written(tmp_path)
+    found = read_sr(tmp_path / "sr.dcm")
+    assert [m.tracking_id for m in found] == ["left_kidney", "odd one", "liver tumor", "liver tumor", "empty"]
+    assert [m.value for m in found] == [findings[n].value for n in (0, 1, 2, 4, 3)]
+    assert {(m.quantity, m.unit) for m in found} == {(VOLUME, MILLILITRE), (DIAMETER, MILLIMETRE)}
+
+
+def test_numbers_point_to_their_segments(tmp_path: Path) -> None:
+    written(tmp_path)
+    seg = read_seg(tmp_path / "seg.dcm")
+    uids = {segment.label.value: segment.tracking_uid for segment in seg.segments}
+    for measured in read_sr(tmp_path / "sr.dcm"):
+        assert measured.segment_number is not None
+        assert seg.segments[measured.segment_number - 1].label.name == measured.tracking_id
+        assert uids[measured.segment_number] == measured.tracking_uid
+        assert (measured.segmentation_uid,) == seg.segmentation.source.instance_uids
+
+
+def test_structures_are_their_own_site_and_lesions_are_not(tmp_path: Path) -> None:
+    written(tmp_path)
+    found = {measured.tracking_id: measured for measured in read_sr(tmp_path / "sr.dcm")}
+    kidney = Code("64033007", "SCT", "Kidney")
+    assert (found["left_kidney"].finding, found["left_kidney"].site) == (kidney, kidney)
+    assert (found["liver tumor"].finding, found["liver tumor"].site) == (Code("108369006", "SCT", "Neoplasm"), None)
+
+
+def test_the_report_belongs_to_the_patient_and_study(tmp_path: Path) -> None:
+    files, _ = written(tmp_path)
+    source, report = pydicom.dcmread(files[0]), pydicom.dcmread(tmp_path / "sr.dcm")
+    assert (report.PatientID, report.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert sorted(len(one.ReferencedSOPSequence) for one in evidence) == [1, 6]
+
+
+def test_findings_that_fit_no_segment(tmp_path: Path) -> None:
+    files, findings = written(tmp_path)
+    other = Finding(label_set({1: "spleen"}).named("spleen"), VOLUME, 1.0, MILLILITRE)
+    with pytest.raises(ExportError, match=r"that the segmentation does not have.*got \['spleen'\]"):
+        write_sr(tmp_path / "b.dcm", [*findings, other], tmp_path / "seg.dcm", sources=files)
+    with pytest.raises(ExportError, match="a report without findings"):
+        write_sr(tmp_path / "b.dcm", [], tmp_path / "seg.dcm", sources=files)
+
+
+def test_another_series_is_refused(tmp_path: Path) -> None:
+    files, findings = written(tmp_path)
+    for file in files:
+        edited(file, lambda dataset: setattr(dataset, "SeriesInstanceUID", "1.2.3"))
+    with pytest.raises(ExportError, match=r"made on another series than the images given.*got 1\.2\.3"):
+        write_sr(tmp_path / "b.dcm", findings, tmp_path / "seg.dcm", sources=files)
+
+
+def test_what_is_no_segmentation_or_report(tmp_path: Path) -> None:
+    files, findings = written(tmp_path)
+    with pytest.raises(UnreadableImage, match=r"not a DICOM segmentation: .* got CT"):
+        write_sr(tmp_path / "b.dcm", findings, files[0], sources=files)
+    with pytest.raises(UnreadableImage, match="not a structured report: expected SR, got CT"):
+        read_sr(files[0])
+    with pytest.raises(UnreadableImage, match="no such file"):
+        read_sr(tmp_path / "none.dcm")
+
+
+def test_damaged_reports_end_in_our_errors(tmp_path: Path) -> None:
+    written(tmp_path)
+    whole, rng = (tmp_path / "sr.dcm").read_bytes(), np.random.default_rng(7)
+    for _ in range(60):
+        damaged = np.frombuffer(whole[: rng.integers(200, len(whole))], dtype=np.uint8).copy()
+        damaged[rng.integers(132, len(damaged), 6)] = rng.integers(0, 256, 6)
+        (tmp_path / "bad.dcm").write_bytes(damaged.tobytes())
+        try:
+            found = read_sr(tmp_path / "bad.dcm")
+        except DelineateError:
+            continue
+        assert all(np.isfinite(measured.value) for measured in found)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_reports_are_valid(tmp_path: Path) -> None:
+    written(tmp_path)
+    report = subprocess.run(["dciodvfy", tmp_path / "sr.dcm"], capture_output=True, text=True, check=False)
+    assert report.returncode == 0
+    assert "Error" not in report.stdout + report.stderr
+
+
+@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="dsrdump (dcmtk) is not installed")
+def test_dcmtk_reads_the_report(tmp_path: Path) -> None:
+    _, findings = written(tmp_path)
+    report = subprocess.run(["dsrdump", tmp_path / "sr.dcm"], capture_output=True, text=True, check=True).stdout
+    assert report.count('"Measurement Group"') == 4
+    assert f'"Volume")="{findings[0].value:.6f}'.rstrip("0") in report
+    assert 'CODE:(,,"Finding Site")=(64033007,SCT,"Kidney")' in report
+    assert 'CODE:(,,"Laterality")=(7771000,SCT,"Left")' in report
+    assert 'IMAGE:(,,"Referenced Segment")=(SG image,,3)' in report
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "quantity", "value", "unit"),
+    [
+        ("dcmqi/data/sr-example/sr.dcm", "SUVbw", 6.01529, "{SUVbw}g/ml"),
+        ("highdicom/data/test_files/sr_document_with_multiple_groups.dcm", "Diameter", 10.0, "mm"),
+    ],
+)
+def test_reports_of_others(name: str, quantity: str, value: float, unit: str) -> None:
+    found = read_sr(DATA / name)
+    assert (quantity, value, unit) in {(m.quantity.meaning, m.value, m.unit.value) for m in found}
