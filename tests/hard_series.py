@@ -15,12 +15,15 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom import Sequence as Items
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    JPEGLSLossless,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
+    RLELossless,
 )
 
 from delineate.formats.dicom_series import read_series
@@ -157,6 +160,11 @@ def store(
     data = array.tobytes()
     dataset.PixelData = data + bytes(len(data) % 2)
     dataset["PixelData"].VR = "OW"
+
+
+def compress(dataset: Dataset, syntax: UID) -> None:
+    plugin = {RLELossless: "pydicom", JPEGLSLossless: "pyjpegls"}.get(syntax, "pylibjpeg")
+    dataset.compress(syntax, generate_instance_uid=False, encoding_plugin=plugin)
 
 
 def save(dataset: Dataset, path: Path) -> Path:

@@ -24,6 +24,7 @@ from hard_series import (
     planes,
     read,
     scans,
+    store,
     turned,
     voxel_points,
     write_enhanced,
@@ -37,7 +38,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from delineate.errors import DelineateError, InconsistentSeries, UnreadableImage
 from delineate.formats.dicom_series import find_series, one_volume, read_series
 from delineate.formats.dicom_stacks import Action, Repair, Stack
-from delineate.geometry import FloatArray
+from delineate.geometry import FloatArray, world_to_index
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/dicom is not there")
@@ -677,16 +678,55 @@ def test_dcm2niix_agrees_on_plain_series(tmp_path: Path, axes: FloatArray) -> No
     np.testing.assert_allclose(values[within], volume.array[0][within], atol=0.1)
 
 
-def header_positions(folder: Path) -> list[Plane]:
-    """The planes of a real series, worked out from its headers alone."""
-    stack = []
-    for path in sorted(folder.iterdir()):
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        if "LOCALIZER" in header.get("ImageType", []) or "ImagePositionPatient" not in header:
-            continue
+@pytest.mark.parametrize("degrees", [-20, 20])
+def test_dcm2niix_agrees_on_tilt(tmp_path: Path, degrees: float) -> None:
+    """In files of rising height, that is: of falling height its volume lies off by the whole drift of the stack."""
+    stack = planes(20, tilt=(0, degrees), size=(40, 32))
+
+    def signed(dataset: Dataset, n: int) -> None:
+        store(dataset, np.round(intensity(stack[n].points_mm)), dtype="<i2")  # it straightens signed numbers only
+
+    volume = read(write_series(tmp_path / "dicom", stack, edit=signed))
+    straight = next(path for path in dcm2niix(tmp_path / "dicom", tmp_path / "out") if "_Tilt" in path.name)
+    points = voxel_points(volume)
+    values, within = sampled(straight, points)
+    within &= inside(points, stack)
+    assert within.mean() > 0.3
+    assert np.abs(values - volume.array[0])[within].max() < 3
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("folder", "action"), [("tilt_ge", Action.INTERPOLATE), ("series/failing/gantrytilting/001", Action.STRAIGHTEN)]
+)
+def test_real_tilt_lies_where_the_headers_say(folder: str, action: Action) -> None:
+    (found,) = [stack for stack in reading(DATA / folder, Repair.INTERPOLATE) if stack.is_scan]
+    assert found.action is action
+    volume = read_series(found)
+    for slice_ in (found.slices[0], found.slices[-1]):
+        header = pydicom.dcmread(slice_.path)
+        values = header.pixel_array * float(header.RescaleSlope) + float(header.RescaleIntercept)
+        landmark = np.array([header.Rows // 2, header.Columns // 3])
         row, column = np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
-        axes = np.column_stack([row, column, np.cross(row, column)])
-        spacing = (float(header.PixelSpacing[0]), float(header.PixelSpacing[1]))
-        position = np.array(header.ImagePositionPatient, dtype=float)
-        stack.append(Plane(position, axes, spacing, header.Rows, header.Columns))
-    return stack
+        between_rows, between_columns = (float(mm) for mm in header.PixelSpacing)
+        offset = row * between_columns * landmark[1] + column * between_rows * landmark[0]
+        point = np.array(header.ImagePositionPatient, dtype=float) + offset
+        i, j, k = world_to_index(volume.grid, point)
+        assert k == pytest.approx(round(k), abs=0.01)
+        below, above = int(np.floor(j + 1e-3)), int(np.ceil(j - 1e-3))
+        near = values[landmark[0] - 1 : landmark[0] + 2, landmark[1]]
+        for index in (below, above):
+            assert near.min() - 1 <= volume.array[0, round(i), index, round(k)] <= near.max() + 1
+
+
+@needs_data
+def test_dcm2niix_agrees_on_real_tilt(tmp_path: Path) -> None:
+    folder = DATA / "series/failing/gantrytilting/001"
+    (found,) = [stack for stack in reading(folder) if stack.is_scan]
+    straight = next(path for path in dcm2niix(folder, tmp_path / "out") if "_Tilt" in path.name)
+    volume = read_series(found)
+    values, within = sampled(straight, voxel_points(volume)[::3, ::3])
+    ours = volume.array[0][::3, ::3]
+    within &= ours > -1000
+    assert within.mean() > 0.5
+    assert np.quantile(np.abs(values - ours)[within], 0.999) < 1.5

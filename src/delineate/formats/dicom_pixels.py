@@ -146,8 +146,8 @@ def _read_place(s: Slice, out: Array) -> None:
     assert place is not None
     size = out.nbytes
     start = place.offset + s.frame * size
-    # Some writers pad to more than an even length, but a row too many means that the header is wrong.
-    if not 0 <= place.length - size * s.frames < max(2, out.strides[0]):
+    # Some writers pad to more than an even length, but a row or a column too many means that the header is wrong.
+    if not 0 <= place.length - size * s.frames < max(2, min(out.shape) * out.itemsize):
         raise _unfit(s.path, f"{s.frames} frame(s) of {size} bytes", f"{place.length} bytes")
     try:
         with s.path.open("rb", buffering=0) as stream:
@@ -207,8 +207,10 @@ def _decode(slices: Sequence[Slice]) -> list[Array]:
     try:
         with quiet():
             dataset = pydicom.dcmread(path, force=True)
-            # pydicom gives the frames in the order asked for.
-            frames = [np.array(a) for a in iter_pixels(dataset, indices=[s.frame for s in slices], raw=True)]
+            indices, plugin = [s.frame for s in slices], _plugin(slices[0].storage.syntax)
+            # pydicom takes the high bit for the one below BitsStored, so unused bits are left to us.
+            options: dict[str, Any] = {"raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
+            frames = [np.array(image) for image in iter_pixels(dataset, indices=indices, **options)]
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
     # Decoders raise whatever they meet in damaged data.
@@ -219,6 +221,15 @@ def _decode(slices: Sequence[Slice]) -> list[Array]:
     if len(frames) != len(slices):
         raise _unfit(path, f"{len(slices)} frame(s)", len(frames))
     return [_checked(image, s) for image, s in zip(frames, slices, strict=True)]
+
+
+def _plugin(syntax: str) -> str:
+    """The decoder, always the same: others that happen to be installed may differ, or end the process on damage."""
+    from pydicom.uid import UID, JPEGLSTransferSyntaxes, RLELossless
+
+    if not UID(syntax).is_transfer_syntax or not UID(syntax).is_compressed:
+        return ""
+    return "pydicom" if syntax == RLELossless else "pyjpegls" if syntax in JPEGLSTransferSyntaxes else "pylibjpeg"
 
 
 def _checked(image: Array, s: Slice) -> Array:

@@ -42,6 +42,7 @@ COSINE_TOLERANCE = 5e-4
 MOST_PIXELS = 2**16
 """Rows and columns are 16-bit numbers."""
 
+_PREDICTIVE_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(50, 210))
 _SMALLEST_MM, _LARGEST_MM = 1e-5, 1e5
 _ONE_NUMBER = (
     "BitsAllocated",
@@ -49,7 +50,6 @@ _ONE_NUMBER = (
     "DiffusionBValue",
     "HighBit",
     "NumberOfFrames",
-    "PixelPaddingValue",
     "PixelRepresentation",
     "RescaleIntercept",
     "RescaleSlope",
@@ -63,7 +63,7 @@ _B_VALUE_FLAG = 100_000  # GE adds multiples of 1e9 to say how the value was mad
 
 @dataclass(frozen=True, slots=True)
 class SeriesFacts:
-    """What an instance says about the series it belongs to. Empty texts are missing ones."""
+    """What an instance says about the series it belongs to. Empty texts are missing ones; `issuer` is the ID's."""
 
     patient_id: str
     study_uid: str
@@ -74,6 +74,7 @@ class SeriesFacts:
     description: str
     manufacturer: str
     sop_class: str
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,7 @@ def _facts(dataset: Dataset) -> SeriesFacts:
         description=text(dataset, "SeriesDescription"),
         manufacturer=text(dataset, "Manufacturer"),
         sop_class=text(dataset, "SOPClassUID"),
+        issuer=text(dataset, "IssuerOfPatientID"),
     )
 
 
@@ -418,14 +420,16 @@ def _storage(dataset: Dataset, path: Path, place: PixelPlace | None) -> Storage:
     high_bit = whole("HighBit", stored - 1)
     rows, columns = whole("Rows", 0), whole("Columns", 0)
     photometric = text(dataset, "PhotometricInterpretation") or "MONOCHROME2"
+    meta = getattr(dataset, "file_meta", None)
+    syntax = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
     sound = 1 <= stored <= high_bit + 1 <= allocated and representation in (0, 1)
+    # Where a codec put bits that are not the lowest is nowhere said; run lengths are of whole bytes (PS3.5 A.4, G).
+    sound &= high_bit == stored - 1 or syntax not in _PREDICTIVE_SYNTAXES
     if allocated not in (8, 16, 32) or not sound or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         got = f"{stored} of {allocated} bits up to {high_bit}, representation {representation}, {photometric}"
         raise InconsistentSeries("pixels of an unsupported kind", expected="8, 16 or 32 bits", got=got, path=path)
     if not (0 < rows < MOST_PIXELS and 0 < columns < MOST_PIXELS):
         raise InconsistentSeries("an impossible image size", got=f"{rows} x {columns}", path=path)
-    meta = getattr(dataset, "file_meta", None)
-    syntax = str(meta.get("TransferSyntaxUID") or "") if meta is not None else ""
     # JPEG 2000 and JPEG-LS of these syntaxes may be lossless in fact; only the attribute can say so.
     lossless_jpeg = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
     lossy_syntax = syntax in (*JPEGTransferSyntaxes, JPEGLSNearLossless) and syntax not in lossless_jpeg

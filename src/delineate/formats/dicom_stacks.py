@@ -413,7 +413,9 @@ def _value_notes(stack: Sequence[Slice]) -> Iterator[str]:
     if first.padding is not None:
         low, high = (value * first.slope + first.intercept for value in first.padding)
         yield f"padding of {low:g}{'' if low == high else f' to {high:g}'} kept outside the image"
-    if first.uptake is not None:
-        yield first.uptake.how
+    uptakes = [s.uptake for s in stack if s.uptake is not None]
+    if uptakes:
+        # Of differing factors the least is used: see `dicom_pixels`.
+        yield min(uptakes, key=lambda uptake: uptake.factor or 0.0).how
     if len({(s.scale_slope or 1.0) * s.slope for s in stack}) > 1 and all(s.scale_slope for s in stack):
         yield "Philips' scale slopes applied: they differ between the slices"
