@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
 
 from delineate.formats.dicom_writing import write_dicom_series
 from delineate.geometry import Grid, compose_affine
@@ -106,7 +107,7 @@ def write_images(folder: Path) -> list[Path]:
     files = write_dicom_series(folder, Volume(ARRAY, GRID, Kind.CT), seed="identified")
     for n, path in enumerate(files):
         dataset = identify(pydicom.dcmread(path))
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.840.99.3.{n + 1}"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.840.99.3.{n + 1}")
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.840.99.1", "1.2.840.99.2"
         dataset.file_meta.SourceApplicationEntityTitle = "HOSPITALNODE"
         dataset.preamble = b"Quastenbrink".ljust(128, b"\0")
@@ -114,7 +115,7 @@ def write_images(folder: Path) -> list[Path]:
     return list(files)
 
 
-def segmentation(images: list[Dataset]) -> Dataset:
+def segmentation(images: Sequence[Dataset]) -> Dataset:
     """A mask of two pixels a slice, by highdicom, with the patient's name in its texts."""
     import highdicom as hd
 
@@ -131,7 +132,7 @@ def segmentation(images: list[Dataset]) -> Dataset:
     mask[:, 1, 2:4] = 1
     return identify(
         hd.seg.Segmentation(
-            source_images=images,
+            source_images=list(images),
             pixel_array=mask,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[description],
@@ -148,7 +149,7 @@ def segmentation(images: list[Dataset]) -> Dataset:
     )
 
 
-def report(images: list[Dataset], mask: Dataset) -> Dataset:
+def report(images: Sequence[Dataset], mask: Dataset) -> Dataset:
     """A Comprehensive 3D SR by highdicom: an observer, one volume, and the patient's age and name in its content."""
     import highdicom as hd
 
@@ -185,15 +186,15 @@ def report(images: list[Dataset], mask: Dataset) -> Dataset:
     stream = BytesIO()
     document.save_as(stream, enforce_file_format=True)
     stream.seek(0)
-    document = pydicom.dcmread(stream)  # without highdicom's own rules for what may be appended
-    root: Any = document.ContentSequence
+    plain = pydicom.dcmread(stream)  # without highdicom's own rules for what may be appended
+    root: Any = plain.ContentSequence
     root.append(_item("TEXT", "HAS OBS CONTEXT", ("121106", "Comment"), TextValue="metastasis of Hildegard"))
     root.append(_item("PNAME", "HAS OBS CONTEXT", ("121029", "Subject Name"), PersonName="Quastenbrink^Hildegard"))
     root.append(_item("DATE", "HAS OBS CONTEXT", ("121031", "Subject Birth Date"), Date="19511224"))
     age = Dataset()
     age.NumericValue, age.MeasurementUnitsCodeSequence = "71", [code("a", "UCUM", "year")]
     root.append(_item("NUM", "HAS OBS CONTEXT", ("121033", "Subject Age"), MeasuredValueSequence=[age]))
-    return identify(document)
+    return identify(plain)
 
 
 def _item(value_type: str, relationship: str, name: tuple[str, str], **values: object) -> Dataset:
@@ -205,7 +206,7 @@ def _item(value_type: str, relationship: str, name: tuple[str, str], **values: o
     return item
 
 
-def structure_set(images: list[Dataset]) -> Dataset:
+def structure_set(images: Sequence[Dataset]) -> Dataset:
     """Two structures named after the patient, one contour on each slice, with every reference an RTSTRUCT has."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = RTStructureSetStorage, "1.2.840.99.6.1"
@@ -234,7 +235,7 @@ def _reference(image: Dataset) -> Dataset:
     return item
 
 
-def _frame_of_reference(images: list[Dataset]) -> Dataset:
+def _frame_of_reference(images: Sequence[Dataset]) -> Dataset:
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = images[0].SeriesInstanceUID
     series.ContourImageSequence = [_reference(image) for image in images]
@@ -253,7 +254,7 @@ def _roi(number: int) -> Dataset:
     return roi
 
 
-def _contours(number: int, images: list[Dataset]) -> Dataset:
+def _contours(number: int, images: Sequence[Dataset]) -> Dataset:
     contours = Dataset()
     contours.ReferencedROINumber, contours.ContourSequence = number, []
     for image in images:

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from delineate.errors import InputError
 from delineate.formats import read_series
@@ -301,7 +301,7 @@ def test_paths_are_of_new_names(study: Path) -> None:
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_every_encoding_comes_out_as_it_came_in(study: Path, tmp_path: Path, syntax: str) -> None:
     original = read_object(study / "mask")
-    original.file_meta.TransferSyntaxUID = syntax
+    original.file_meta.TransferSyntaxUID = UID(syntax)
     little = syntax != ExplicitVRBigEndian
     implicit = syntax == ImplicitVRLittleEndian
     list(elements(original))  # parsed, so that they are encoded anew

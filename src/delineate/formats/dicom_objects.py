@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from delineate.errors import DelineateError, UnreadableImage
 from delineate.files import atomic_path
 from delineate.formats.dicom_headers import quiet
+from delineate.formats.dicom_profile import attribute_type
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.dataelem import RawDataElement
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _NAMES = (
@@ -28,6 +30,7 @@ _NAMES = (
     "StudyInstanceUID",
 )
 _UNDEFINED = 0xFFFFFFFF
+_SHORTEST_ELEMENT = 8
 
 
 def read_object(path: Path) -> Dataset:
@@ -40,7 +43,7 @@ def read_object(path: Path) -> Dataset:
 
     with quiet(), refused_if_broken(path), _bounded(path) as stream:
         dataset = pydicom.dcmread(stream, force=True)
-        _check_whole(dataset, path)
+        _check_whole(dataset, path, path.stat().st_size)
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = UID(_syntax(*dataset.original_encoding))
     return dataset
@@ -107,16 +110,26 @@ def _bounded(path: Path) -> Iterator[io.BufferedReader]:
         yield stream
 
 
-def _check_whole(dataset: Dataset, path: Path) -> None:
-    if not text_of(dataset, "SOPClassUID"):
+def _check_whole(dataset: Dataset, path: Path, size: int) -> None:
+    """pydicom takes the end of the file for the end of the data set, wherever it is."""
+    # Before anything is parsed: a parsed element has forgotten the length that it was to have.
+    elements: list[Any] = [dataset.get_item(tag) for tag in list(dataset.keys())]
+    raws = [element for element in elements if isinstance(getattr(element, "value_tell", None), int)]
+    sop_class = text_of(dataset, "SOPClassUID")
+    if not sop_class:
         raise UnreadableImage("not a DICOM object", expected="a SOP class", path=path)
-    for tag in list(dataset.keys()):
-        raw: Any = dataset.get_item(tag)
-        length = getattr(raw, "length", _UNDEFINED)
-        if length != _UNDEFINED and isinstance(raw.value, bytes) and len(raw.value) != length:
-            raise UnreadableImage("the DICOM file is cut off", path=path, remedy="Fetch the file again.")
-    if dataset.get("Rows") and dataset.get("BitsAllocated") and not any(keyword in dataset for keyword in PIXELS):
-        raise UnreadableImage("the image has no pixels; the file may be cut off", path=path, remedy="Fetch it again.")
+    short = any(raw.length not in (_UNDEFINED, len(raw.value or b"")) for raw in raws)
+    is_image = any(attribute_type(sop_class, (keyword,)) in ("1", "1C") for keyword in PIXELS)
+    lacking = is_image and not ("Rows" in dataset and any(keyword in dataset for keyword in PIXELS))
+    if short or lacking or 0 < size - max((_end(raw) for raw in raws), default=0) < _SHORTEST_ELEMENT:
+        raise UnreadableImage(
+            "the DICOM file is cut off", expected="pixels" if lacking else None, path=path, remedy="Fetch it again."
+        )
+
+
+def _end(raw: RawDataElement) -> int:
+    delimiter = _SHORTEST_ELEMENT if raw.length == _UNDEFINED else 0
+    return raw.value_tell + len(raw.value or b"") + delimiter
 
 
 def _syntax(implicit: bool | None, little: bool | None) -> str:

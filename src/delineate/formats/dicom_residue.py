@@ -93,10 +93,10 @@ class Search:
 def identifiers_of(dataset: Dataset, retained: frozenset[Retain] = frozenset()) -> frozenset[Identifier]:
     """What would give the patient away if it were found elsewhere, from all depths of an object.
 
-    Parts of names of persons from three letters, two in other scripts; numbers of the patient, the study and the visit, the institution,
-    addresses and telephone numbers, from three letters or six digits; dates; and UIDs that the profile replaces.
-    Shorter texts, which occur everywhere, and what an option retains are left out. Raises `UnreadableImage` for a data
-    set that cannot be parsed.
+    Parts of names of persons from three letters, two in other scripts; numbers of the patient, the study and the
+    visit, the institution, addresses and telephone numbers, from three letters or six digits; dates; and UIDs that the
+    profile replaces. Shorter texts, which occur everywhere, and what an option retains are left out. Raises
+    `UnreadableImage` for a data set that cannot be parsed.
     """
     with quiet(), refused_if_broken():
         found = {
