@@ -282,6 +282,7 @@ def frame(n: int, sequence: str, keyword: str, value: object) -> Callable[[Datas
 BROKEN: list[tuple[Callable[[Dataset], object], type[DelineateError], str]] = [
     (lambda d: delattr(d, "PixelData"), UnreadableImage, "without pixel data"),
     (lambda d: setattr(d, "PixelData", d.PixelData[:-10]), UnreadableImage, "pixel data is cut off: expected"),
+    (lambda d: setattr(d, "Columns", 8), UnreadableImage, "more pixel data than the header describes: expected"),
     (lambda d: setattr(d, "Rows", 60000), UnreadableImage, "pixel data is cut off"),
     (lambda d: setattr(d, "Rows", 0), UnreadableImage, "without Rows and Columns"),
     (lambda d: setattr(d, "BitsAllocated", 32), UnreadableImage, "pixels of an unsupported kind"),
