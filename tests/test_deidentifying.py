@@ -182,5 +182,7 @@ def test_progress_names_pseudonyms_only(source: Path, tmp_path: Path) -> None:
         told.append((stage, done, total, note))
 
     deidentify_tree(source, tmp_path / "new", KEY, watch=look)
-    assert told[-1] == ("De-identifying", 7, 7, KEY.pseudonym(Patient("HQ-4711")))
-    assert {note for *_, note in told} == {"", told[-1][3]}
+    stage, done, total, note = told[-1]
+    assert f"{stage} {done:g}/{total:g}" == "De-identifying 7/7"
+    assert {one[3] for one in told} == {"", note}
+    assert note == KEY.pseudonym(Patient("HQ-4711"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID as PydicomUID
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from delineate.formats.dicom_profile import Retain
@@ -23,7 +22,7 @@ def instance(**values: object) -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = PydicomUID("2.25.1")
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
 
 
