@@ -70,7 +70,7 @@ def some_labels(grid: Grid = OBLIQUE) -> Segmentation:
     array[(i - 9) ** 2 + 1.2 * (j - 9) ** 2 + 6 * (k - 4) ** 2 < 60] = 1
     array[(i - 8) ** 2 + (j - 9) ** 2 < 5] = 0
     array[(array == 0) & (i >= 12) & (i < 18) & (j > 4) & (j < 14) & (k > 2) & (k < 7)] = 2
-    array[(np.random.default_rng(3).random(SHAPE) < 0.3) & (i > 19)] = 4
+    array[(np.random.default_rng(3).random(SHAPE) < 0.3) & (i > 21)] = 4
     return Segmentation(array, grid, LABELS, author="model 5f3a")
 
 
@@ -145,6 +145,51 @@ def test_references_are_the_series(path: Path, folder: Path) -> None:
     assert structures.referenced_study_uid == headers[0].StudyInstanceUID
     assert structures.referenced_series_uids == (headers[0].SeriesInstanceUID,)
     assert structures.referenced_instance_uids == tuple(header.SOPInstanceUID for header in headers)
+
+
+def test_slices_of_a_tilted_gantry_get_contours_where_they_lie(tmp_path: Path) -> None:
+    files = series(tmp_path / "ct")
+    for n, file in enumerate(files):
+        sideways = OBLIQUE.direction[:, 1] * n * 0.5
+        edited(file, lambda d, by=sideways: setattr(d, "ImagePositionPatient", moved(d, by)))  # type: ignore[misc]
+    grid = read_series_grid(files)
+    array = (np.random.default_rng(0).random(grid.shape) < 0.5).astype(np.uint8)
+    write_rtstruct(tmp_path / "rt.dcm", Segmentation(array, grid, LabelSet(LABELS.labels[:1])), files)
+    assert grid.shape[1] > SHAPE[1]
+    assert np.array_equal(labels_from(read_rtstruct(tmp_path / "rt.dcm"), grid).segmentation.array, array)
+
+
+def moved(dataset: Dataset, by_mm: np.ndarray) -> list[str]:
+    return [f"{x:.6f}" for x in np.add([float(x) for x in dataset.ImagePositionPatient], by_mm)]
+
+
+def multi_frame(files: list[Path], path: Path) -> Path:
+    """The slices of a series as the frames of one enhanced instance, in reverse order (PS3.3 C.7.6.16)."""
+    headers = [pydicom.dcmread(file) for file in reversed(files)]
+    dataset, frames = headers[0], []
+    for header in headers:
+        frame, position, orientation, measures = Dataset(), Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = header.ImagePositionPatient
+        orientation.ImageOrientationPatient = header.ImageOrientationPatient
+        measures.PixelSpacing, measures.SliceThickness = header.PixelSpacing, header.SliceThickness
+        frame.PlanePositionSequence, frame.PlaneOrientationSequence = [position], [orientation]
+        frame.PixelMeasuresSequence = [measures]
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence, dataset.NumberOfFrames = frames, len(frames)
+    dataset.PixelData = b"".join(header.PixelData for header in headers)
+    dataset.save_as(path)
+    return path
+
+
+def test_frames_of_one_instance_are_named_by_their_number(tmp_path: Path) -> None:
+    file = multi_frame(series(tmp_path / "ct"), tmp_path / "enhanced.dcm")
+    write_rtstruct(tmp_path / "rt.dcm", some_labels(), [file])
+    structures = read_rtstruct(tmp_path / "rt.dcm")
+    assert len(structures.referenced_instance_uids) == 1
+    assert np.array_equal(labels_from(structures, OBLIQUE, labels=LABELS).segmentation.array, some_labels().array)
+    first = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[0].ContourSequence[0]
+    lowest = int(np.flatnonzero((some_labels().array == 1).any(axis=(0, 1)))[0])
+    assert first.ContourImageSequence[0].ReferencedFrameNumber == SHAPE[2] - lowest
 
 
 def test_patient_and_study_are_the_sources(tmp_path: Path) -> None:

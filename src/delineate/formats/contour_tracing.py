@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from delineate.geometry import FloatArray
 
+BEFORE, AFTER = 2, 3  # columns of a node that say which nodes come before and after it
+
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -65,9 +67,8 @@ def _trace(padded: Any) -> Any:
             bits = _leaving(padded, p, q)
             open_edges[p, q] = bits
             count += (bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1) + (bits >> 3 & 1)
-    # A ring of nodes for each border, linked both ways. A hole has at least four edges, and its keyhole two more nodes.
-    place = np.empty((2 * count, 2), np.int32)
-    after, before = np.empty(2 * count, np.int32), np.empty(2 * count, np.int32)
+    # A ring of nodes (p, q, before, after) for each border. A hole has at least four, and its keyhole two more.
+    nodes = np.empty((2 * count, 4), np.int32)
     node_at = np.full((corners_p, corners_q), -1, np.int32)
     heads = np.empty(count, np.int32)
     used, regions = 0, 0
@@ -77,27 +78,25 @@ def _trace(padded: Any) -> Any:
         for q in range(corners_q):
             while open_edges[p, q]:
                 head = used
-                used, area = _ring(open_edges, node_at, place, after, before, used, p, q)
+                used, area = _ring(open_edges, node_at, nodes, used, p, q)
                 if area > 0:
                     heads[regions] = head
                     regions += 1
                 else:
-                    used = _join(node_at, place, after, before, used, head)
-    return _turns(place, after, before, heads[:regions], used)
+                    used = _join(node_at, nodes, used, head)
+    return _turns(nodes, heads[:regions], used)
 
 
 @_compiled
-def _ring(
-    open_edges: Any, node_at: Any, place: Any, after: Any, before: Any, used: int, p: int, q: int
-) -> tuple[int, int]:
+def _ring(open_edges: Any, node_at: Any, nodes: Any, used: int, p: int, q: int) -> tuple[int, int]:
     """Follow one border from (p, q) until it closes; nodes in use now, and the signed area inside."""
     head, area, direction = used, 0, 0
     while not open_edges[p, q] >> direction & 1:
         direction += 1
     while True:
         open_edges[p, q] &= ~(1 << direction) & 15
-        place[used, 0], place[used, 1] = p, q
-        before[used], after[used] = used - 1, used + 1
+        nodes[used, 0], nodes[used, 1] = p, q
+        nodes[used, BEFORE], nodes[used, AFTER] = used - 1, used + 1
         node_at[p, q] = used
         used += 1
         if direction == 0:
@@ -116,45 +115,51 @@ def _ring(
         while tries < 3 and not open_edges[p, q] >> turn & 1:
             turn = (turn + 3) & 3
             tries += 1
-        if tries == 3:  # only the edge it started with is left out, so it has come back
+        if tries == 3:  # the edge it began with is taken, so it has come back
             break
         direction = turn
-    before[head], after[used - 1] = used - 1, head
+    nodes[head, BEFORE], nodes[used - 1, AFTER] = used - 1, head
     return used, area
 
 
 @_compiled
-def _join(node_at: Any, place: Any, after: Any, before: Any, used: int, hole: int) -> int:
+def _join(node_at: Any, nodes: Any, used: int, hole: int) -> int:
     """Put the ring of a hole into the ring that lies next towards lower p; nodes in use now."""
-    p, q = place[hole, 0] - 1, place[hole, 1]
+    p, q = nodes[hole, 0] - 1, nodes[hole, 1]
     while node_at[p, q] < 0:
         p -= 1
     shore = node_at[p, q]
     back, again = used, used + 1  # second visits of the hole's corner and of the shore
-    place[back], place[again] = place[hole], place[shore]
-    last, onward = before[hole], after[shore]
-    after[shore], before[hole] = hole, shore
-    after[last], before[back] = back, last
-    after[back], before[again] = again, back
-    after[again], before[onward] = onward, again
+    nodes[back], nodes[again] = nodes[hole], nodes[shore]
+    last, onward = nodes[hole, BEFORE], nodes[shore, AFTER]
+    _link(nodes, shore, hole)
+    _link(nodes, last, back)
+    _link(nodes, back, again)
+    _link(nodes, again, onward)
     return used + 2
 
 
 @_compiled
-def _turns(place: Any, after: Any, before: Any, heads: Any, used: int) -> Any:
+def _link(nodes: Any, first: int, second: int) -> None:
+    nodes[first, AFTER], nodes[second, BEFORE] = second, first
+
+
+@_compiled
+def _turns(nodes: Any, heads: Any, used: int) -> Any:
+    """Of every ring, the corners at which the way turns."""
     points = np.empty((used, 2), np.int32)
     ends = np.empty(len(heads), np.int64)
     size = 0
     for n in range(len(heads)):
         node = heads[n]
         while True:
-            here, came, goes = place[node], place[before[node]], place[after[node]]
+            here, came, goes = nodes[node], nodes[nodes[node, BEFORE]], nodes[nodes[node, AFTER]]
             same_p = np.sign(here[0] - came[0]) == np.sign(goes[0] - here[0])
             same_q = np.sign(here[1] - came[1]) == np.sign(goes[1] - here[1])
             if not (same_p and same_q):
-                points[size] = here
+                points[size] = here[:2]
                 size += 1
-            node = after[node]
+            node = nodes[node, AFTER]
             if node == heads[n]:
                 break
         ends[n] = size

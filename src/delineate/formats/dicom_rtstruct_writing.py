@@ -107,11 +107,12 @@ def write_rtstruct(
     stack = one_volume(sources)
     header = _header(stack.slices[0].path)
     planes = _planes(segmentation.grid, stack, path)
-    document = _document(header, stack, label, created)
-    _identify(document, segmentation, stack, label=label, seed=seed)
-    _add_rois(document, segmentation, planes, str(header.SOPClassUID))
-    with atomic_path(path) as temporary:
-        document.save_as(temporary, enforce_file_format=True)
+    with quiet():  # what the source says of patient and study is kept, be it longer than the standard allows
+        document = _document(header, stack, label, created)
+        _identify(document, segmentation, stack, label=label, seed=seed)
+        _add_rois(document, segmentation, planes, str(header.SOPClassUID))
+        with atomic_path(path) as temporary:
+            document.save_as(temporary, enforce_file_format=True)
 
 
 def _check_text(what: str, value: str, longest: int, path: Path) -> None:
