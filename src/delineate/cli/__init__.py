@@ -26,6 +26,8 @@ def main() -> None:
 for command in (
     learning.demo,
     learning.phantom,
+    dicom.import_,
+    dicom.scan,
     dicom.convert,
     dicom.group,
     dicom.ungroup,

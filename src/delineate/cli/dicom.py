@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import EXISTING, PATH, SOME_FAILED, STOPPED, UNUSABLE, open_watch, users_errors
+from delineate.cli.options import (
+    EXISTING,
+    PATH,
+    SOME_FAILED,
+    STOPPED,
+    UNUSABLE,
+    machine_options,
+    open_watch,
+    settings_of,
+    split_options,
+    users_errors,
+)
 
 if TYPE_CHECKING:
     from delineate.formats.dicom_pseudonyms import PseudonymKey
@@ -46,6 +57,44 @@ def _end(failures: Any, *, written: int, stopped: bool = False) -> None:
 
 
 @click.command()
+@click.argument("tree", type=EXISTING)
+@click.option("--json", "json_file", type=PATH, help="Also write the report here, with the files of each volume.")
+@click.option("--index", type=PATH, help="Keep the headers in this file. [default: in your cache folder]")
+@repair_option
+@click.option("--threads", type=click.IntRange(1), help="Processes that read headers. [default: all CPUs]")
+@users_errors
+def scan(tree: Path, json_file: Path | None, index: Path | None, repair: str, threads: int | None) -> None:
+    """List what a folder, a DICOMDIR or a ZIP archive of DICOM holds, what is wrong with it, and what becomes of it.
+
+    Stopped, it goes on where it was; again, it reads only what has changed. Exit with 1 if something is refused,
+    unreadable or missing.
+
+    \b
+    Example: delineate scan archive --json archive.json
+    """
+    from delineate.files import write_text
+    from delineate.formats import Repair
+    from delineate.reports.tables import series_table
+    from delineate.workflow.scan_reports import report_to_json
+    from delineate.workflow.scanning import scan as run
+
+    settings = settings_of("cpu", threads, None, None)
+    with open_watch() as watch:
+        report = run(tree, settings=settings, index=index, repair=Repair(repair), watch=watch)
+        if report.rows:
+            watch.print(series_table(report.rows, title=str(tree)))
+    if report.stopped:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    for line in report.problems:
+        click.secho(line, fg="red", err=True)
+    click.echo(report.summary)
+    if json_file is not None:
+        write_text(json_file, report_to_json(report))
+    sys.exit(0 if report.sound else SOME_FAILED)
+
+
+@click.command()
 @click.argument("source", type=EXISTING)
 @click.argument("target", type=PATH)
 @repair_option
@@ -70,6 +119,49 @@ def convert(source: Path, target: Path, repair: str, key_file: Path | None) -> N
     for line in (*result.lines, *result.skipped):
         click.echo(line)
     _end(result.failures, written=len(result.lines))
+
+
+@click.command("import")
+@click.argument("tree", type=EXISTING)
+@click.argument("dataset", type=PATH)
+@click.option("--channel", "channels", multiple=True, help="CT, PT, MR, NAME=MR or NAME=MR:PATTERN. [default: CT]")
+@click.option("--label", "labels", multiple=True, help="NAME or NAME=PATTERN. [default: every region by its own name]")
+@click.option("--names", "table", type=EXISTING, help="A table of region names: the names.csv of an import, edited.")
+@click.option("--overlap", type=click.Choice(["refuse", "later"]), default="refuse", show_default=True)
+@click.option("--key", "key_file", type=PATH, help="For patients' pseudonyms. [default: DATASET.key.json]")
+@click.option("--deidentify", is_flag=True, help="Also map the UIDs in the records by the key.")
+@click.option("--again", is_flag=True, help="Import also what is there already.")
+@repair_option
+@machine_options
+@users_errors
+def import_(tree: Path, dataset: Path, key_file: Path | None, **options: Any) -> None:
+    """Make a dataset of a tree of DICOM: series as images, SEG and RTSTRUCT as labels.
+
+    The first channel gives the grid, the others are brought onto it. Structures are mapped onto labels by their names;
+    names that fit none are listed, and DATASET/names.csv can be edited and given back with --names. PATTERN is a
+    regular expression: for a series' description, or a structure's name in lower case. DATASET/imports says how each
+    case came to be.
+
+    \b
+    Example: delineate import archive liver --label liver --label "tumour=(gtv|lesion).*"
+    Example: delineate import archive sarcoma --channel CT --channel PT --label "tumour=gtv.*"
+    """
+    from delineate.workflow.importing import import_options, import_tree, patients_of
+    from delineate.workflow.scanning import scan as scan_tree
+
+    settings, words = split_options(options)
+    chosen = import_options(**words)
+    with open_watch() as watch:
+        report = scan_tree(tree, settings=settings_of(**settings), repair=chosen.repair, watch=watch)
+        if report.stopped:
+            _end((), written=0, stopped=True)
+        run = import_tree(patients_of(report), dataset, chosen, key_file=key_file, watch=watch)
+    cases = len(run.dataset.cases) if run.dataset is not None else 0
+    click.echo(f"{cases} cases with labels, {len(run.unlabelled)} without, in {dataset}")
+    for name, count in sorted(run.unmapped.items()):
+        click.echo(f"not mapped onto a label: {name} ({count} case(s))")
+    click.echo(f"Next: delineate check {dataset}")
+    _end(run.failures, written=cases + len(run.unlabelled), stopped=run.stopped)
 
 
 @click.command()

@@ -41,6 +41,7 @@ _KEYWORDS = (
     "ImageType",
     "InstanceNumber",
     "LossyImageCompression",
+    "IssuerOfPatientID",
     "Manufacturer",
     "Modality",
     "ModalityLUTSequence",

@@ -17,12 +17,16 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class CasePanel:
-    """One case's picture (PNG) with its mean Dice over structures (NaN: none) and a remark, e.g. what was missed."""
+    """One case's picture (PNG) with its mean Dice over structures (NaN: none) and a remark, e.g. what was missed.
+
+    `exports`: (format, address from the page) of the files made of it, each proven by reading it back.
+    """
 
     case: str
     png: bytes
     dice: float = math.nan
     note: str = ""
+    exports: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,20 @@ def export(
             written.append(path)
             watch("Exporting", done, len(kinds), path.name)
     encoded = msgspec.json.format(msgspec.json.encode(proofs), indent=1).decode()
-    write_text(stem.with_name(f"{stem.name}.proof.json"), f"{encoded}\n")
+    write_text(_proof_path(stem), f"{encoded}\n")
     return tuple(written)
+
+
+def read_proofs(stem: Path) -> tuple[ProofRecord, ...]:
+    """The proofs of the exports of a segmentation; none if nothing readable is there."""
+    try:
+        return msgspec.json.decode(_proof_path(stem).read_bytes(), type=tuple[ProofRecord, ...])
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+def _proof_path(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}.proof.json")
 
 
 def export_file(

@@ -8,8 +8,9 @@ DATASET/names.csv                   the table that maps names of regions onto la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -30,11 +31,21 @@ from delineate.formats.structure_sets import rasterise
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.resampling import Interpolation
-from delineate.roi_names import How, RoiMatches, RoiRow, RoiTable, default_table, match_rois, table_to_csv
+from delineate.roi_names import (
+    How,
+    RoiMatches,
+    RoiRow,
+    RoiTable,
+    default_table,
+    match_rois,
+    table_from_csv,
+    table_to_csv,
+)
 from delineate.volume import Segmentation, Volume
-from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
+from delineate.workflow.assembling import Assembly, ChannelWish, assemble, parse_channel, read_assembly
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.results import Failure
+from delineate.workflow.scan_reports import ScanReport
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,6 +65,7 @@ class ImportOptions:
     """`labels`: none takes every region by its own name. `table`: beside or instead of the labels' own patterns.
 
     `later_wins`: where structures overlap, the one of the higher value has the voxel; else the case fails.
+    `deidentify`: records hold UIDs as the key maps them.
     """
 
     channels: tuple[ChannelWish, ...]
@@ -61,15 +73,21 @@ class ImportOptions:
     table: RoiTable | None = None
     repair: formats.Repair = formats.Repair.STRAIGHTEN
     later_wins: bool = False
+    deidentify: bool = False
     again: bool = False
 
 
 class ImportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """How a case came to be. UIDs are those of the key where the import de-identifies, else the files' own."""
+    """How a case came to be. `patient` is a pseudonym; `site` the scanner's manufacturer; affines: index -> LPS mm.
+
+    Series UIDs are the files' own, so that results find their way back: keep the folder as the archive is kept, or let
+    the import de-identify, which maps them by the key.
+    """
 
     version: int = RECORD_VERSION
     case: str
     patient: str
+    site: str | None
     series: list[str]
     notes: list[str]
     acquired_affine: list[list[float]]
@@ -106,8 +124,38 @@ def parse_label(text: str) -> LabelWish:
     return LabelWish(name.strip(), pattern.strip())
 
 
+def import_options(
+    *,
+    channels: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    table: Path | None = None,
+    overlap: str = "refuse",
+    repair: str = "straighten",
+    deidentify: bool = False,
+    again: bool = False,
+) -> ImportOptions:
+    """Options from words and a names.csv. Raises `InputError` or `LabelError` for what cannot be understood."""
+    return ImportOptions(
+        channels=tuple(parse_channel(word) for word in channels or ("CT",)),
+        labels=tuple(parse_label(word) for word in labels),
+        table=None if table is None else table_from_csv(table.read_text(encoding="utf-8-sig")),
+        repair=formats.Repair(repair),
+        later_wins=overlap == "later",
+        deidentify=deidentify,
+        again=again,
+    )
+
+
+def patients_of(report: ScanReport) -> Iterator[tuple[list[formats.Stack], list[Instance]]]:
+    """What a scan found of each patient, all studies together; studies without a patient ID are one each."""
+    for _, studies in groupby(report.studies(), key=lambda study: study.patient_id or study.study_uid):
+        own = list(studies)
+        stacks = [stack for study in own for stack in report.stacks(study)]
+        yield stacks, [thing for study in own for thing in report.objects(study)]
+
+
 def import_tree(
-    patients: Sequence[tuple[Sequence[formats.Stack], Sequence[Instance]]],
+    patients: Iterable[tuple[Sequence[formats.Stack], Sequence[Instance]]],
     folder: Path,
     options: ImportOptions,
     *,
@@ -137,8 +185,8 @@ def import_tree(
     with stop_on_signals() as stop:
         for done, case in enumerate(planned, start=1):
             try:
-                record = None if options.again else _finished(folder, case.id)
-                record = record or _import_case(case, folder, labels, table, options)
+                record = None if options.again else read_import(folder, case.id)
+                record = record or _import_case(case, folder, labels, table, options=options, key=key)
             except DelineateError as error:
                 failures.append(Failure(case.id, error.in_case(case.id)))
             else:
@@ -167,7 +215,7 @@ def _plan(
     if not assemblies:
         return []
     facts = assemblies[0].first.facts
-    pseudonym = key.pseudonym(Patient(facts.patient_id, study_uid=facts.study_uid))
+    pseudonym = key.pseudonym(Patient(facts.patient_id, facts.issuer, facts.study_uid))
     ids = [pseudonym if len(assemblies) == 1 else f"{pseudonym}_{n + 1}" for n in range(len(assemblies))]
     return [_Planned(case_id, pseudonym, assembly) for case_id, assembly in zip(ids, assemblies, strict=True)]
 
@@ -204,7 +252,7 @@ def _region_names(thing: Instance) -> tuple[str, ...]:
 
 
 def _import_case(
-    case: _Planned, folder: Path, labels: LabelSet, table: RoiTable, options: ImportOptions
+    case: _Planned, folder: Path, labels: LabelSet, table: RoiTable, *, options: ImportOptions, key: PseudonymKey
 ) -> ImportRecord:
     volume, notes = read_assembly(case.assembly)
     found = [_regions(thing, volume.grid, table) for thing in case.assembly.labels]
@@ -215,14 +263,16 @@ def _import_case(
         formats.write_volume(folder / f"images{part}" / f"{case.id}_{channel:04d}.nii.gz", single)
     if segmentation is not None:
         formats.write_segmentation(folder / "labelsTr" / f"{case.id}.nii.gz", segmentation)
+    own_uid = key.uid if options.deidentify else str
     record = ImportRecord(
         case=case.id,
         patient=case.patient,
-        series=[stack.facts.series_uid for stack in case.assembly.stacks],
+        site=case.assembly.first.facts.manufacturer or None,
+        series=[own_uid(stack.facts.series_uid) for stack in case.assembly.stacks],
         notes=[*notes, *more, *(note for regions in found for note in regions.notes)],
         acquired_affine=case.assembly.first.acquired.affine.tolist(),
         affine=volume.grid.affine.tolist(),
-        labels_from=[thing.instance_uid for thing in case.assembly.labels] if segmentation is not None else [],
+        labels_from=[own_uid(thing.instance_uid) for thing in case.assembly.labels] if segmentation is not None else [],
         names={name: label for regions in found for name, label in regions.label_of.items()},
         unmapped=sorted({name for regions in found for name in regions.unmapped}),
         voxels=_voxels(segmentation, labels),
@@ -344,7 +394,8 @@ def _record_path(folder: Path, case_id: str) -> Path:
     return folder / "imports" / f"{case_id}.json"
 
 
-def _finished(folder: Path, case_id: str) -> ImportRecord | None:
+def read_import(folder: Path, case_id: str) -> ImportRecord | None:
+    """How a case of the dataset in `folder` came to be; None if nothing readable says so."""
     try:
         record = msgspec.json.decode(_record_path(folder, case_id).read_bytes(), type=ImportRecord)
     except (OSError, msgspec.DecodeError):
@@ -354,4 +405,4 @@ def _finished(folder: Path, case_id: str) -> ImportRecord | None:
 
 def _case(folder: Path, record: ImportRecord, channels: int) -> Case:
     images = tuple(folder / "imagesTr" / f"{record.case}_{n:04d}.nii.gz" for n in range(channels))
-    return Case(record.case, record.patient, images, folder / "labelsTr" / f"{record.case}.nii.gz")
+    return Case(record.case, record.patient, images, folder / "labelsTr" / f"{record.case}.nii.gz", site=record.site)
