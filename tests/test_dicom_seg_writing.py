@@ -208,16 +208,26 @@ def test_planes_take_the_positions_of_slices_that_jitter(tmp_path: Path) -> None
 
 
 @needs_data
-def test_an_enhanced_multi_frame_source(tmp_path: Path) -> None:
-    source = DATA / "seg/dcmqi/data/segmentations/24x38x3/multiframe/mf.dcm"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seg/dcmqi/data/segmentations/24x38x3/multiframe/mf.dcm",
+        "series/philips_enhanced/anatomical/001/IM-0001-0170-0001.dcm",
+    ],
+)
+def test_an_enhanced_multi_frame_source(tmp_path: Path, name: str) -> None:
+    source = DATA / name
     grid = read_series([source]).grid
     array = (np.arange(np.prod(grid.shape)).reshape(grid.shape) % 7 == 0).astype(np.uint8) * 4
     written = Segmentation(array, grid, label_set({4: "spleen"}))
     write_seg(tmp_path / "seg.dcm", reorient(written, "RSA"), [source])
     found = with_labels(seg_on_grid(read_seg(tmp_path / "seg.dcm"), grid), written.labels)
     assert np.array_equal(found.array, array)
-    frame = pydicom.dcmread(tmp_path / "seg.dcm").PerFrameFunctionalGroupsSequence[1]
-    assert frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 2
+    frames, images = (pydicom.dcmread(p).PerFrameFunctionalGroupsSequence for p in (tmp_path / "seg.dcm", source))
+    for frame in frames:
+        number = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        position = images[number - 1].PlanePositionSequence[0].ImagePositionPatient
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == pytest.approx(position)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def test_names_that_dicom_cannot_hold(tmp_path: Path, labels: LabelSet, match: s
 def test_refusals(tmp_path: Path) -> None:
     files, grid = series(tmp_path / "ct")
     elsewhere = structures(replace(grid, frame_of_reference_uid="1.2.3"))
-    with pytest.raises(ExportError, match=r"another frame of reference.*got 1\.2\.3"):
+    with pytest.raises(ExportError, match=r"not lie in its sources' frame of reference.*got 1\.2\.3"):
         write_seg(tmp_path / "seg.dcm", elsewhere, files)
     with pytest.raises(ExportError, match="overlapping structures do not fit"):
         write_seg(tmp_path / "seg.dcm", overlapping(grid), files, encoding=Encoding.LABELMAP)
@@ -282,9 +292,34 @@ def test_sources_that_cannot_be_read(tmp_path: Path) -> None:
             write_seg(tmp_path / "seg.dcm", structures(grid), [*files, path])
 
 
+def test_sources_without_a_frame_of_reference_say_by_their_slices_where_it_lies(tmp_path: Path) -> None:
+    files, _ = series(tmp_path / "ct")
+    for file in files:
+        edited(file, lambda dataset: delattr(dataset, "FrameOfReferenceUID"))
+    grid = read_series(files).grid
+    for name in ("a.dcm", "b.dcm"):
+        write_seg(tmp_path / name, structures(grid), files)
+    headers = [pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    assert headers[0].FrameOfReferenceUID == headers[1].FrameOfReferenceUID
+    assert headers[0].PerFrameFunctionalGroupsSequence[0].DerivationImageSequence
+    found = with_labels(seg_on_grid(read_seg(tmp_path / "a.dcm"), grid), LABELS)
+    assert np.array_equal(found.array, seg_scans.voxels())
+    elsewhere = structures(respace_grid(grid, (0.9, 1.2, 1.7)))
+    with pytest.raises(ExportError, match="neither slices nor a frame of reference say where the segmentation lies"):
+        write_seg(tmp_path / "a.dcm", elsewhere, files)
+
+
+def test_what_highdicom_cannot_copy_is_our_error(tmp_path: Path) -> None:
+    files, grid = series(tmp_path / "ct")
+    for file in files:
+        edited(file, lambda dataset: delattr(dataset, "ImageOrientationPatient"))
+    with pytest.raises(ExportError, match=r"headers do not allow a derived object: got .*ImageOrientationPatient"):
+        write_seg(tmp_path / "seg.dcm", structures(grid), files)
+
+
 def test_sources_may_lack_what_may_be_empty(tmp_path: Path) -> None:
     files, grid = series(tmp_path / "ct")
-    for file, keyword in product(files, ("PatientBirthDate", "StudyID", "StudyTime")):
+    for file, keyword in product(files, ("PatientBirthDate", "StudyID", "StudyTime", "SliceThickness")):
         edited(file, lambda header, keyword=keyword: delattr(header, keyword))  # type: ignore[misc]
     write_seg(tmp_path / "seg.dcm", structures(grid), files)
     assert pydicom.dcmread(tmp_path / "seg.dcm").StudyID == ""

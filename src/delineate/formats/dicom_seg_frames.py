@@ -329,7 +329,7 @@ def iterate_pixels(dataset: Dataset, layout: Layout, path: Path) -> Iterator[Arr
 def _native(data: bytes, count: int, shape: tuple[int, int], *, bits: int, path: Path) -> Iterator[Array]:
     pixels = shape[0] * shape[1]
     needed = -(-count * pixels * bits // 8)
-    # One byte makes odd lengths even; more means that Rows, Columns or the number of frames are not those of the pixels.
+    # One byte makes odd lengths even; more means that Rows, Columns or the number of frames are not the pixels'.
     if not needed <= len(data) <= needed + 1:
         raise UnreadableImage(
             "the pixel data is cut off" if len(data) < needed else "more pixel data than the header describes",

@@ -25,6 +25,7 @@ class Planes:
     `array`: (..., planes, rows, columns), a label map or masks as in the segmentation. `positions_mm`: (planes, 3), the
     centre of each one's first pixel. `cosines`: along a row, down a column. `spacing_mm`: between rows, between
     columns. `between_planes_mm`: of the whole stack, along the normal, also where planes between were left out.
+    `on_slices`: every plane is a slice of the series.
     """
 
     array: Array
@@ -32,6 +33,7 @@ class Planes:
     cosines: tuple[float, ...]
     spacing_mm: tuple[float, float]
     between_planes_mm: float
+    on_slices: bool = False
 
 
 def planes_of(segmentation: Segmentation, slices: Sequence[Slice]) -> Planes:
@@ -118,7 +120,14 @@ def _on_slices(planes: Planes, slices: Sequence[Slice]) -> Planes | None:
         array = np.zeros((*inside.shape[:-2], first.rows, first.columns), dtype=inside.dtype)
         array[..., to_j, to_i] = inside
     positions = np.array([s.position_mm for s in found], dtype=np.float64)
-    return replace(planes, array=array, positions_mm=positions, cosines=first.cosines, spacing_mm=first.spacing_mm)
+    return replace(
+        planes,
+        array=array,
+        positions_mm=positions,
+        cosines=first.cosines,
+        spacing_mm=first.spacing_mm,
+        on_slices=True,
+    )
 
 
 def _nearest(position_mm: FloatArray, slices: Sequence[Slice]) -> Slice:

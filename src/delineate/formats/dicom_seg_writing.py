@@ -18,7 +18,7 @@ from delineate.files import atomic_path
 from delineate.formats.dicom_headers import number, quiet
 from delineate.formats.dicom_seg import Encoding, smallest_type
 from delineate.formats.dicom_seg_planes import Planes, planes_of
-from delineate.formats.dicom_sources import MANUFACTURER, Sources, read_sources
+from delineate.formats.dicom_sources import MANUFACTURER, Sources, building, read_sources
 from delineate.labels import Code, Label, LabelSet
 from delineate.terminology import PRIVATE_SCHEME, concept_of
 from delineate.volume import Array, Segmentation
@@ -70,28 +70,32 @@ def write_seg(
     Structures are described also where they are empty. BINARY numbers segments 1..n in order of value, and keeps a
     different value as text in the segment's description; LABELMAP numbers them by their values.
 
+    Images without a frame of reference (de-identified ones often lost it) get one for the object, made from their
+    series' UID, if the planes are their slices.
+
     Raises `ExportError` for no structures, overlapping ones as LABELMAP, names that DICOM cannot hold, a sheared grid,
-    another frame of reference than the sources', and what `read_sources` raises; `ResourceError` for a full disk;
-    `ValueError` for FRACTIONAL, as structures have no fractions.
+    another frame of reference than the sources' or none that says where the planes lie, and what `read_sources` raises;
+    `ResourceError` for a full disk; `ValueError` for FRACTIONAL, as structures have no fractions.
     """
     if encoding is Encoding.FRACTIONAL:
         raise ValueError("structures have no fractions: write BINARY or LABELMAP")
     _check_names(segmentation.labels, path)
     with quiet():
         found = read_sources(sources)
-        _check_frame_of_reference(segmentation, found, path)
         planes = planes_of(segmentation, found.slices)
+        _check_place(segmentation, planes, found, path)
         numbers = _numbers(segmentation.labels, encoding)
         pixels = _pixels(planes, segmentation.labels, numbers, encoding, path)
         author = segmentation.author
+        algorithm = algorithm or Algorithm()
         segments = [
-            _segment(label, n, algorithm or Algorithm(), author)
-            for label, n in zip(segmentation.labels, numbers, strict=True)
+            _segment(label, n, algorithm, author) for label, n in zip(segmentation.labels, numbers, strict=True)
         ]
-        dataset = _object(found, planes, pixels, segments, encoding=encoding)
+        with building(path):
+            dataset = _object(found, planes, pixels, segments, encoding=encoding)
         if any(concept_of(label).type.scheme == PRIVATE_SCHEME for label in segmentation.labels):
             name_private_codes(dataset)
-        _describe(dataset, description, author if (algorithm or Algorithm()).kind is AlgorithmKind.MANUAL else None)
+        _describe(dataset, description, author if algorithm.kind is AlgorithmKind.MANUAL else None)
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
 
@@ -117,12 +121,16 @@ def _check_names(labels: LabelSet, path: Path) -> None:
             )
 
 
-def _check_frame_of_reference(segmentation: Segmentation, sources: Sources, path: Path) -> None:
-    uid = segmentation.grid.frame_of_reference_uid
-    if uid is not None and uid != sources.frame_of_reference_uid:
+def _check_place(segmentation: Segmentation, planes: Planes, sources: Sources, path: Path) -> None:
+    uid, expected = segmentation.grid.frame_of_reference_uid, sources.frame_of_reference_uid
+    if expected is None and planes.on_slices:
+        return  # the slices say where it lies
+    if expected is None or uid not in (None, expected):
         raise ExportError(
-            "the segmentation lies in another frame of reference than its sources",
-            expected=sources.frame_of_reference_uid,
+            "the segmentation does not lie in its sources' frame of reference"
+            if expected
+            else "neither slices nor a frame of reference say where the segmentation lies",
+            expected=expected or "planes that are slices, or images with FrameOfReferenceUID",
             got=uid,
             path=path,
             remedy="Give the images of the series that was segmented.",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delineate.errors import ExportError, UnreadableImage
+from delineate.errors import ExportError, ResourceError, UnreadableImage
 from delineate.formats.dicom_headers import text
+from delineate.formats.dicom_seg_frames import items
 from delineate.formats.dicom_slices import Slice, instance_of
 
 if TYPE_CHECKING:
@@ -28,23 +30,23 @@ _MAY_BE_EMPTY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows")
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
-    """Headers of one series without pixels, text in Unicode, and the slices that they hold."""
+    """Headers of one series without pixels, text in Unicode, and the slices that they hold.
+
+    `frame_of_reference_uid`: None where the images have none; the headers then have one made from the series' UID.
+    """
 
     datasets: tuple[Dataset, ...]
     slices: tuple[Slice, ...]
+    frame_of_reference_uid: str | None
 
     @property
     def first(self) -> Dataset:
         return self.datasets[0]
-
-    @property
-    def frame_of_reference_uid(self) -> str:
-        return text(self.first, "FrameOfReferenceUID")
 
 
 def read_sources(paths: Sequence[Path]) -> Sources:
@@ -67,7 +69,32 @@ def read_sources(paths: Sequence[Path]) -> Sources:
                 remedy="Give the images of one series, without its localizers.",
             )
     slices = tuple(s for path, dataset in zip(paths, datasets, strict=True) for s in instance_of(dataset, path).slices)
-    return Sources(tuple(datasets), slices)
+    uid = text(datasets[0], "FrameOfReferenceUID") or None
+    if uid is None:
+        for dataset in datasets:
+            dataset.FrameOfReferenceUID = _frame_of_reference_of(dataset)
+    return Sources(tuple(datasets), slices, uid)
+
+
+def _frame_of_reference_of(dataset: Dataset) -> str:
+    """For images that lost theirs in de-identification: the same for whatever is derived from the series."""
+    from pydicom.uid import generate_uid
+
+    return str(generate_uid(entropy_srcs=[text(dataset, "SeriesInstanceUID"), "frame of reference"]))
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Turn what highdicom raises while it copies from damaged sources into `ExportError` for `path`."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ResourceError("not enough memory for the object", path=path) from error
+    # Beside its own checks, anything that a missing or odd attribute of the sources leads to.
+    except Exception as error:
+        raise ExportError(
+            "the source images' headers do not allow a derived object", got=str(error)[:200], path=path
+        ) from error
 
 
 def _header(path: Path) -> Dataset:
@@ -84,15 +111,26 @@ def _header(path: Path) -> Dataset:
     for keyword in _MAY_BE_EMPTY:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
+    _complete(dataset)
     missing = [keyword for keyword in _NEEDED if not text(dataset, keyword)]
     if missing:
         raise ExportError(
             "a source image without what a derived object must copy",
             expected=", ".join(missing),
             path=path,
-            remedy="Take the original image: without a frame of reference nothing says where it lies.",
+            remedy="Take the original image.",
         )
     return dataset
+
+
+def _complete(dataset: Dataset) -> None:
+    """Put what highdicom asks of every source where it looks; what it makes of these is not used."""
+    if "PixelSpacing" in dataset and not text(dataset, "SliceThickness"):
+        dataset.SliceThickness = 1
+    frames, shared = (items(dataset, f"{which}FunctionalGroupsSequence") for which in ("PerFrame", "Shared"))
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if frames and shared and keyword in frames[0] and keyword not in shared[0]:
+            shared[0][keyword] = frames[0][keyword]
 
 
 def _make_unicode(dataset: Dataset) -> None:

@@ -20,7 +20,7 @@ from delineate.formats.dicom_headers import number, quiet, text
 from delineate.formats.dicom_seg import Segment, read_segments
 from delineate.formats.dicom_seg_frames import items
 from delineate.formats.dicom_seg_writing import coded, name_private_codes, own_version
-from delineate.formats.dicom_sources import MANUFACTURER, Sources, read_sources
+from delineate.formats.dicom_sources import MANUFACTURER, Sources, building, read_sources
 from delineate.labels import Code
 from delineate.terminology import ABNORMAL_STRUCTURE, PRIVATE_SCHEME
 
@@ -69,11 +69,13 @@ def write_sr(
         found = read_sources(sources)
         seg, segments = read_segments(seg_path)
         _check_series(seg, found, seg_path)
-        groups = [
-            _group(segment, [f for f in findings if f.label.name == segment.label.name], seg=seg, sources=found)
-            for segment in _measured(segments, findings, seg_path)
-        ]
-        dataset = _report(groups, seg, found)
+        measured = _measured(segments, findings, seg_path)
+        with building(path):
+            groups = [
+                _group(segment, [f for f in findings if f.label.name == segment.label.name], seg=seg, sources=found)
+                for segment in measured
+            ]
+            dataset = _report(groups, seg, found)
         dataset.SeriesDescription = description[:64]
         if any(_is_private(segment.label.code) for segment in segments):
             name_private_codes(dataset)
