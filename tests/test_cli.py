@@ -13,7 +13,7 @@ from delineate.cli import main
 from delineate.planning import plan_to_json
 
 COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "export", "evaluate"]
-COMMANDS += ["group", "ungroup", "deidentify"]
+COMMANDS += ["scan", "group", "ungroup", "deidentify"]
 
 
 def call(*words: object) -> Result:
@@ -185,3 +185,26 @@ def test_users_mistakes_are_one_line_and_exit_code_2(
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_scan_lists_volumes_and_exits_by_what_is_wrong(tmp_path: Path) -> None:
+    volume, _ = blob_case(0)
+    formats.write_dicom_series(tmp_path / "tree" / "mr", volume, patient_id="P7")
+    words = ("scan", tmp_path / "tree", "--index", tmp_path / "index", "--json", tmp_path / "out.json")
+    good = call(*words)
+    assert good.exit_code == 0, good.output
+    assert "P7" in good.output
+    assert "1 volume(s) can be read" in good.output
+    assert json.loads((tmp_path / "out.json").read_text())["files"]["read"] == volume.array.shape[3]
+    (tmp_path / "tree" / "mr" / "slice_0003.dcm").unlink()
+    bad = call(*words)
+    assert bad.exit_code == 1
+    assert "1 slice(s) missing" in " ".join(bad.output.split())
+
+
+def test_scan_does_not_overwrite_what_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    result = call("scan", tmp_path, "--index", tmp_path / "precious.txt")
+    assert result.exit_code == 2
+    assert "not an index of scans" in result.output
+    assert (tmp_path / "precious.txt").read_text() == "mine"

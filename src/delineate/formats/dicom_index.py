@@ -38,9 +38,13 @@ CREATE TABLE files (
 CREATE INDEX by_series ON files (study, series, patient, study_date, number, modality) WHERE data IS NOT NULL;
 """
 _SERIES = """
-SELECT study, series, MIN(patient), MAX(patient), MIN(study_date), COUNT(*), GROUP_CONCAT(DISTINCT modality)
-FROM files WHERE data IS NOT NULL GROUP BY study, series
-ORDER BY MIN(patient), MIN(study_date), study, MIN(number), series
+WITH each_series AS (
+    SELECT study, series, MIN(patient) AS least, MAX(patient) AS greatest, MIN(NULLIF(study_date, '')) AS date,
+        MIN(number) AS number, COUNT(*) AS files, GROUP_CONCAT(DISTINCT modality) AS modalities
+    FROM files WHERE data IS NOT NULL GROUP BY study, series
+)
+SELECT study, series, least, greatest, COALESCE(date, ''), files, modalities FROM each_series
+ORDER BY least, MIN(date) OVER (PARTITION BY least, study), study, number IS NULL, number, series
 """
 _CHANGED = """
 CREATE TEMP TABLE changed AS SELECT found.path, found.archive, found.size, found.mtime_ns
@@ -242,9 +246,10 @@ def open_index(path: Path, tree: Path, *, replace_any: bool = False) -> Iterator
 
 
 def remove_index(path: Path) -> None:
-    """Remove an index and what SQLite keeps beside it."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """Remove an index and what SQLite keeps beside it. Raises `ResourceError` where that cannot be."""
+    with _writable(path):
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _is_index(path: Path) -> bool:
@@ -277,19 +282,25 @@ def _about(tree: Path) -> dict[str, bytes]:
 
 
 def _create(path: Path, tree: Path) -> None:
-    try:
+    with _writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # It names patients: for its owner only.
         path.touch(mode=0o600)
-    except OSError as error:
-        raise ResourceError(
-            "the index cannot be written", got=error.strerror, path=path, remedy="Name another file (--index)."
-        ) from error
     with closing(_connect(path)) as connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.executescript(_TABLES)
         connection.executemany("INSERT INTO about VALUES (?, ?)", _about(tree).items())
         connection.commit()
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            "the index cannot be written", got=error.strerror, path=path, remedy="Name another file (--index)."
+        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

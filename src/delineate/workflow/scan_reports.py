@@ -147,7 +147,7 @@ class ScanReport:
         series = Index(self.index).series()
         for (patient, study), keys in groupby(series, key=lambda key: (key.patients[0], key.study)):
             found = tuple(keys)
-            yield Study(patient, study, found[0].study_date, found)
+            yield Study(patient, study, next((key.study_date for key in found if key.study_date), ""), found)
 
     def stacks(self, study: Study | None = None) -> Iterator[Stack]:
         """The volumes and what was set aside, of one study or all; no more than one series is in memory."""
