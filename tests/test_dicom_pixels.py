@@ -52,8 +52,8 @@ def storing(dtype: str, *, bits: int = 0, syntax: UID | None = None, slope: floa
 def stored(dtype: str) -> Array:
     low, high = {"|u1": (0, 250), "|i1": (-120, 110), "<u2": (0, 60_000), "<u4": (0, 3e9)}.get(dtype, (None, None))
     if low is None or high is None:
-        return VALUES.astype(dtype)
-    return (low + (VALUES - VALUES.min()) * ((high - low) / np.ptp(VALUES))).astype(dtype)
+        return np.asarray(VALUES.astype(dtype))
+    return np.asarray((low + (VALUES - VALUES.min()) * ((high - low) / np.ptp(VALUES))).astype(dtype))
 
 
 @pytest.mark.parametrize("syntax", [None, *UNCOMPRESSED, *COMPRESSED], ids=lambda s: s.keyword if s else "explicit")
@@ -261,7 +261,7 @@ def test_without_memory_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise MemoryError
 
     files = write_series(tmp_path, PLANES)
-    monkeypatch.setattr(dicom_pixels.np, "empty", full)
+    monkeypatch.setattr(np, "empty", full)
     with pytest.raises(ResourceError, match="not enough memory for the series: got 4"):
         read(files)
 

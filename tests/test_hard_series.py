@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -39,6 +40,7 @@ from delineate.errors import DelineateError, InconsistentSeries, UnreadableImage
 from delineate.formats.dicom_series import find_series, one_volume, read_series
 from delineate.formats.dicom_stacks import Action, Repair, Stack
 from delineate.geometry import FloatArray, world_to_index
+from delineate.volume import Array
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/dicom is not there")
@@ -49,11 +51,11 @@ AXES = {"axial": AXIAL, "sagittal": SAGITTAL, "coronal": CORONAL, "oblique": OBL
 
 def other_world(points_mm: FloatArray) -> FloatArray:
     """A second measurement of the same places."""
-    return intensity(points_mm) * -0.5 + 40
+    return np.asarray(intensity(points_mm) * -0.5 + 40)
 
 
 def third_world(points_mm: FloatArray) -> FloatArray:
-    return intensity(points_mm) * 0.25 - 60
+    return np.asarray(intensity(points_mm) * 0.25 - 60)
 
 
 def setting(keyword: str, *values: object) -> Callable[[Dataset, int], None]:
@@ -82,7 +84,7 @@ def test_landmarks_lie_where_they_were_put(tmp_path: Path) -> None:
     landmark = stack[5].points_mm[11, 14] + (0.31, -0.42, 0.53)
 
     def blob(points_mm: FloatArray) -> FloatArray:
-        return 4000 * np.exp(-(((points_mm - landmark) / 3.0) ** 2).sum(axis=-1) / 2)
+        return np.asarray(4000 * np.exp(-(((points_mm - landmark) / 3.0) ** 2).sum(axis=-1) / 2))
 
     volume = read(write_series(tmp_path, stack, world=blob))
     weights = volume.array[0].astype(float)
@@ -126,7 +128,7 @@ def test_landmarks_of_a_tilted_series_lie_where_they_were_put(tmp_path: Path) ->
     landmark = stack[7].points_mm[15, 14] + (0.31, -0.42, 0.53)
 
     def blob(points_mm: FloatArray) -> FloatArray:
-        return 4000 * np.exp(-(((points_mm - landmark) / 2.5) ** 2).sum(axis=-1) / 2)
+        return np.asarray(4000 * np.exp(-(((points_mm - landmark) / 2.5) ** 2).sum(axis=-1) / 2))
 
     volume = read(write_series(tmp_path, stack, world=blob))
     weights = np.clip(volume.array[0].astype(float), 0, None)
@@ -654,17 +656,17 @@ def dcm2niix(folder: Path, out: Path) -> list[Path]:
     return sorted(out.glob("*.nii"))
 
 
-def sampled(path: Path, points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
+def sampled(path: Path, points_mm: FloatArray) -> tuple[FloatArray, Array]:
     """Values of a NIfTI file at LPS points by linear interpolation, and whether each lies inside."""
     import nibabel
     from scipy.ndimage import map_coordinates
 
-    image = nibabel.load(path)
+    image: Any = nibabel.load(path)
     inverse = np.linalg.inv(image.affine)
     index = (points_mm * (-1, -1, 1)) @ inverse[:3, :3].T + inverse[:3, 3]
     within = ((index >= 0) & (index <= np.array(image.shape) - 1)).all(axis=-1)
     values = map_coordinates(np.asarray(image.dataobj, dtype=float), np.moveaxis(index, -1, 0), order=1)
-    return values, within
+    return np.asarray(values), np.asarray(within)
 
 
 @pytest.mark.parametrize("axes", [AXIAL, OBLIQUE, CORONAL], ids=["axial", "oblique", "coronal"])

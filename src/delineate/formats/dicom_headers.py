@@ -208,7 +208,8 @@ def _short(error: Exception) -> str:
 
 def _check_whole(dataset: Dataset, path: Path) -> None:
     # pydicom takes the end of a truncated file for the end of the header.
-    claimed = dataset.file_meta.get("MediaStorageSOPClassUID") if hasattr(dataset, "file_meta") else None
+    meta = getattr(dataset, "file_meta", None)
+    claimed = None if meta is None else first_value(meta, "MediaStorageSOPClassUID")
     claimed = claimed or first_value(dataset, "SOPClassUID")
     if claimed is not None and _name_of(claimed).endswith("Image Storage") and not first_value(dataset, "Rows"):
         raise UnreadableImage("the DICOM header is cut off or has no Rows", path=path, remedy="Fetch the file again.")

@@ -201,7 +201,7 @@ def _mapping(size: int, jobs: int) -> Iterator[Callable[..., Any]]:
 def _decode(slices: Sequence[Slice]) -> list[Array]:
     """The images of slices of one file, in this machine's byte order."""
     import pydicom
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     path = slices[0].path
     try:
