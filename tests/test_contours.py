@@ -130,6 +130,13 @@ def test_structures_that_share_an_edge_through_centres_neither_overlap_nor_leave
     assert np.array_equal(first | second, filled(contour(whole, 2)).mask)
 
 
+def test_noise_of_the_arithmetic_decides_no_tie() -> None:
+    turned = Grid(PLAIN.shape, compose_affine(TILTED @ np.diag([1.0, 1.0, 2.0]), (-77.7, 123.4, 1000.1)))
+    through_centres: Points = [(1, 1), (4, 1), (4, 3), (9, 3), (9, 8), (1, 8)]
+    found = filled(contour(through_centres, 2, turned), grid=turned)
+    assert np.array_equal(found.mask, filled(contour(through_centres, 2)).mask)
+
+
 @pytest.mark.parametrize("direction", [1, -1])
 def test_an_inner_contour_is_a_hole(direction: int) -> None:
     found = filled(contour(SQUARE, 2), contour(INNER[::direction], 2))
@@ -170,6 +177,27 @@ def test_contours_on_every_second_slice_fill_the_slices_between() -> None:
     # Between: two pixels off left and right become one, one off top and bottom none (a tie), the four corners go.
     assert areas(found) == [42, 42, 5 * 6 - 4, 12, 12, 12, 0, 0]
     assert found.interpolated == 2
+
+
+def test_the_nearer_plane_has_the_greater_say() -> None:
+    wide, narrow = [(0.5, 1.5), (9.5, 1.5), (9.5, 7.5), (0.5, 7.5)], [(0.5, 1.5), (3.5, 1.5), (3.5, 7.5), (0.5, 7.5)]
+    found = filled(contour(wide, 1), contour(narrow, 4))
+    widths = found.mask.any(axis=1).sum(axis=0).tolist()
+    assert widths[1:5] == [9, 7, 4, 3]
+
+
+def test_a_plane_close_to_a_slice_keeps_its_shape() -> None:
+    shapes = [[(0.5, 1.5), (i, 1.5), (i, 7.5), (0.5, 7.5)] for i in (1.5, 9.5, 1.5)]
+    found = filled(*(contour(shape, k + 0.09) for k, shape in enumerate(shapes, start=2)))
+    assert (areas(found)[2:5], found.interpolated) == ([6, 54, 6], 0)
+
+
+def test_distances_between_planes_are_in_millimetres() -> None:
+    stretched = Grid((12, 10, 5), compose_affine(np.diag([1.0, 4.0, 2.0]), (0.0, 0.0, 0.0)))
+    across, along = [(1.5, 3.5), (9.5, 3.5), (9.5, 4.5), (1.5, 4.5)], [(4.5, 2.5), (6.5, 2.5), (6.5, 5.5), (4.5, 5.5)]
+    found = filled(contour(across, 1, stretched), contour(along, 3, stretched), grid=stretched)
+    # Pixel (3, 4): 2 mm inside the one and beside the other, a tie, and taken; counted in pixels it is 1 against 2.
+    assert np.flatnonzero(found.mask[:, 4, 2]).tolist() == [3, 4, 5, 6, 7, 8]
 
 
 def test_contours_between_slices_reach_half_a_spacing_outwards() -> None:

@@ -242,6 +242,15 @@ def test_a_part_of_the_series_lies_on_its_slices_too(folder: Path, tmp_path: Pat
     assert np.array_equal(found.segmentation.array, np.where(inside, some_labels().array, 0))
 
 
+def test_contours_lie_in_the_slices_where_the_grid_is_a_little_off(folder: Path, tmp_path: Path) -> None:
+    files = sorted((folder / "ct").iterdir())
+    off = replace(OBLIQUE, affine=OBLIQUE.affine @ compose_affine(np.eye(3), (0.2, 0, 0.05)))
+    write_rtstruct(tmp_path / "rt.dcm", some_labels(off), files)
+    positions = {(d := pydicom.dcmread(f)).SOPInstanceUID: np.array(d.ImagePositionPatient, float) for f in files}
+    for contour in read_rtstruct(tmp_path / "rt.dcm").rois[0].contours:
+        assert np.abs((contour.points_mm - positions[contour.instance_uid]) @ OBLIQUE.direction[:, 2]).max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("grid", "match"),
     [
