@@ -284,6 +284,13 @@ def test_the_subjects_age_in_a_report_stays_by_option(study: Path) -> None:
     assert ages == [71]
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_birth_date_in_a_report_is_not_moved_but_gone(study: Path, options: DeidentifyOptions) -> None:
+    (birth,) = [item for item in tree(made(study / "report", options)) if "Date" in item]
+    assert birth.ConceptNameCodeSequence[0].CodeValue == "121031"
+    assert birth.Date == "19000101"
+
+
 def test_twice_is_possible_and_changes_the_names_again(study: Path) -> None:
     once = made(study / "mask")
     twice = deidentify(once, KEY)

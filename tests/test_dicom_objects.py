@@ -54,6 +54,18 @@ def test_a_length_that_lies_costs_no_memory(study: Path, tmp_path: Path) -> None
         read_object(tmp_path / "file")
 
 
+def test_an_item_without_its_end_is_refused(study: Path, tmp_path: Path) -> None:
+    original = read_object(study / "structures")
+    original["ROIContourSequence"].is_undefined_length = True
+    original.ROIContourSequence[1].is_undefined_length_sequence_item = True
+    write_object(tmp_path / "whole", original)
+    content = (tmp_path / "whole").read_bytes()
+    end = content.rindex(b"\xfe\xff\x0d\xe0")  # the last item's delimiter
+    (tmp_path / "file").write_bytes(content[:end] + b"\xfe\xff\x0d" + content[end + 4 :])
+    with pytest.raises(UnreadableImage, match=r"cut off|not a"):
+        deidentify(read_object(tmp_path / "file"), KEY)
+
+
 def test_a_file_that_lost_its_preamble_is_read(study: Path, tmp_path: Path) -> None:
     content = (study / "images/slice_0001.dcm").read_bytes()
     meta_length = int.from_bytes(content[140:144], "little")

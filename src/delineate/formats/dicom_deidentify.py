@@ -83,7 +83,7 @@ _RETAINED = {
 _CHARACTERISTIC_CONCEPTS = frozenset(
     ("121032", "121033", "397669002", "29463-7", "27113001", "8302-2", "50373000", "60621009", "39156-5", "263495000")
 )
-_TRACKING_IDENTIFIER = "112039"
+_TRACKING_IDENTIFIER, _BIRTH_DATE = "112039", "121031"
 _OLDEST_AGE_YEARS = 89
 _DATE = re.compile(r"(\d{4})(\d{2})?(\d{2})?(.*)")
 _TIME_OF_DATETIME = re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?([+-]\d{4})?")
@@ -168,7 +168,7 @@ def _cleaned(dataset: Dataset, work: _Work, path: _Path) -> Dataset:
         element = _treated(dataset, tag, work, path)
         if element is not None:
             new[element.tag] = element
-    _neutralise_characteristic(new, work)
+    _neutralise_subject(new, work)
     return new
 
 
@@ -279,9 +279,15 @@ def _datetime(text: str, days: timedelta) -> str:
     return digits[: sum(len(found[n] or "") for n in (1, 2, 3))] + found[4]
 
 
-def _neutralise_characteristic(item: Dataset, work: _Work) -> None:
-    """Age, sex and size in a report are characteristics of the patient, as they are in the header."""
-    if Retain.PATIENT_CHARACTERISTICS in work.options.retain or _concept(item) not in _CHARACTERISTIC_CONCEPTS:
+def _neutralise_subject(item: Dataset, work: _Work) -> None:
+    """Age, sex and size in a report are characteristics of the patient, as they are in the header.
+
+    A birth date is none, and is not moved like the days of the examinations.
+    """
+    concept = _concept(item)
+    if concept == _BIRTH_DATE and "Date" in item:
+        item.Date = DUMMY_DATE
+    if Retain.PATIENT_CHARACTERISTICS in work.options.retain or concept not in _CHARACTERISTIC_CONCEPTS:
         return
     if "MeasuredValueSequence" in item:
         item.MeasuredValueSequence = []

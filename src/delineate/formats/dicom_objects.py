@@ -73,9 +73,12 @@ def refused_if_broken(path: Path | None = None) -> Iterator[None]:
     silent, log.disabled = log.disabled, True
     try:
         yield
-    except (DelineateError, MemoryError, OSError):
+    except (DelineateError, MemoryError):
         raise
     except Exception as error:
+        # The system's errors have a number; pydicom raises some of the same kind without one.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         # Neither the error's text, which repeats values, nor the error itself, which a log would print.
         raise UnreadableImage("not a readable DICOM object", got=type(error).__name__, path=path) from None
     finally:
