@@ -86,11 +86,13 @@ def _placed(seg: SegObject, grid: Grid) -> Array | None:
     if starts is None:
         return None
     (i, here_i), (j, here_j) = (_shared(starts[0][n], source.grid.shape[n], view.shape[n]) for n in (0, 1))
-    out = np.zeros((*source.array.shape[:-3], *view.shape), dtype=source.array.dtype)
+    lead = source.array.shape[:-3]
+    # Planes follow each other in memory, as they do in what was read, and so in what is written here.
+    out = np.zeros((*lead, *view.shape[::-1]), dtype=source.array.dtype).transpose(*range(len(lead)), -1, -2, -3)
     for plane, (_, _, k) in zip(seg.planes, starts, strict=True):
         image = source.array[..., plane]
         inside = image[..., here_i, here_j] if 0 <= k < view.shape[2] else image[..., :0, :0]
-        if np.count_nonzero(inside) != np.count_nonzero(image):
+        if inside.shape != image.shape and np.count_nonzero(inside) != np.count_nonzero(image):
             raise GeometryMismatch(
                 "voxels of a structure lie outside the scan",
                 expected=f"all within {_in_words(grid)}",
