@@ -233,8 +233,9 @@ def ungroup(groups: Path, segmentations: Path, target: Path) -> None:
 @click.option("--key", "key_file", type=PATH, required=True, help="The key file, made where there is none.")
 @click.option("--dates", type=click.Choice(["remove", "shift"]), default="remove", show_default=True)
 @click.option("--retain", multiple=True, type=click.Choice(["patient-characteristics", "device-identity"]))
+@click.option("--accept-pixels", is_flag=True, help="Take objects whose pixels may hold text: you have looked at them.")
 @users_errors
-def deidentify(tree: Path, output: Path, key_file: Path, dates: str, retain: tuple[str, ...]) -> None:
+def deidentify(tree: Path, output: Path, key_file: Path, dates: str, **options: Any) -> None:
     """DICOM objects without what tells who they are about, by the basic profile of DICOM PS3.15.
 
     The same key gives the same pseudonyms and UIDs in every run, so that references between objects still meet. Text in
@@ -246,13 +247,16 @@ def deidentify(tree: Path, output: Path, key_file: Path, dates: str, retain: tup
     from delineate.formats.dicom_deidentify import Dates, DeidentifyOptions
     from delineate.formats.dicom_profile import Retain
     from delineate.formats.dicom_pseudonyms import load_or_make_key
+    from delineate.formats.dicom_screening import Pixels
     from delineate.workflow.deidentifying import deidentify_tree
 
-    options = DeidentifyOptions(
-        dates=Dates(dates), retain=frozenset(Retain[word.upper().replace("-", "_")] for word in retain)
+    chosen = DeidentifyOptions(
+        dates=Dates(dates),
+        retain=frozenset(Retain[word.upper().replace("-", "_")] for word in options["retain"]),
+        pixels=Pixels.ACCEPT if options["accept_pixels"] else Pixels.REFUSE,
     )
     with open_watch() as watch:
-        summary = deidentify_tree(tree, output, load_or_make_key(key_file), options=options, watch=watch)
+        summary = deidentify_tree(tree, output, load_or_make_key(key_file), options=chosen, watch=watch)
     click.echo(summary.text)
     for failure in summary.failures:
         click.secho(f"left out: {failure.path}: {failure.reason}", fg="red", err=True)
