@@ -309,3 +309,15 @@ def test_bad_label_values_are_refused(tmp_path: Path, value: float, match: str) 
     array[1, 2, 3] = value
     with pytest.raises(LabelError, match=match):
         nifti.read_label_values(save(tmp_path / "a.nii.gz", array))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_that_asks_for_gigabytes_gets_none(tmp_path: Path, name: str) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float64)
+    header.set_data_shape((20000, 20000, 20000))
+    header.set_sform(np.eye(4), 1)
+    data = header.binaryblock + bytes(4 + 1000)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    with pytest.raises(UnreadableImage, match="truncated or corrupt: expected 64000000000352 bytes"):
+        nifti.read_volume(tmp_path / name)

@@ -8,6 +8,7 @@ axis n on both sides.
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ Nifti1Image = Any  # nibabel's methods carry no types, and importing it here wou
 
 _RAS_TO_LPS = np.array([[-1.0], [-1.0], [1.0], [1.0]])
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: metre, millimetre, micrometre
+_LARGEST_DEFLATION = 1032  # deflate's own limit
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 
 
@@ -57,6 +59,7 @@ def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
     with _opened(path) as stream:
         image = _image(stream, path)
         grid = _grid(image, path)
+        _check_backed(image, path)
         array = _array(image, grid.shape)
         # The checksum stands at the end of a gzip stream: only who reads to there notices corrupt voxels.
         stream.read()
@@ -212,6 +215,20 @@ def _check_agreement(sform: Grid, qform: Grid, path: Path) -> None:
             got=f"{distance:.3g} mm",
             path=path,
             remedy="Decide which is right and set the other one's code to 0, or convert the original again.",
+        )
+
+
+def _check_backed(image: Nifti1Image, path: Path) -> None:
+    """No memory is asked for that only a header wants."""
+    wanted = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
+    there = path.stat().st_size
+    if wanted > there * (_LARGEST_DEFLATION if path.name.lower().endswith(".gz") else 1):
+        raise UnreadableImage(
+            "the file is truncated or corrupt",
+            expected=f"{wanted} bytes, as its header says",
+            got=f"a file of {there}",
+            path=path,
+            remedy="Copy or download it again.",
         )
 
 
