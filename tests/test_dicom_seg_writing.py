@@ -14,6 +14,7 @@ import pydicom
 import pytest
 import seg_scans
 from anatomy import oblique_grid
+from pydicom.uid import UID
 from seg_scans import LABELS, edited, overlapping, series, structures
 
 from delineate.errors import ExportError, UnreadableImage
@@ -233,6 +234,30 @@ def test_an_enhanced_multi_frame_source(tmp_path: Path, name: str) -> None:
         number = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
         position = images[number - 1].PlanePositionSequence[0].ImagePositionPatient
         assert frame.PlanePositionSequence[0].ImagePositionPatient == pytest.approx(position)
+
+
+@needs_data
+def test_a_multi_frame_series_in_two_files(tmp_path: Path) -> None:
+    first = DATA / "seg/dcmqi/data/segmentations/24x38x3/multiframe/mf.dcm"
+    header = pydicom.dcmread(first)
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    for frame in header.PerFrameFunctionalGroupsSequence:
+        x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, z + 7.5]
+    header.save_as(tmp_path / "second.dcm")
+    files = [first, tmp_path / "second.dcm"]
+    grid = read_series(files).grid
+    written = Segmentation(seg_scans.voxels(grid.shape), grid, LABELS)
+    write_seg(tmp_path / "seg.dcm", written, files)
+    found = read_seg(tmp_path / "seg.dcm")
+    assert "1.2.3" in found.references.instance_uids
+    assert np.array_equal(with_labels(seg_on_grid(found, grid), LABELS).array, written.array)
+
+
+def test_a_backslash_in_a_description_makes_no_second_value(tmp_path: Path) -> None:
+    files, grid = series(tmp_path / "ct")
+    write_seg(tmp_path / "seg.dcm", structures(grid), files, description="left\\right " + "x" * 80)
+    assert pydicom.dcmread(tmp_path / "seg.dcm").SeriesDescription == "left/right " + "x" * 53
 
 
 @pytest.mark.parametrize(

@@ -88,10 +88,10 @@ def write_seg(
         pixels = _pixels(planes, segmentation.labels, numbers, encoding, path)
         author = segmentation.author
         algorithm = algorithm or Algorithm()
-        segments = [
-            _segment(label, n, algorithm, author) for label, n in zip(segmentation.labels, numbers, strict=True)
-        ]
         with building(path):
+            segments = [
+                _segment(label, n, algorithm, author) for label, n in zip(segmentation.labels, numbers, strict=True)
+            ]
             dataset = _object(found, planes, pixels, segments, encoding=encoding)
         if any(concept_of(label).type.scheme == PRIVATE_SCHEME for label in segmentation.labels):
             name_private_codes(dataset)
@@ -238,6 +238,6 @@ def name_private_codes(dataset: Dataset) -> None:
 
 
 def _describe(dataset: Dataset, description: str, person: str | None) -> None:
-    dataset.SeriesDescription = description[:LONGEST_LABEL]
-    dataset.ContentDescription = description[:LONGEST_LABEL]
+    # A backslash would make two values of it.
+    dataset.SeriesDescription = dataset.ContentDescription = description.replace("\\", "/")[:LONGEST_LABEL]
     dataset.ContentCreatorName = person or ""

@@ -19,7 +19,7 @@ from delineate.findings import Finding
 from delineate.formats.dicom_headers import number, quiet, text
 from delineate.formats.dicom_seg import Segment, read_segments
 from delineate.formats.dicom_seg_frames import items
-from delineate.formats.dicom_seg_writing import coded, name_private_codes, own_version
+from delineate.formats.dicom_seg_writing import LONGEST_LABEL, coded, name_private_codes, own_version
 from delineate.formats.dicom_sources import MANUFACTURER, Sources, building, read_sources
 from delineate.labels import Code
 from delineate.terminology import ABNORMAL_STRUCTURE, PRIVATE_SCHEME
@@ -76,7 +76,7 @@ def write_sr(
                 for segment in measured
             ]
             dataset = _report(groups, seg, found)
-        dataset.SeriesDescription = description[:64]
+        dataset.SeriesDescription = description.replace("\\", "/")[:LONGEST_LABEL]
         if any(_is_private(segment.label.code) for segment in segments):
             name_private_codes(dataset)
         with atomic_path(path) as temporary:
