@@ -22,6 +22,9 @@ from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import Failure
 
 
+_NOTES_SHOWN = 2
+
+
 class ConversionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Written beside a converted DICOM volume: what it came from, and what was decided. No patient data.
 
@@ -147,7 +150,9 @@ def _write(stack: formats.Stack, target: Path, key: PseudonymKey | None) -> str:
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=1).decode()
     write_text(target.with_name(f"{formats.image_stem(target)}.json"), f"{text}\n")
-    return "; ".join([f"{target}: {_in_words(volume.grid)}", *stack.notes])
+    more = len(stack.notes) - _NOTES_SHOWN
+    shown = [*stack.notes[:_NOTES_SHOWN], *([f"{more} more notes in its record"] if more > 0 else [])]
+    return "; ".join([f"{target}: {_in_words(volume.grid)}", *shown])
 
 
 def _in_words(grid: Grid) -> str:
