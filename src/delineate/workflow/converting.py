@@ -21,7 +21,6 @@ from delineate.volume import Kind, Volume
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import Failure
 
-
 _NOTES_SHOWN = 2
 
 
