@@ -227,6 +227,8 @@ def test_windows_suit_the_kind() -> None:
     assert display_window(Volume(values, grid, Kind.CT)) == (-160, 240)
     assert display_window(Volume(values, grid, Kind.MR)) == pytest.approx((6.99, 995.01), abs=0.1)
     assert display_window(Volume(np.full_like(values, 5), grid)) == (4.5, 5.5)
+    ct_with_pet = Volume(np.concatenate([values, values / 100]), grid, Kind.CT)
+    assert display_window(ct_with_pet, 1) == pytest.approx((0.0699, 9.95), abs=0.01)
 
 
 class Row:

@@ -132,9 +132,10 @@ def zoom(box: Box | None, grid: Grid, *, margin_mm: float = 25.0) -> Box:
 def display_window(volume: Volume, channel: int = 0) -> tuple[float, float]:
     """(darkest, brightest) intensity: soft tissue for CT, otherwise the 0.5 and 99.5 percentiles.
 
+    A volume's kind is that of its first channel: another one is CT if it has air, which PET and MR do not.
     Voxels that are not finite are left out; a constant or empty channel gets a window one wide.
     """
-    if volume.kind is Kind.CT:
+    if volume.kind is Kind.CT and (channel == 0 or float(np.nanmin(volume.array[channel])) < CT_WINDOW_HU[0]):
         return CT_WINDOW_HU
     values = sample(volume.array[channel])
     if values.size == 0:
