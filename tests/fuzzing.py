@@ -208,9 +208,9 @@ ORIENTING = ("sform_code", "quatern_b", "srow_x", "srow_z", "magic", "sizeof_hdr
 VRS = (b"UL", b"US", b"DS", b"IS", b"SQ", b"UN", b"OB", b"OW", b"LO", b"FD", b"FL", b"AT", b"ZZ", b"\x00\x00")
 
 
-def damaged(seed: Seed, rng: Random) -> bytes:
-    """The file's bytes after one to three kinds of damage; of gzip half of the time inside."""
-    data = seed.path.read_bytes()
+def damaged(seed: Seed, path: Path, rng: Random) -> bytes:
+    """A sound file's bytes after one to three kinds of damage; of gzip half of the time inside."""
+    data = path.read_bytes()
     inside = seed.path.name.endswith(".gz") and rng.random() < 0.5
     data = gzip.decompress(data) if inside else data
     kinds: list[Callable[[bytes, Random], bytes]] = [flip, cut, insert, remove, put_word, repeat, flip_early, put_word]
@@ -374,11 +374,13 @@ def case(number: int, seed: int, seeds: list[Seed], folder: Path) -> tuple[Seed,
     chosen = seeds[int(rng.integers(len(seeds)))]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for companion in chosen.companions:
-        shutil.copy(companion, folder)
-    path = folder / chosen.path.name
-    path.write_bytes(damaged(chosen, rng))
-    return chosen, path
+    damage, alike = int(rng.integers(2**32)), rng.random() < 0.5
+    for path in (chosen.path, *chosen.companions):
+        # Where all slices have the same damage, none is refused for being unlike the others.
+        spoil = alike or path == chosen.path
+        data = damaged(chosen, path, np.random.default_rng(damage)) if spoil else path.read_bytes()
+        (folder / path.name).write_bytes(data)
+    return chosen, folder / chosen.path.name
 
 
 def outcome(chosen: Seed, path: Path) -> str | None:

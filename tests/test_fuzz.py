@@ -29,7 +29,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, seeds: list[fuzzing.S
 
 def test_a_case_is_the_same_damage_every_time(seeds: list[fuzzing.Seed]) -> None:
     for seed in seeds:
-        once, again = (fuzzing.damaged(seed, np.random.default_rng(5)) for _ in range(2))
+        once, again = (fuzzing.damaged(seed, seed.path, np.random.default_rng(5)) for _ in range(2))
         assert once == again
 
 
