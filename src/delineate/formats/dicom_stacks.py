@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import combinations, pairwise
 from pathlib import Path
 
-from delineate.errors import InconsistentSeries, InputError
+from delineate.errors import InconsistentSeries, InputError, UnreadableImage
 from delineate.formats.dicom_geometry import (
     FEWEST_SLICES,
     SAME_POSITION_MM,
@@ -147,13 +148,14 @@ def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTE
     if len(series) != 1:
         raise ValueError(f"the files of one series are sorted out at a time, not of {len(series)}")
     aside = list(_without_slices(instances))
-    kept, notes, clash = _without_copies([instance for instance in instances if instance.slices])
-    broken = next((stack.error for stack in aside if stack.action is Action.REFUSE), clash)
+    kept, notes, clashes = _without_copies([instance for instance in instances if instance.slices])
+    broken = [stack.error for stack in aside if stack.action is Action.REFUSE] + [clash.error for clash in clashes]
     facts = {instance.path: instance.facts for instance in kept}
     parts = _separate([slice_ for instance in kept for slice_ in instance.slices]) if kept else []
     stacks = [_decide(facts[part.slices[0].path], part, repair, notes) for part in parts]
-    if broken is not None:
-        stacks = [replace(stack, action=Action.REFUSE, error=broken) for stack in stacks]
+    if broken:
+        differing = {clash.files[0]: clash.files for clash in clashes}
+        stacks = [_refused(stack, broken[0], differing) for stack in stacks]
     return tuple(sorted([*stacks, *aside], key=lambda stack: (not stack.is_scan, stack.files[0])))
 
 
@@ -171,27 +173,61 @@ def _without_slices(instances: Sequence[Instance]) -> Iterator[Stack]:
         yield Stack(group[0].facts, tuple(i.path for i in group), (), action, error=error)
 
 
-def _without_copies(
-    instances: Sequence[Instance],
-) -> tuple[list[Instance], dict[Path, list[str]], InconsistentSeries | None]:
-    """The instances without identical copies, notes on those by the file kept, and the error of copies that differ."""
+def _refused(stack: Stack, error: InputError | None, differing: Mapping[Path, Sequence[Path]]) -> Stack:
+    """The stack with the error, and with the files that differ from one of its own under its UID."""
+    files = {path for own in stack.files for path in (own, *differing.get(own, ()))}
+    return replace(stack, files=tuple(sorted(files)), action=Action.REFUSE, error=error)
+
+
+def _without_copies(instances: Sequence[Instance]) -> tuple[list[Instance], dict[Path, list[str]], list[_Clash]]:
+    """The instances without copies, notes on identical ones by the file kept, and those that differ."""
     of_uid: dict[str, list[Instance]] = {}
     for instance in instances:
         of_uid.setdefault(instance.instance_uid or str(instance.path), []).append(instance)
     notes: dict[Path, list[str]] = {}
-    clash: InconsistentSeries | None = None
-    for uid, (first, *copies) in of_uid.items():
+    clashes: list[_Clash] = []
+    for first, *copies in of_uid.values():
+        error = _clash(first, copies)
+        if error is None:
+            notes[first.path] = [_dropped(copy.path, first.path) for copy in copies]
+        else:
+            clashes.append(_Clash((first.path, *(copy.path for copy in copies)), error))
+    return [group[0] for group in of_uid.values()], notes, clashes
+
+
+@dataclass(frozen=True, slots=True)
+class _Clash:
+    """Files of one instance UID that are not one image, the one that is kept first."""
+
+    files: tuple[Path, ...]
+    error: InputError
+
+
+def _clash(first: Instance, copies: Sequence[Instance]) -> InputError | None:
+    """The error of files of one instance UID that are not one image; None if they are.
+
+    Pixels that cannot be read are one too: nobody can tell which file is right.
+    """
+    try:
         if all(_same_image(first, copy) for copy in copies):
-            notes[first.path] = [f"dropped {copy.path.name}: a copy of {first.path.name}" for copy in copies]
-            continue
-        clash = clash or InconsistentSeries(
-            "one instance UID for several different images",
-            expected="each instance once",
-            got=f"{uid} in {', '.join(instance.path.name for instance in (first, *copies[:3]))}",
-            path=first.path.parent,
-            remedy="Find out which file is right and remove the other.",
-        )
-    return [group[0] for group in of_uid.values()], notes, clash
+            return None
+    except UnreadableImage as error:
+        return error
+    return InconsistentSeries(
+        "one instance UID for several different images",
+        expected="each instance once",
+        got=f"{first.instance_uid} in {', '.join(instance.path.name for instance in (first, *copies[:3]))}",
+        path=first.path.parent,
+        remedy="Find out which file is right and remove the other.",
+    )
+
+
+def _dropped(copy: Path, kept: Path) -> str:
+    """Files of equal names are told apart by their folders."""
+    if copy.name != kept.name:
+        return f"dropped {copy.name}: a copy of {kept.name}"
+    beside = Path(os.path.commonpath([copy.parent, kept.parent]))
+    return f"dropped {copy.relative_to(beside).as_posix()}: a copy of {kept.relative_to(beside).as_posix()}"
 
 
 def _same_image(first: Instance, second: Instance) -> bool:
@@ -284,15 +320,22 @@ def _apart(group: Sequence[Slice]) -> list[_Part]:
 def _without_equal_images(stack: Sequence[Slice]) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
     """Without images that are there again under another UID, at the same place and with the same pixels."""
     kept: list[Slice] = []
-    notes: list[str] = []
+    notes: dict[Slice | str, str] = {}
     for slice_ in stack:
-        at_hand = (k for k in reversed(kept) if _same_place(k, slice_))
-        twin = next((k for k in at_hand if k.hints == slice_.hints and same_content([k], [slice_])), None)
+        twin = None
+        for other in (k for k in reversed(kept) if k.hints == slice_.hints and _same_place(k, slice_)):
+            try:
+                twin = other if same_content([other], [slice_]) else None
+            # Images that cannot be compared both stay, and repeat a position.
+            except UnreadableImage as error:
+                name = "" if error.path is None else error.path.name
+                notes[name] = f"{name} cannot be compared with others at its place: {error.problem}"
+            if twin is not None:
+                notes[slice_] = f"dropped {slice_.name}: the same image at the same place as {twin.name}"
+                break
         if twin is None:
             kept.append(slice_)
-        else:
-            notes.append(f"dropped {slice_.name}: the same image at the same place as {twin.name}")
-    return tuple(kept), tuple(notes)
+    return tuple(kept), tuple(notes.values())
 
 
 def _same_place(first: Slice, second: Slice) -> bool:
