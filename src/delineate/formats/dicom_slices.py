@@ -236,10 +236,10 @@ def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
         return "a localizer"
     if "MOSAIC" in image_type:
         return "a Siemens mosaic: one image that tiles a whole volume; export it as single slices or multi-frame"
-    if samples != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
-        return f"not a greyscale image: {photometric}, {samples:g} sample(s) a pixel"
     if facts.modality and facts.modality not in SCAN_MODALITIES:
         return f"no CT, MR or PET: {facts.modality}"
+    if samples != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
+        return f"not a greyscale image: {photometric}, {samples:g} sample(s) a pixel"
     if _sop_name(facts.sop_class).startswith("Secondary Capture"):
         return "a secondary capture"
     return None
