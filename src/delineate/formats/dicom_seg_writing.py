@@ -160,7 +160,8 @@ def _pixels(planes: Planes, labels: LabelSet, numbers: tuple[int, ...], encoding
         return merged
     table = np.zeros(max(int(planes.array.max()), labels.values[-1]) + 1, dtype=smallest_type(numbers))
     table[list(labels.values)] = numbers
-    return table[planes.array]
+    # Every plane is gone through once for each segment: it must lie in one piece.
+    return np.ascontiguousarray(table[planes.array])
 
 
 def _segment(label: Label, n: int, algorithm: Algorithm, author: str | None) -> Any:
