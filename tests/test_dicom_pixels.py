@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tracemalloc
@@ -253,6 +254,18 @@ def test_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.array_equal(read(files).array[0], VALUES.T)
     files[2].write_bytes(files[2].read_bytes()[:-60])
     with pytest.raises(UnreadableImage, match=r"0002\.dcm"):
+        read(files)
+
+
+def end_the_process(_: object) -> None:
+    os._exit(3)
+
+
+def test_a_decoder_that_ends_its_process_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_series(tmp_path, PLANES, edit=storing("<i2", syntax=RLELossless))
+    monkeypatch.setattr(dicom_pixels, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(dicom_pixels, "_decode", end_the_process)
+    with pytest.raises(UnreadableImage, match="a process that decodes the series has ended"):
         read(files)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -182,9 +183,16 @@ def _decoded(slices: Sequence[Slice]) -> Iterator[Array]:
             jobs[-1].append(s)
         else:
             jobs.append([s])
-    with _mapping(sum(s.rows * s.columns * s.storage.bits_allocated // 8 for s in slices), len(jobs)) as run:
-        for images in run(_decode, jobs):
-            yield from images
+    try:
+        with _mapping(sum(s.rows * s.columns * s.storage.bits_allocated // 8 for s in slices), len(jobs)) as run:
+            for images in run(_decode, jobs):
+                yield from images
+    except BrokenProcessPool as error:
+        raise UnreadableImage(
+            "a process that decodes the series has ended",
+            path=slices[0].path.parent,
+            remedy='Fetch the files again; a script of your own needs `if __name__ == "__main__":` around its calls.',
+        ) from error
 
 
 @contextmanager
@@ -213,6 +221,13 @@ def _decode(slices: Sequence[Slice]) -> list[Array]:
             frames = [np.array(image) for image in iter_pixels(dataset, indices=indices, **options)]
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
+    except NotImplementedError as error:
+        raise UnreadableImage(
+            "pixels in an unsupported transfer syntax",
+            got=pydicom.uid.UID(slices[0].storage.syntax).name,
+            path=path,
+            remedy="Decompress the file with another program, such as dcmdjpeg of DCMTK.",
+        ) from error
     # Decoders raise whatever they meet in damaged data.
     except Exception as error:
         raise UnreadableImage(
