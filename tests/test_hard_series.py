@@ -352,6 +352,13 @@ def test_phases_at_interleaved_positions_are_separated(tmp_path: Path) -> None:
     assert_true(found["acquisition 2"], late, world=other_world)
 
 
+def test_slices_of_two_acquisitions_that_alternate_evenly_are_one_volume_and_it_is_said(tmp_path: Path) -> None:
+    write_series(tmp_path, PLANES, edit=setting("AcquisitionNumber", 1, 2))
+    (stack,) = reading(tmp_path)
+    assert stack.notes == ("read as one volume: its slices alternate between acquisition 1 and acquisition 2",)
+    assert_true(read_series(stack), PLANES)
+
+
 def test_orientations_sizes_and_spacings_are_volumes_of_their_own(tmp_path: Path) -> None:
     parts = {
         "axial": planes(4),

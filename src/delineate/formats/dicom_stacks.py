@@ -314,7 +314,10 @@ def _apart(group: Sequence[Slice]) -> list[_Part]:
         return [_Part(stack, notes=notes)]
     if fault is Fault.UNEVEN:
         return _told_apart(stack, _interleaved_and_sound) or [_Part(stack)]
-    return [_Part(stack)]
+    # Odd and even slices of one volume are often acquired one after the other, so these are one; but it is said.
+    turns = _told_apart(stack, _interleaved_and_sound, most=1)
+    told = " and ".join(part.name for part in turns[:4])
+    return [_Part(stack, notes=(f"read as one volume: its slices alternate between {told}",) if turns else ())]
 
 
 def _without_equal_images(stack: Sequence[Slice]) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
@@ -342,10 +345,12 @@ def _same_place(first: Slice, second: Slice) -> bool:
     return max(abs(a - b) for a, b in zip(first.position_mm, second.position_mm, strict=True)) <= SAME_POSITION_MM
 
 
-def _told_apart(stack: Sequence[Slice], good: Callable[[Sequence[Sequence[Slice]]], bool]) -> list[_Part]:
-    """The split by the fewest attributes that leaves every part good; none if there is no such split."""
+def _told_apart(
+    stack: Sequence[Slice], good: Callable[[Sequence[Sequence[Slice]]], bool], *, most: int = 2
+) -> list[_Part]:
+    """The split by the fewest attributes (at most `most`) that leaves every part good; none if there is none."""
     known = list(dict.fromkeys(name for slice_ in stack for name, _ in slice_.hints))
-    for count in (1, 2):
+    for count in range(1, most + 1):
         for chosen in combinations(known, count):
             parts: dict[tuple[tuple[str, str], ...], list[Slice]] = {}
             for slice_ in stack:
