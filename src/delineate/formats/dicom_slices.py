@@ -228,10 +228,12 @@ def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
     image_type = [str(word).strip() for word in _many(dataset, "ImageType")]
     samples = number(dataset, "SamplesPerPixel") or 1
     photometric = text(dataset, "PhotometricInterpretation")
+    if facts.modality in ("SEG", "RTSTRUCT"):
+        return f"labels, no scan: {facts.modality}"
     if not first_value(dataset, "Rows") or not first_value(dataset, "Columns"):
         return f"the file holds no image: {facts.modality or 'no modality'}"
-    if facts.modality in ("SEG", "RTDOSE"):
-        return f"no scan: {facts.modality}"
+    if facts.modality == "RTDOSE":
+        return "no scan: RTDOSE"
     if "LOCALIZER" in image_type:
         return "a localizer"
     if "MOSAIC" in image_type:
