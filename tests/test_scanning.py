@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from many_slices import slice_bytes, write_many, write_slices
-from pydicom import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, RTStructureSetStorage
 from test_dicom_files import dicomdir
 
 from delineate.errors import InputError
@@ -223,6 +223,19 @@ def test_objects_say_whether_their_series_is_here(tree: Path, settings: Settings
     (found,) = report.objects(study)
     assert (found.path, found.refers_to) == (tree / "rs", (SERIES, "1.2.3.4"))
     assert list(report.objects(modalities=("SEG",))) == []
+
+
+def test_a_report_says_which_series_it_is_about(tree: Path, settings: Settings) -> None:
+    structure_set(tree / "sr")
+    dataset = dcmread(tree / "sr")
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = Comprehensive3DSRStorage
+    dataset.Modality, evidence, series = "SR", Dataset(), Dataset()
+    series.SeriesInstanceUID = SERIES
+    evidence.ReferencedSeriesSequence = [series]
+    dataset.CurrentRequestedProcedureEvidenceSequence = [evidence]
+    dataset.save_as(tree / "sr")
+    (report,) = (row for row in scan(tree, settings=settings).rows if row.modality == "SR")
+    assert [(reference.series_uid, reference.found) for reference in report.refers_to] == [(SERIES, True)]
 
 
 def test_studies_hold_their_own_volumes(tmp_path: Path, settings: Settings) -> None:

@@ -28,6 +28,7 @@ _KEYWORDS = (
     "Columns",
     "ComplexImageComponent",
     "CorrectedImage",
+    "CurrentRequestedProcedureEvidenceSequence",
     "DecayCorrection",
     "DecayFactor",
     "DiffusionBValue",

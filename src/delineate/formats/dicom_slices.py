@@ -259,9 +259,10 @@ def _many(dataset: Dataset, keyword: str) -> list[Any]:
 
 
 def _references(dataset: Dataset) -> Iterator[str]:
-    """Series that a SEG or an RTSTRUCT names (PS3.3 C.8.20.2 and C.8.8.5)."""
-    for series in _many_items(dataset, "ReferencedSeriesSequence"):
-        yield text(series, "SeriesInstanceUID")
+    """Series that a SEG, an SR or an RTSTRUCT names (PS3.3 C.8.20.2, C.17.2.1 and C.8.8.5)."""
+    for study in (dataset, *_many_items(dataset, "CurrentRequestedProcedureEvidenceSequence")):
+        for series in _many_items(study, "ReferencedSeriesSequence"):
+            yield text(series, "SeriesInstanceUID")
     for frame in _many_items(dataset, "ReferencedFrameOfReferenceSequence"):
         for study in _many_items(frame, "RTReferencedStudySequence"):
             for series in _many_items(study, "RTReferencedSeriesSequence"):
