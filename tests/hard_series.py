@@ -54,6 +54,7 @@ def turned(degrees_x: float, degrees_y: float, degrees_z: float) -> FloatArray:
 
 
 OBLIQUE = turned(14, -9, 23)
+AXES = {"axial": AXIAL, "sagittal": SAGITTAL, "coronal": CORONAL, "oblique": OBLIQUE, "feet first": turned(180, 0, 0)}
 
 
 def intensity(points_mm: FloatArray) -> FloatArray:
@@ -61,6 +62,11 @@ def intensity(points_mm: FloatArray) -> FloatArray:
     x, y, z = np.moveaxis(points_mm, -1, 0)
     waves = 120 * np.sin(x / 17 + 0.3) + 90 * np.sin(y / 13 - 0.8) * np.cos(z / 29) + 70 * np.sin((x + 2 * z) / 41)
     return np.asarray(100 + waves + 2.0 * x - 1.5 * y + 3.0 * z)
+
+
+def other_world(points_mm: FloatArray) -> FloatArray:
+    """A second measurement of the same places."""
+    return np.asarray(intensity(points_mm) * -0.5 + 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,11 @@ def write_series(
             edit(dataset, n)
         paths.append(save(dataset, folder / f"{first + n:04d}.dcm"))
     return paths
+
+
+def setting(keyword: str, *values: object) -> Edit:
+    """Sets an element: to one value, or to one for each slice."""
+    return lambda dataset, n: setattr(dataset, keyword, values[n % len(values)])
 
 
 def header(plane: Plane, *, modality: str, number: int) -> Dataset:
