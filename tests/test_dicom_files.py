@@ -103,6 +103,16 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     assert names(tmp_path) == ["open/2", "shut"]
 
 
+def test_a_file_whose_state_is_shut_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touched(tmp_path, "1")
+
+    def refusing(path: Path) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    assert list(walk(tmp_path)) == [FoundFile(tmp_path / "1")]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/\xff\xfeIM\n1"

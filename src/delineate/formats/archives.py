@@ -61,9 +61,12 @@ class Extracted:
 
 
 def is_zip(path: Path) -> bool:
-    """Whether the file starts like a ZIP archive, an empty one included."""
-    with path.open("rb") as stream:
-        return stream.read(4) in (b"PK\3\4", _END)
+    """Whether the file starts like a ZIP archive, an empty one included; not if it cannot be opened."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in (b"PK\3\4", _END)
+    except OSError:
+        return False
 
 
 def extract(archive: Path, folder: Path, *, limits: Limits | None = None, tick: Tick | None = None) -> Extracted:

@@ -69,7 +69,7 @@ def walk(folder: Path, *, apart: Collection[Path] = ()) -> Iterator[FoundFile | 
             path = Path(entry.path)
             if path in apart:
                 continue
-            if entry.is_dir(follow_symlinks=False):
+            if _is_folder(entry):
                 below.append(path)
                 continue
             found = look_at(path)
@@ -78,10 +78,20 @@ def walk(folder: Path, *, apart: Collection[Path] = ()) -> Iterator[FoundFile | 
         waiting.extend(reversed(below))
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
 def look_at(path: Path) -> FoundFile | None:
     """The state of one file, through a link; None if there is none."""
     try:
         status = path.stat()
+    except PermissionError:
+        # Nothing here can be opened either; whoever tries will say so.
+        return FoundFile(path)
     except OSError:
         return FoundFile(path, kind="link to nothing") if path.is_symlink() else None
     if stat.S_ISREG(status.st_mode):
