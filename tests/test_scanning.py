@@ -17,8 +17,9 @@ from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, RTStructureSetStorage
 from test_dicom_files import dicomdir
 
-from delineate.errors import InputError
+from delineate.errors import InputError, ResourceError
 from delineate.formats import Action, Repair, read_series
+from delineate.formats.dicom_index import open_index
 from delineate.settings import Settings
 from delineate.workflow.scan_reports import ScanRecord, ScanReport, report_to_json
 from delineate.workflow.scanning import default_index, scan
@@ -373,9 +374,20 @@ def test_a_damaged_index_costs_time_only(tree: Path, settings: Settings) -> None
 
 
 def test_what_is_not_there_is_refused_and_leaves_no_index(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(InputError, match="nothing to scan: got No such file"):
         scan(tmp_path / "nowhere", settings=settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_are_shut_are_named(tree: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(path: Path, **how: bool) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    with pytest.raises(InputError, match="nothing to scan: got Permission denied"):
+        scan(tree, settings=settings)
+    with pytest.raises(ResourceError, match="index cannot be written: got Permission denied"), open_index(tree, tree):
+        pass
 
 
 def test_memory_does_not_grow_with_the_slices(tmp_path: Path, settings: Settings) -> None:

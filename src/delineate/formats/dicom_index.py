@@ -231,7 +231,9 @@ def open_index(path: Path, tree: Path, *, replace_any: bool = False) -> Iterator
     replaced; else it raises `InputError`. Raises `ResourceError` where the index cannot be written, or is in use.
     """
     if not _is_index(path):
-        if path.exists() and path.stat().st_size and not replace_any:
+        with _writable(path):
+            occupied = path.exists() and path.stat().st_size > 0
+        if occupied and not replace_any:
             raise InputError("not an index of scans", path=path, remedy="Name another file (--index), or remove this.")
         remove_index(path)
     with _explained(path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from delineate.errors import InputError
 from delineate.formats import Repair
 from delineate.formats.archives import extract, is_zip
-from delineate.formats.dicom_files import ClosedFolder, FoundFile, files_at, look_at, walk
+from delineate.formats.dicom_files import ClosedFolder, FoundFile, files_at, walk
 from delineate.formats.dicom_index import DamagedIndex, IndexWriter, open_index, remove_index
 from delineate.formats.dicom_records import Record, State, read_records, storable
 from delineate.settings import Settings
@@ -40,8 +40,10 @@ def scan(
     Raises `InputError` where there is nothing, or `index` is another kind of file; `ResourceError` where the index
     cannot be written or is in use, or the disk is full.
     """
-    if look_at(tree) is None:
-        raise InputError("there is no such file or folder", path=tree)
+    try:
+        tree.stat()
+    except OSError as error:
+        raise InputError("nothing to scan", got=error.strerror, path=tree) from error
     tree = tree.resolve()
     place = (index or default_index(tree, settings)).resolve()
     with stop_on_signals() as stop:
