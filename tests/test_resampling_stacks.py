@@ -105,12 +105,12 @@ def test_whole_pixels_are_moved_bit_by_bit() -> None:
 
 
 def test_of_half_covered_border_pixels_none_is_mixed_with_the_fill() -> None:
-    stack = stack_of([(0.8 * 0.3 * n, 0.0, 3.0 * n) for n in range(3)])
+    stack = stack_of([(0.8 * share, 0.0, 3.0 * n) for n, share in enumerate((0.0, 0.45, 0.55))])
     found = even_stack(np.full((*SHAPE[:2], 3), 40, dtype=np.int16), stack, fill=-1024)
     assert set(np.unique(found)) == {-1024, 40}
     assert [(found[:, 0, k] == 40).sum() for k in range(3)] == [5, 5, 5]
-    assert found[0, 0, 1] == 40  # its centre is 0.3 of a pixel out
-    assert found[0, 0, 2] == -1024  # 0.6 of a pixel out
+    assert found[0, 0, 1] == 40  # its centre is 0.45 of a pixel out
+    assert found[0, 0, 2] == -1024  # 0.55 of a pixel out
 
 
 def test_planes_that_are_there_keep_their_numbers() -> None:
