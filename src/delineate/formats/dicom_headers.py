@@ -144,9 +144,16 @@ def _starts_bare(start: bytes) -> bool:
 @contextmanager
 def quiet() -> Iterator[None]:
     """pydicom warns about harmless departures from the standard; what matters is checked and refused by the readers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    from pydicom import config
+
+    before = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = before
 
 
 # Tags are made once: pydicom takes half as long to turn a keyword into one as to read an element.
@@ -244,12 +251,15 @@ def first_value(dataset: Dataset, keyword: str | tuple[int, int]) -> Any:
     A value that cannot be understood is treated like none: what needs it refuses the file by name.
     """
     try:
-        element = dataset.get(_tag(keyword))
-        value = None if element is None else element.value
+        tag = _tag(keyword)
+        # Most of what is asked for is not there, and pydicom's own way of finding that out is slow.
+        value = dataset[tag].value if tag in dataset.keys() else None  # noqa: SIM118
     # Values are parsed when they are asked for, and damaged ones end in almost any exception.
     except Exception:
         return None
-    return None if value is None or value == "" or value == [] or value == b"" else value
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return None if value == "" or value == [] or value == b"" else value
 
 
 def text(dataset: Dataset, keyword: str | tuple[int, int]) -> str:
@@ -280,10 +290,12 @@ def private_number(dataset: Dataset, tag: tuple[int, int]) -> float | None:
 
 def is_damaged(dataset: Dataset, keyword: str) -> bool:
     """Whether the element is there and not empty, but not one finite number."""
-    tag = _tag(keyword)
+    tag, value = _tag(keyword), first_value(dataset, keyword)
+    if isinstance(value, (int, float)):
+        return not isfinite(value)
     if tag not in dataset or (isinstance(raw := dataset.get_item(tag).value, (bytes, str)) and not raw.strip()):
         return False
-    return number(dataset, keyword) is None or is_multi(first_value(dataset, keyword))
+    return number(dataset, keyword) is None or is_multi(value)
 
 
 def is_multi(value: object) -> bool:
