@@ -15,6 +15,7 @@ from delineate import formats
 from delineate.errors import ExportError
 from delineate.formats.dicom_pseudonyms import PseudonymKey
 from delineate.formats.exporters import EXPORTERS, ExportOptions
+from delineate.geometry import Grid
 from delineate.labels import LabelSet
 from delineate.volume import Segmentation, align, reorient
 from delineate.workflow.exporting import export
@@ -132,3 +133,19 @@ def test_a_report_needs_its_segments(tmp_path: Path, series: tuple[Segmentation,
     segmentation, options = series
     with pytest.raises(ExportError, match="expected seg before sr, got sr"):
         export(segmentation, tmp_path / "r", ["sr"], options=options)
+
+
+def test_a_shift_below_a_voxel_is_noticed(
+    tmp_path: Path, series: tuple[Segmentation, ExportOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = EXPORTERS["nrrd"]
+
+    def shifted(path: Path, expected: Segmentation) -> Segmentation:
+        found = honest.read(path, expected)
+        affine = found.grid.affine.copy()
+        affine[0, 3] += 0.05
+        return replace(found, grid=Grid(found.grid.shape, affine))
+
+    monkeypatch.setitem(EXPORTERS, "nrrd", replace(honest, read=shifted))
+    with pytest.raises(ExportError, match=r"Dice 1\.0000, .* centroid 0\.05 mm off"):
+        export(series[0], tmp_path / "r", ["nrrd"])

@@ -6,13 +6,26 @@ matched by where their centres lie in the patient, by nothing else, so that a fl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import FloatArray, Grid, foreground_box, index_to_world, world_to_index
-from delineate.volume import Segmentation
+from delineate.geometry import (
+    Box,
+    FloatArray,
+    Grid,
+    Triple,
+    aligned,
+    crop_grid,
+    foreground_box,
+    index_to_world,
+    world_to_index,
+)
+from delineate.metrics.counting import in_memory_order, tally
+from delineate.metrics.scores import Overlap
+from delineate.volume import Array, Segmentation, crop, reorient
 
 Mask = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int32]
@@ -43,38 +56,113 @@ class StructureProof:
 
 
 def compare(expected: Segmentation, found: Segmentation) -> tuple[StructureProof, ...]:
-    """One proof for each structure of `expected`; one that `found` does not name counts as empty there."""
-    return tuple(
-        compare_masks(
-            name,
-            (expected.mask(name), expected.grid),
-            (
-                found.mask(name) if name in found.labels.names else np.zeros(found.grid.shape, dtype=np.bool_),
-                found.grid,
-            ),
+    """One proof for each structure of `expected`; one that `found` does not name counts as empty there.
+
+    Where both have their voxels at the same places, whatever the order of their axes, voxels are matched by index, else
+    one by one by their positions in the world.
+    """
+    placed = _placed(found, expected.grid)
+    if placed is None:
+        return tuple(
+            compare_masks(name, (expected.mask(name), expected.grid), (_mask(found, name), found.grid))
+            for name in expected.labels.names
         )
-        for name in expected.labels.names
-    )
+    grids = (expected.grid, placed.grid)
+    if expected.labels.overlaps or placed.labels.overlaps:
+        return tuple(
+            _in_boxes((name,), expected.mask(name), _mask(placed, name), grids=grids)[0]
+            for name in expected.labels.names
+        )
+    array = _renumbered(placed, expected)
+    return _in_boxes(expected.labels.names, expected.array, array, grids=grids, values=expected.labels.values)
+
+
+def _mask(segmentation: Segmentation, name: str) -> Mask:
+    if name in segmentation.labels.names:
+        return segmentation.mask(name)
+    return np.zeros(segmentation.grid.shape, dtype=np.bool_)
+
+
+def _placed(found: Segmentation, grid: Grid) -> Segmentation | None:
+    """`found` with the voxels of `grid`, in its own place in the world; None if that would move or lose voxels."""
+    turned = reorient(found, grid.orientation)
+    start = np.rint(world_to_index(turned.grid, grid.origin_mm)).astype(int)
+    box = Box(tuple(start.tolist()), tuple((start + grid.shape).tolist()))
+    covers = all(a <= 0 and b >= n for a, b, n in zip(box.start, box.stop, turned.grid.shape, strict=True))
+    if not covers or not aligned(grid, crop_grid(turned.grid, box)):
+        return None
+    return crop(turned, box)
+
+
+def _renumbered(found: Segmentation, expected: Segmentation) -> Array:
+    """A label map with the values that `expected` gives to the names; 0 for names it does not have."""
+    if found.labels.names == expected.labels.names and found.labels.values == expected.labels.values:
+        return found.array
+    values = np.zeros(int(found.array.max(initial=0)) + 1, dtype=expected.array.dtype)
+    for label in found.labels:
+        if label.name in expected.labels.names and label.value < len(values):
+            values[label.value] = expected.labels.named(label.name).value
+    return values[found.array]
+
+
+def _in_boxes(
+    names: Sequence[str], first: Array, second: Array, *, grids: tuple[Grid, Grid], values: Sequence[int] = (1,)
+) -> tuple[StructureProof, ...]:
+    """Two label maps (I, J, K) of one shape, each on its own grid, structure by structure, within its own box."""
+    one, other, order = in_memory_order(first, second)
+    counted = tally(one, other, values)
+    proofs = []
+    for n, (name, value) in enumerate(zip(names, values, strict=True), start=1):
+        overlap = counted.overlap(n)
+        centroids: list[FloatArray | None] = [None, None]
+        if overlap.reference or overlap.prediction:
+            at = counted.slices(n)
+            centroids = [
+                _mean_place(m[at] == value, at, order, grid) for m, grid in zip((one, other), grids, strict=True)
+            ]
+        proofs.append(_proof(name, overlap, grids, (centroids[0], centroids[1])))
+    return tuple(proofs)
+
+
+def _mean_place(mask: Mask, at: tuple[slice, ...], order: Triple, grid: Grid) -> FloatArray | None:
+    """The centroid in mm of a part of a label map whose axes are in another order."""
+    count = np.count_nonzero(mask)
+    if not count:
+        return None
+    index = np.empty(3)
+    for axis, (place, part) in enumerate(zip(order, at, strict=True)):
+        profile = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        index[place] = part.start + profile @ np.arange(mask.shape[axis]) / count
+    return index_to_world(grid, index)
 
 
 def compare_masks(name: str, expected: tuple[Mask, Grid], found: tuple[Mask, Grid]) -> StructureProof:
-    """The proof of one structure given as two (I, J, K) masks and their grids."""
+    """The proof of one structure given as two (I, J, K) masks on grids that may share no voxels."""
     (mask, grid), (found_mask, found_grid) = expected, found
     indices, found_indices = _indices(mask), _indices(found_mask)
-    centroid, found_centroid = _centroid_mm(indices, grid), _centroid_mm(found_indices, found_grid)
-    voxels = len(indices) + len(found_indices)
+    # From both sides, as a voxel of the coarser grid holds many centres of the finer one.
     hits = _hits(indices, grid, found) + _hits(found_indices, found_grid, expected)
-    if centroid is None or found_centroid is None:
+    overlap = Overlap(len(indices), len(found_indices), hits // 2)
+    centroids = _centroid_mm(indices, grid), _centroid_mm(found_indices, found_grid)
+    return _proof(name, overlap, (grid, found_grid), centroids)
+
+
+def _proof(
+    name: str, overlap: Overlap, grids: tuple[Grid, Grid], centroids: tuple[FloatArray | None, FloatArray | None]
+) -> StructureProof:
+    centroid, found = centroids
+    voxels = overlap.reference + overlap.prediction
+    if centroid is None or found is None:
         shift = float("inf") if voxels else 0.0
     else:
-        shift = float(np.linalg.norm(centroid - found_centroid))
+        shift = float(np.linalg.norm(centroid - found))
     return StructureProof(
         name=name,
-        volume_ml=len(indices) * grid.voxel_volume_ml,
-        found_ml=len(found_indices) * found_grid.voxel_volume_ml,
+        volume_ml=overlap.reference * grids[0].voxel_volume_ml,
+        found_ml=overlap.prediction * grids[1].voxel_volume_ml,
         centroid_mm=None if centroid is None else (float(centroid[0]), float(centroid[1]), float(centroid[2])),
         centroid_shift_mm=shift,
-        dice=hits / voxels if voxels else 1.0,
+        dice=2 * overlap.both / voxels if voxels else 1.0,
     )
 
 

@@ -206,7 +206,8 @@ def _write_report(
 
 def _check(proofs: Sequence[StructureProof], bar: Bar, target: Path) -> None:
     for proof in proofs:
-        if proof.dice < bar.dice or proof.volume_error > bar.volume_error:
+        moved = proof.volume_ml > 0 and proof.centroid_shift_mm > bar.shift_mm
+        if proof.dice < bar.dice or proof.volume_error > bar.volume_error or moved:
             raise ExportError(
                 f"{proof.name} did not come back as it was written",
                 expected=f"Dice at least {bar.dice:g}, {proof.volume_ml:.4g} ml within {bar.volume_error:.2%}",
