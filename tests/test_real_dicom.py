@@ -181,6 +181,12 @@ def test_all_folders_as_one_tree(whole: ScanReport) -> None:
 
 
 @needs_dicom
+def test_one_bad_series_ends_no_search(whole: ScanReport) -> None:
+    found = Counter(stack.action.value for stack in formats.find_series(DICOM) if stack.slices)
+    assert found == Counter(row.action for row in whole.rows if row.slices)
+
+
+@needs_dicom
 def test_copies_in_other_folders_are_said_with_their_folders(whole: ScanReport) -> None:
     kept = {row.files[0].rpartition("/")[0]: row for row in whole.rows if row.copies}
     folders = {name: {copy.rpartition("/")[0] for copy in row.copies} for name, row in kept.items()}
