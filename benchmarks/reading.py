@@ -19,17 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dicom2nifti  # type: ignore[import-untyped]
 import numpy as np
-import psutil
-import SimpleITK
 from timing import median_seconds, print_table
 
 from delineate.formats import dicom_pixels, find_series, read_series, read_volume, write_dicom_series
 from delineate.geometry import Grid, compose_affine
 from delineate.volume import Kind, Volume
 
-sitk: Any = SimpleITK
+# The peers are imported where they run: processes that decode would import them again.
 SIDE = 512
 
 
@@ -51,18 +48,25 @@ def compressed(folder: Path, out: Path) -> Path:
 
 
 def by_simpleitk(folder: Path) -> Any:
+    import SimpleITK
+
+    sitk: Any = SimpleITK
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     return reader.Execute()
 
 
 def by_dicom2nifti(folder: Path) -> None:
+    import dicom2nifti  # type: ignore[import-untyped]
+
     with tempfile.TemporaryDirectory() as out:
         dicom2nifti.dicom_series_to_nifti(str(folder), str(Path(out, "a.nii")), reorient_nifti=False)
 
 
 def peak_megabytes(run: Callable[[], Any]) -> float:
     """The most this process held during the call over what it held before."""
+    import psutil
+
     process, done = psutil.Process(), threading.Event()
     before = process.memory_info().rss
     peaks = [before]
@@ -91,6 +95,9 @@ def in_one_process(folder: Path) -> Volume:
 
 def check_agreement(folder: Path) -> None:
     """Raises `RuntimeError` unless both readers give the same numbers."""
+    import SimpleITK
+
+    sitk: Any = SimpleITK
     if not np.array_equal(sitk.GetArrayFromImage(by_simpleitk(folder)).T, read_volume(folder).array[0]):
         raise RuntimeError("delineate and SimpleITK read different numbers")
 

@@ -177,7 +177,7 @@ def test_stopping_early_ends_the_processes(series: tuple[Path, ...]) -> None:
     reading = read_records(list(series) * 500, processes=2)
     next(reading)
     assert len(multiprocessing.active_children()) == 2
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
     assert multiprocessing.active_children() == []
 
 

@@ -6,6 +6,7 @@ pydicom's plugins, in several processes where that pays: the decoders hold the i
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -278,6 +279,13 @@ def _rescaled_in_place(array: Array, scales: Sequence[_Scale]) -> Array:
         if scale.intercept != 0.0:
             np.add(image, words.dtype.type(int(scale.intercept) % modulus), out=image)
     return words.view(word)
+
+
+def content_digest(slice_: Slice) -> bytes:
+    """A digest of the stored pixels of one slice. Raises `UnreadableImage` where they cannot be read."""
+    ((_, image),) = _images([slice_], None)
+    assert image is not None
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
 
 
 def same_content(first: Sequence[Slice], second: Sequence[Slice]) -> bool:

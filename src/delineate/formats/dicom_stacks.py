@@ -39,7 +39,7 @@ from delineate.formats.dicom_geometry import (
     tilt_degrees,
     words,
 )
-from delineate.formats.dicom_pixels import same_content
+from delineate.formats.dicom_pixels import content_digest, same_content
 from delineate.formats.dicom_slices import Instance, SeriesFacts, Slice, same_cosines
 from delineate.geometry import Grid
 from delineate.resampling import StackPositions, even_grid
@@ -323,26 +323,36 @@ def _apart(group: Sequence[Slice]) -> list[_Part]:
 def _without_equal_images(stack: Sequence[Slice]) -> tuple[tuple[Slice, ...], tuple[str, ...]]:
     """Without images that are there again under another UID, at the same place and with the same pixels."""
     kept: list[Slice] = []
-    notes: dict[Slice | str, str] = {}
-    for slice_ in stack:
-        twin = None
-        for other in (k for k in reversed(kept) if k.hints == slice_.hints and _same_place(k, slice_)):
-            try:
-                twin = other if same_content([other], [slice_]) else None
-            # Images that cannot be compared both stay, and repeat a position.
-            except UnreadableImage as error:
-                name = "" if error.path is None else error.path.name
-                notes[name] = f"{name} cannot be compared with others at its place: {error.problem}"
-            if twin is not None:
-                notes[slice_] = f"dropped {slice_.name}: the same image at the same place as {twin.name}"
-                break
-        if twin is None:
-            kept.append(slice_)
-    return tuple(kept), tuple(notes.values())
+    notes: list[str] = []
+    for place in same_height(heights_of(stack)):
+        alike: dict[tuple[tuple[str, str], ...], list[Slice]] = {}
+        for n in place:
+            alike.setdefault(stack[n].hints, []).append(stack[n])
+        for slices in alike.values():
+            different, said = _different_images(slices)
+            kept += different
+            notes += said
+    return tuple(kept), tuple(notes)
 
 
-def _same_place(first: Slice, second: Slice) -> bool:
-    return max(abs(a - b) for a, b in zip(first.position_mm, second.position_mm, strict=True)) <= SAME_POSITION_MM
+def _different_images(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
+    """The first of each image among slices of one height. Pixels are read only where there are several."""
+    if len(slices) == 1:
+        return list(slices), []
+    kept: dict[tuple[bytes, tuple[float, ...]], Slice] = {}
+    notes: list[str] = []
+    for slice_ in slices:
+        try:
+            content = content_digest(slice_)
+        # Images that cannot be compared stay, and repeat a position.
+        except UnreadableImage as error:
+            content = str(slice_.path).encode()
+            notes.append(f"{slice_.name} cannot be compared with others at its place: {error.problem}")
+        key = content, tuple(round(p / SAME_POSITION_MM) for p in slice_.position_mm)
+        twin = kept.setdefault(key, slice_)
+        if twin is not slice_:
+            notes.append(f"dropped {slice_.name}: the same image at the same place as {twin.name}")
+    return list(kept.values()), notes
 
 
 def _told_apart(

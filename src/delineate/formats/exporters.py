@@ -149,13 +149,22 @@ def _file_name(name: str) -> str:
 
 
 def _of_meshes(meshes: Sequence[Mesh], expected: Segmentation) -> Segmentation:
-    """Masks of named surfaces on the grid of what was written."""
-    array = np.zeros((len(expected.labels), *expected.grid.shape), dtype=np.bool_)
+    """Named surfaces on the grid of what was written: a label map, or masks where they overlap."""
     # OBJ separates by spaces, so that its names have none.
-    index = {key: n for n, name in enumerate(expected.labels.names) for key in (name.replace(" ", "_"), name)}
+    labels = {key: label for label in expected.labels for key in (label.name.replace(" ", "_"), label.name)}
+    array = np.zeros(expected.grid.shape, dtype=np.uint16, order="F")
+    if not expected.labels.overlaps:
+        for mesh in meshes:
+            mask = mesh_mask(mesh, expected.grid)
+            if np.logical_and(array, mask).any():
+                break
+            np.copyto(array, np.uint16(labels[mesh.name].value), where=mask)
+        else:
+            return Segmentation(array, expected.grid, expected.labels)
+    masks = np.zeros((len(expected.labels), *expected.grid.shape), dtype=np.bool_)
     for mesh in meshes:
-        array[index[mesh.name]] = mesh_mask(mesh, expected.grid)
-    return Segmentation(array, expected.grid, LabelSet(expected.labels.labels, overlaps=True))
+        masks[expected.labels.names.index(labels[mesh.name].name)] = mesh_mask(mesh, expected.grid)
+    return Segmentation(masks, expected.grid, LabelSet(expected.labels.labels, overlaps=True))
 
 
 EXPORTERS: dict[str, Exporter] = {
