@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delineate.formats.contours import Contour, contour_mask
+from delineate.formats.dicom_results.contours import Contour, contour_mask
 from delineate.geometry import FloatArray, Grid, compose_affine, index_to_world
 
 RADII_MM, CENTRE_MM = np.array([25.0, 20.0, 30.0]), np.array([0.013, 0.017, 0.0])

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from delineate import formats
-from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.dicom.writing import write_dicom_series
 from delineate.formats.exporters import EXPORTERS, ExportOptions
 from delineate.geometry import Grid, compose_affine
 from delineate.labels import label_set

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from timing import median_seconds, print_table
 
-from delineate.formats import dicom_pixels, find_series, read_series, read_volume, write_dicom_series
+from delineate.formats import find_series, read_series, read_volume, write_dicom_series
+from delineate.formats.dicom import pixels
 from delineate.geometry import Grid, compose_affine
 from delineate.volume import Kind, Volume
 
@@ -86,11 +87,11 @@ def peak_megabytes(run: Callable[[], Any]) -> float:
 
 
 def in_one_process(folder: Path) -> Volume:
-    before, dicom_pixels._WORTH_PROCESSES = dicom_pixels._WORTH_PROCESSES, 2**62
+    before, pixels._WORTH_PROCESSES = pixels._WORTH_PROCESSES, 2**62
     try:
         return read_volume(folder)
     finally:
-        dicom_pixels._WORTH_PROCESSES = before
+        pixels._WORTH_PROCESSES = before
 
 
 def check_agreement(folder: Path) -> None:

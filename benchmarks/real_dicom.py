@@ -30,13 +30,13 @@ import pydicom
 from delineate import formats
 from delineate.errors import DelineateError
 from delineate.formats import Repair, Stack, nifti
-from delineate.formats.dicom_geometry import plain_grid
-from delineate.formats.dicom_pixels import read_stack
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_seg import read_seg
-from delineate.formats.dicom_series import dicom_files
-from delineate.formats.dicom_slices import Slice, read_instance
-from delineate.formats.structure_sets import labels_from
+from delineate.formats.dicom.geometry import plain_grid
+from delineate.formats.dicom.pixels import read_stack
+from delineate.formats.dicom.series import dicom_files
+from delineate.formats.dicom.slices import Slice, read_instance
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.structure_sets import labels_from
 from delineate.geometry import Grid, compose_affine, index_to_world, largest_distance_mm
 from delineate.settings import Settings
 from delineate.volume import Volume, reorient

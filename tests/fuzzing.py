@@ -44,13 +44,13 @@ from pydicom.uid import (
 
 from delineate import formats
 from delineate.errors import DelineateError
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_rtstruct_writing import write_rtstruct
-from delineate.formats.dicom_seg import read_seg
-from delineate.formats.dicom_seg_writing import write_seg
-from delineate.formats.dicom_series import find_series, read_series
-from delineate.formats.dicom_stacks import Repair
-from delineate.formats.mesh import read_meshes, write_mesh
+from delineate.formats.dicom.series import find_series, read_series
+from delineate.formats.dicom.stacks import Repair
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.meshes.files import read_meshes, write_mesh
 from delineate.formats.nrrd_files import read_nrrd, read_nrrd_volume, write_nrrd
 from delineate.labels import label_set
 from delineate.volume import Segmentation, Volume

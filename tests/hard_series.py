@@ -26,8 +26,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from delineate.formats.dicom_series import read_series
-from delineate.formats.dicom_stacks import Repair, Stack
+from delineate.formats.dicom.series import read_series
+from delineate.formats.dicom.stacks import Repair, Stack
 from delineate.geometry import FloatArray, index_to_world
 from delineate.volume import Array, Volume
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
 
-from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.dicom.writing import write_dicom_series
 from delineate.geometry import Grid, compose_affine
 from delineate.volume import Kind, Volume
 

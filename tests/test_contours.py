@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as arrays
 
 from delineate.errors import GeometryMismatch
-from delineate.formats.contour_tracing import mask_polygons
-from delineate.formats.contours import Contour, ContourMask, contour_mask
+from delineate.formats.dicom_results.contour_tracing import mask_polygons
+from delineate.formats.dicom_results.contours import Contour, ContourMask, contour_mask
 from delineate.geometry import ORIENTATIONS, Grid, axis_change, change_axes, compose_affine, index_to_world
 from delineate.volume import change_array_axes
 

@@ -13,7 +13,7 @@ from test_dicom_series import edited, moved, setting, written
 
 from delineate import formats
 from delineate.errors import InconsistentSeries, InputError
-from delineate.formats.dicom_pseudonyms import PseudonymKey
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.geometry import same_space
 from delineate.workflow.converting import convert
 

@@ -12,8 +12,8 @@ import pytest
 from pydicom import dcmread
 
 from delineate.errors import InputError
-from delineate.formats.dicom_deidentify import Dates, DeidentifyOptions
-from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey
+from delineate.formats.deidentification.deidentify import Dates, DeidentifyOptions
+from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey
 from delineate.workflow.deidentifying import RECORD, deidentify_tree
 
 KEY = PseudonymKey(b"k" * 32)

@@ -16,7 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from delineate.errors import InputError
 from delineate.formats import read_series
-from delineate.formats.dicom_deidentify import (
+from delineate.formats.deidentification.deidentify import (
     BASIC,
     Dates,
     DeidentifyOptions,
@@ -25,10 +25,10 @@ from delineate.formats.dicom_deidentify import (
     patient_of,
     relative_path,
 )
-from delineate.formats.dicom_objects import read_object, write_object
-from delineate.formats.dicom_profile import Retain
-from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey
-from delineate.formats.dicom_screening import Pixels
+from delineate.formats.deidentification.objects import read_object, write_object
+from delineate.formats.deidentification.profile import Retain
+from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey
+from delineate.formats.deidentification.screening import Pixels
 from delineate.geometry import same_space
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

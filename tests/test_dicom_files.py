@@ -11,7 +11,7 @@ from pydicom.config import IGNORE
 from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from delineate.errors import InputError, UnreadableImage
-from delineate.formats.dicom_files import ClosedFolder, FoundFile, files_at, read_dicomdir, walk
+from delineate.formats.dicom.files import ClosedFolder, FoundFile, files_at, read_dicomdir, walk
 
 
 def touched(folder: Path, *names: str) -> None:

@@ -21,7 +21,7 @@ from delineate.errors import (
     LabelError,
     UnreadableImage,
 )
-from delineate.formats.dicom_groups import SliceGroups, join_groups, read_groups, write_groups
+from delineate.formats.dicom.groups import SliceGroups, join_groups, read_groups, write_groups
 from delineate.geometry import ORIENTATIONS, Box, Grid, crop_grid, same_space
 from delineate.labels import label_set
 from delineate.volume import Kind, Segmentation, Volume, crop, reorient

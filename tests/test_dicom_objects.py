@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from delineate.errors import DelineateError, UnreadableImage
-from delineate.formats.dicom_deidentify import deidentify, leftovers
-from delineate.formats.dicom_objects import read_names, read_object, write_object
-from delineate.formats.dicom_pseudonyms import PseudonymKey
+from delineate.formats.deidentification.deidentify import deidentify, leftovers
+from delineate.formats.deidentification.objects import read_names, read_object, write_object
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
 
 KEY = PseudonymKey(b"k" * 32)
 

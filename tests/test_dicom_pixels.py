@@ -24,8 +24,8 @@ from pydicom.uid import (
 )
 
 from delineate.errors import InconsistentSeries, ResourceError, UnreadableImage
-from delineate.formats import dicom_pixels
-from delineate.formats.dicom_series import one_volume, read_series
+from delineate.formats.dicom import pixels as dicom_pixels
+from delineate.formats.dicom.series import one_volume, read_series
 from delineate.volume import Array, Kind
 
 PLANES = planes(4, size=(33, 38), step_mm=1.2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from delineate.formats.dicom_profile import (
+from delineate.formats.deidentification.profile import (
     DEVICE_IDENTITY,
     KEEP,
     LEAVE_OUT,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom.uid import UID
 
 from delineate.errors import InputError
-from delineate.formats.dicom_pseudonyms import KEY_FORMAT, Patient, PseudonymKey, load_or_make_key
+from delineate.formats.deidentification.pseudonyms import KEY_FORMAT, Patient, PseudonymKey, load_or_make_key
 
 KEY, OTHER = PseudonymKey(b"k" * 32), PseudonymKey(b"o" * 32)
 UIDS = st.from_regex(r"\A[12](\.(0|[1-9][0-9]{0,9})){2,6}\Z").filter(lambda uid: not uid.startswith("1.2.840.10008."))

@@ -13,10 +13,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from delineate.formats import dicom_records
-from delineate.formats.dicom_records import Record, State, kind_of, pack, read_record, read_records, schema, unpack
-from delineate.formats.dicom_slices import Instance, SeriesFacts, read_instance
-from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.dicom import records as dicom_records
+from delineate.formats.dicom.records import Record, State, kind_of, pack, read_record, read_records, schema, unpack
+from delineate.formats.dicom.slices import Instance, SeriesFacts, read_instance
+from delineate.formats.dicom.writing import write_dicom_series
 from delineate.geometry import Grid, compose_affine
 from delineate.volume import Kind, Volume
 
@@ -158,7 +158,7 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
 def test_processes_that_cannot_start_are_an_error_and_no_bad_files() -> None:
     # A program that does not guard its start begins anew in each process.
     code = (
-        "from pathlib import Path; from delineate.formats.dicom_records import read_records\n"
+        "from pathlib import Path; from delineate.formats.dicom.records import read_records\n"
         "print(list(read_records([Path('a')], processes=2)))"
     )
     done = run_script(code)

@@ -6,8 +6,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from delineate.formats.dicom_profile import Retain
-from delineate.formats.dicom_residue import Identifier, identifiers_of, residue
+from delineate.formats.deidentification.profile import Retain
+from delineate.formats.deidentification.residue import Identifier, identifiers_of, residue
 
 NAME, DAY = Identifier("PatientName", "Quastenbrink"), Identifier("StudyDate", "20230517")
 UID = Identifier("StudyInstanceUID", "1.2.840.99.12")

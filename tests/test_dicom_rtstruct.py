@@ -23,11 +23,11 @@ from pydicom.uid import (
 
 from delineate.errors import DelineateError, ExportError, GeometryMismatch, LabelError, UnreadableImage
 from delineate.formats import nifti
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_rtstruct_writing import write_rtstruct
-from delineate.formats.dicom_series import read_series_grid
-from delineate.formats.dicom_writing import write_dicom_series
-from delineate.formats.structure_sets import labels_from, rasterise
+from delineate.formats.dicom.series import read_series_grid
+from delineate.formats.dicom.writing import write_dicom_series
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.structure_sets import labels_from, rasterise
 from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine, crop_grid
 from delineate.labels import Code, Label, LabelSet
 from delineate.roi_names import How, RoiRow, RoiTable, default_table

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from delineate.errors import InputError, UnreadableImage
-from delineate.formats.dicom_screening import Pixels, check_can_be_deidentified, text_in_pixels
+from delineate.formats.deidentification.screening import Pixels, check_can_be_deidentified, text_in_pixels
 
 ROOT = "1.2.840.10008.5.1.4.1.1."
 CT, CAPTURE, ULTRASOUND = f"{ROOT}2", f"{ROOT}7", f"{ROOT}6.1"

@@ -16,9 +16,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEnd
 from seg_scans import edited, overlapping, series, structures, voxels
 
 from delineate.errors import DelineateError, InconsistentSeries, LabelError, UnreadableImage
-from delineate.formats.dicom_seg import Encoding, read_seg
-from delineate.formats.dicom_seg_frames import DEFLATED_FRAMES
-from delineate.formats.dicom_seg_writing import write_seg
+from delineate.formats.dicom_results.seg import Encoding, read_seg
+from delineate.formats.dicom_results.seg_frames import DEFLATED_FRAMES
+from delineate.formats.dicom_results.seg_writing import write_seg
 from delineate.geometry import Grid, same_space
 from delineate.volume import Array, Segmentation
 

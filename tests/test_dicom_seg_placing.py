@@ -11,9 +11,9 @@ from seg_scans import LABELS, OVERLAPPING, overlapping, series, structures
 
 from delineate.errors import GeometryMismatch, LabelError
 from delineate.findings import volumes_ml
-from delineate.formats.dicom_seg import SegObject, read_seg
-from delineate.formats.dicom_seg_placing import seg_on_grid, with_labels
-from delineate.formats.dicom_seg_writing import write_seg
+from delineate.formats.dicom_results.seg import SegObject, read_seg
+from delineate.formats.dicom_results.seg_placing import seg_on_grid, with_labels
+from delineate.formats.dicom_results.seg_writing import write_seg
 from delineate.geometry import ORIENTATIONS, Box, Grid, crop_grid, index_to_world, respace_grid, world_to_index
 from delineate.labels import label_set
 from delineate.resampling import Interpolation

@@ -19,9 +19,9 @@ from seg_scans import LABELS, edited, overlapping, series, structures
 
 from delineate.errors import ExportError, UnreadableImage
 from delineate.formats import read_series
-from delineate.formats.dicom_seg import Encoding, read_seg
-from delineate.formats.dicom_seg_placing import seg_on_grid, with_labels
-from delineate.formats.dicom_seg_writing import Algorithm, AlgorithmKind, write_seg
+from delineate.formats.dicom_results.seg import Encoding, read_seg
+from delineate.formats.dicom_results.seg_placing import seg_on_grid, with_labels
+from delineate.formats.dicom_results.seg_writing import Algorithm, AlgorithmKind, write_seg
 from delineate.geometry import (
     ORIENTATIONS,
     Box,

@@ -20,9 +20,9 @@ from pydicom.uid import (
 )
 
 from delineate.errors import ExportError, InconsistentSeries, UnreadableImage
-from delineate.formats.dicom_series import find_series, one_volume, read_series, read_series_grid
-from delineate.formats.dicom_stacks import Action, Repair, Stack
-from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.dicom.series import find_series, one_volume, read_series, read_series_grid
+from delineate.formats.dicom.stacks import Action, Repair, Stack
+from delineate.formats.dicom.writing import write_dicom_series
 from delineate.geometry import Grid, compose_affine, index_to_world, same_space
 from delineate.volume import Array, Kind, Volume, reorient
 

@@ -13,9 +13,9 @@ from seg_scans import edited, series, structures
 
 from delineate.errors import DelineateError, ExportError, UnreadableImage
 from delineate.findings import MILLILITRE, VOLUME, Finding, volumes_ml
-from delineate.formats.dicom_seg import read_seg
-from delineate.formats.dicom_seg_writing import write_seg
-from delineate.formats.dicom_sr import read_sr, write_sr
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.dicom_results.sr import read_sr, write_sr
 from delineate.labels import Code, label_set
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom" / "seg"

@@ -10,8 +10,8 @@ import pytest
 from hard_series import header, intensity, item, planes, store, write_series
 from pydicom import Dataset
 
-from delineate.formats.dicom_series import find_series, one_volume, read_series
-from delineate.formats.dicom_suv import uptake_of
+from delineate.formats.dicom.series import find_series, one_volume, read_series
+from delineate.formats.dicom.suv import uptake_of
 from delineate.volume import Kind
 
 HALF_LIFE = 6586.2

@@ -13,7 +13,7 @@ from anatomy import blob_case
 
 from delineate import formats
 from delineate.errors import ExportError
-from delineate.formats.dicom_pseudonyms import PseudonymKey
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import EXPORTERS, ExportOptions
 from delineate.geometry import Grid
 from delineate.labels import LabelSet

@@ -35,8 +35,8 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from delineate.errors import DelineateError, InconsistentSeries, UnreadableImage
-from delineate.formats.dicom_series import find_series, read_series
-from delineate.formats.dicom_stacks import Action, Repair
+from delineate.formats.dicom.series import find_series, read_series
+from delineate.formats.dicom.stacks import Action, Repair
 from delineate.geometry import FloatArray, world_to_index
 from delineate.volume import Array
 

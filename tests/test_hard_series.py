@@ -33,8 +33,8 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from delineate.errors import InconsistentSeries
-from delineate.formats.dicom_series import find_series, one_volume, read_series
-from delineate.formats.dicom_stacks import Action, Repair
+from delineate.formats.dicom.series import find_series, one_volume, read_series
+from delineate.formats.dicom.stacks import Action, Repair
 from delineate.geometry import FloatArray
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom"

@@ -14,8 +14,8 @@ from test_dicom_series import edited, setting
 from delineate import formats
 from delineate.dataset import Case, open_dataset
 from delineate.errors import DatasetError, InputError, LabelError
-from delineate.formats.dicom_rtstruct_writing import write_rtstruct
-from delineate.formats.dicom_seg_writing import write_seg
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.seg_writing import write_seg
 from delineate.geometry import respace_grid, same_space
 from delineate.labels import label_set
 from delineate.resampling import resample_anywhere

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delineate.formats.marching_cubes import Crossings, crossings
-from delineate.formats.mesh_surfaces import is_closed
+from delineate.formats.meshes.marching_cubes import Crossings, crossings
+from delineate.formats.meshes.surfaces import is_closed
 
 SEEDS = st.integers(0, 2**32 - 1)
 

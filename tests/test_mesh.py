@@ -12,9 +12,9 @@ import trimesh
 from anatomy import oblique_grid
 
 from delineate.errors import ExportError, InputError, UnreadableImage
-from delineate.formats.mesh import SUFFIXES, read_mesh, read_meshes, write_mesh, write_meshes
-from delineate.formats.mesh_surfaces import Mesh, mesh_centroid_mm, mesh_volume_ml, surface
-from delineate.formats.mesh_voxels import mesh_mask
+from delineate.formats.meshes.files import SUFFIXES, read_mesh, read_meshes, write_mesh, write_meshes
+from delineate.formats.meshes.surfaces import Mesh, mesh_centroid_mm, mesh_volume_ml, surface
+from delineate.formats.meshes.voxels import mesh_mask
 from delineate.geometry import index_to_world
 from delineate.labels import Label, LabelSet
 from delineate.volume import Segmentation, reorient
@@ -237,6 +237,8 @@ def test_an_archive_that_inflates_too_much_is_refused(tmp_path: Path) -> None:
 
 
 def test_importing_it_is_light() -> None:
-    code = "import sys, delineate.formats.mesh; print({'trimesh', 'skimage', 'torch', 'scipy'} & set(sys.modules))"
+    code = (
+        "import sys, delineate.formats.meshes.files; print({'trimesh', 'skimage', 'torch', 'scipy'} & set(sys.modules))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

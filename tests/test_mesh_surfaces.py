@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delineate.errors import ExportError, InputError, LabelError
-from delineate.formats.mesh_surfaces import Mesh, is_closed, mesh_centroid_mm, mesh_volume_ml, surface
-from delineate.formats.mesh_voxels import mesh_mask
+from delineate.formats.meshes.surfaces import Mesh, is_closed, mesh_centroid_mm, mesh_volume_ml, surface
+from delineate.formats.meshes.voxels import mesh_mask
 from delineate.geometry import ORIENTATIONS, Grid, compose_affine, index_to_world
 from delineate.labels import label_set
 from delineate.volume import Segmentation, reorient

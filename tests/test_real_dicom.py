@@ -15,13 +15,13 @@ from test_formats import REFERENCES
 from delineate import formats
 from delineate.errors import InconsistentSeries, UnreadableImage
 from delineate.formats import Repair, nifti
-from delineate.formats.dicom_pixels import read_stack
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_seg import read_seg
-from delineate.formats.dicom_series import dicom_files
-from delineate.formats.dicom_slices import read_instance
-from delineate.formats.dicom_stacks import sort_out
-from delineate.formats.structure_sets import labels_from
+from delineate.formats.dicom.pixels import read_stack
+from delineate.formats.dicom.series import dicom_files
+from delineate.formats.dicom.slices import read_instance
+from delineate.formats.dicom.stacks import sort_out
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.structure_sets import labels_from
 from delineate.geometry import Grid, compose_affine, index_to_world, largest_distance_mm
 from delineate.reports.tables import SeriesRow
 from delineate.settings import Settings

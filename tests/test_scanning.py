@@ -19,7 +19,7 @@ from test_dicom_files import dicomdir
 
 from delineate.errors import InputError, ResourceError
 from delineate.formats import Action, Repair, read_series
-from delineate.formats.dicom_index import open_index
+from delineate.formats.dicom.index import open_index
 from delineate.settings import Settings
 from delineate.workflow.scan_reports import ScanRecord, ScanReport, report_to_json
 from delineate.workflow.scanning import default_index, scan

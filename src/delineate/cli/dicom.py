@@ -22,7 +22,7 @@ from delineate.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from delineate.formats.dicom_pseudonyms import PseudonymKey
+    from delineate.formats.deidentification.pseudonyms import PseudonymKey
 
 REPAIRS = click.Choice(["none", "straighten", "interpolate"])
 repair_option = click.option(
@@ -42,7 +42,7 @@ key_option = click.option(
 
 
 def _key(key_file: Path | None) -> PseudonymKey | None:
-    from delineate.formats.dicom_pseudonyms import load_or_make_key
+    from delineate.formats.deidentification.pseudonyms import load_or_make_key
 
     return None if key_file is None else load_or_make_key(key_file)
 
@@ -244,10 +244,10 @@ def deidentify(tree: Path, output: Path, key_file: Path, dates: str, **options: 
     \b
     Example: delineate deidentify archive shared --key project.key.json
     """
-    from delineate.formats.dicom_deidentify import Dates, DeidentifyOptions
-    from delineate.formats.dicom_profile import Retain
-    from delineate.formats.dicom_pseudonyms import load_or_make_key
-    from delineate.formats.dicom_screening import Pixels
+    from delineate.formats.deidentification.deidentify import Dates, DeidentifyOptions
+    from delineate.formats.deidentification.profile import Retain
+    from delineate.formats.deidentification.pseudonyms import load_or_make_key
+    from delineate.formats.deidentification.screening import Pixels
     from delineate.workflow.deidentifying import deidentify_tree
 
     chosen = DeidentifyOptions(

@@ -13,10 +13,10 @@ import numpy as np
 
 from delineate.errors import GeometryMismatch, InconsistentSeries, LabelError, UnreadableImage
 from delineate.formats import nifti
-from delineate.formats.dicom_headers import is_dicom
-from delineate.formats.dicom_series import find_series, one_volume, read_series, the_volume
-from delineate.formats.dicom_stacks import Action, Repair, Stack
-from delineate.formats.dicom_writing import write_dicom_series
+from delineate.formats.dicom.headers import is_dicom
+from delineate.formats.dicom.series import find_series, one_volume, read_series, the_volume
+from delineate.formats.dicom.stacks import Action, Repair, Stack
+from delineate.formats.dicom.writing import write_dicom_series
 from delineate.formats.nifti import is_nifti_name, read_label_values, write_segmentation, write_volume
 from delineate.geometry import Grid, largest_distance_mm, same_space
 from delineate.labels import LabelSet
@@ -46,7 +46,7 @@ def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
     """A scan of one channel, (1, I, J, K), from a NIfTI file, a DICOM file, or a folder with one DICOM series.
 
     `kind` says what a NIfTI file's numbers measure; a DICOM series knows it itself. Raises `UnreadableImage` for
-    anything else, and what `nifti.read_volume` and `dicom_series.read_series` raise.
+    anything else, and what `nifti.read_volume` and `dicom.series.read_series` raise.
     """
     if is_nifti_name(path):
         return nifti.read_volume(path, kind=kind)

@@ -13,15 +13,15 @@ import numpy as np
 
 from delineate.files import atomic_path
 from delineate.formats import nifti
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_rtstruct_writing import write_rtstruct
-from delineate.formats.dicom_seg import Encoding, read_seg
-from delineate.formats.dicom_seg_writing import write_seg
-from delineate.formats.mesh import read_mesh, read_meshes, write_mesh
-from delineate.formats.mesh_surfaces import Mesh
-from delineate.formats.mesh_voxels import mesh_mask
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.seg import Encoding, read_seg
+from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.dicom_results.structure_sets import labels_from
+from delineate.formats.meshes.files import read_mesh, read_meshes, write_mesh
+from delineate.formats.meshes.surfaces import Mesh
+from delineate.formats.meshes.voxels import mesh_mask
 from delineate.formats.nrrd_files import read_nrrd, write_nrrd
-from delineate.formats.structure_sets import labels_from
 from delineate.labels import LabelSet
 from delineate.volume import Segmentation
 

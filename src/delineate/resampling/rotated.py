@@ -18,7 +18,8 @@ def resample_anywhere(array: Array, source: Grid, target: Grid, *, fill: float) 
 
     Grids with parallel axes go through `resample`, axis by axis. Others are interpolated at the target's positions in
     the world (scipy.ndimage); where the target is coarser along a source axis, the source is smoothed first by a
-    Gaussian whose full width at half maximum makes up the difference. Raises `GeometryMismatch` if the array does not fit its grid.
+    Gaussian whose full width at half maximum makes up the difference. Raises `GeometryMismatch` if the array does not
+    fit its grid.
     """
     check_shape(array.shape, source)
     change = axis_change(source.orientation, target.orientation)

@@ -10,8 +10,8 @@ import numpy as np
 
 from delineate import formats
 from delineate.errors import InputError
-from delineate.formats.dicom_series import AIR_HU
-from delineate.formats.dicom_slices import Instance
+from delineate.formats.dicom.series import AIR_HU
+from delineate.formats.dicom.slices import Instance
 from delineate.geometry import same_space
 from delineate.resampling import resample_anywhere
 from delineate.volume import Kind, Volume

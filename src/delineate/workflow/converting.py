@@ -13,8 +13,8 @@ from delineate import formats
 from delineate.dataset import channel_kind
 from delineate.errors import DelineateError, InconsistentSeries, InputError
 from delineate.files import write_text
-from delineate.formats.dicom_pseudonyms import PseudonymKey
-from delineate.formats.dicom_series import read_series
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
+from delineate.formats.dicom.series import read_series
 from delineate.formats.nifti import is_nifti_name
 from delineate.geometry import Grid
 from delineate.volume import Kind, Volume

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from delineate.errors import InputError, UnreadableImage
 from delineate.files import write_text
-from delineate.formats.dicom_deidentify import (
+from delineate.formats.deidentification.deidentify import (
     BASIC,
     DeidentifyOptions,
     deidentify,
@@ -20,10 +20,10 @@ from delineate.formats.dicom_deidentify import (
     patient_of,
     relative_path,
 )
-from delineate.formats.dicom_headers import is_dicom
-from delineate.formats.dicom_objects import read_names, read_object, text_of, write_object
-from delineate.formats.dicom_profile import EDITION
-from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey
+from delineate.formats.deidentification.objects import read_names, read_object, text_of, write_object
+from delineate.formats.deidentification.profile import EDITION
+from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey
+from delineate.formats.dicom.headers import is_dicom
 from delineate.workflow.progress import Watch, nobody
 
 if TYPE_CHECKING:

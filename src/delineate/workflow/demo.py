@@ -13,7 +13,7 @@ from typing import TypeVar
 from delineate import formats
 from delineate.dataset import Case, Dataset, Problem, open_dataset, read_labels, write_dataset_json
 from delineate.errors import DatasetError
-from delineate.formats.dicom_rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
 from delineate.phantom import PATIENT_LABELS, make_patient
 from delineate.planning import PlanOptions
 from delineate.reports.figures import comparison_figure

@@ -15,10 +15,10 @@ from delineate.dataset import read_labels
 from delineate.errors import ExportError, LabelError
 from delineate.files import atomic_path, write_text
 from delineate.findings import volumes_ml
-from delineate.formats.dicom_deidentify import DeidentifyOptions, deidentify
-from delineate.formats.dicom_objects import read_object, write_object
-from delineate.formats.dicom_pseudonyms import PseudonymKey
-from delineate.formats.dicom_sr import read_sr, write_sr
+from delineate.formats.deidentification.deidentify import DeidentifyOptions, deidentify
+from delineate.formats.deidentification.objects import read_object, write_object
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
+from delineate.formats.dicom_results.sr import read_sr, write_sr
 from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions
 from delineate.labels import label_set
 from delineate.proof import StructureProof, compare

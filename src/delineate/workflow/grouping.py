@@ -8,7 +8,7 @@ import numpy as np
 
 from delineate import formats
 from delineate.errors import ExportError, InputError
-from delineate.formats.dicom_groups import Joined, SliceGroup, SliceGroups, join_groups, read_groups, write_groups
+from delineate.formats.dicom.groups import Joined, SliceGroup, SliceGroups, join_groups, read_groups, write_groups
 from delineate.formats.nifti import SUFFIXES, is_nifti_name
 from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation, Source
@@ -19,7 +19,7 @@ def group(series_folder: Path, out: Path, *, slices: int = 65, watch: Watch = no
     """Write the series in a folder as groups of `slices` consecutive slices; the last one overlaps the one before.
 
     Raises `InconsistentSeries` for a series that would have to be repaired, since its groups would be repaired one by
-    one, and what `formats.stack_at`, `formats.read_series` and `dicom_groups.write_groups` raise.
+    one, and what `formats.stack_at`, `formats.read_series` and `dicom.groups.write_groups` raise.
     """
     stack = formats.stack_at(series_folder, repair=formats.Repair.NONE)
     # Broken pixels are better found now than in one of the copies.
@@ -34,7 +34,7 @@ def group(series_folder: Path, out: Path, *, slices: int = 65, watch: Watch = no
 def ungroup(groups_folder: Path, segmentations_folder: Path, target: Path, *, labels: LabelSet | None = None) -> Joined:
     """Put NIfTI label maps of all groups, named 01.nii.gz and so on, together and write them as one to `target`.
 
-    Without `labels` every value that occurs is a label. Raises what `dicom_groups.read_groups`, `join_groups` and
+    Without `labels` every value that occurs is a label. Raises what `dicom.groups.read_groups`, `join_groups` and
     `formats.read_segmentation` raise, naming the group or its file, and `ExportError` for a target that is no NIfTI.
     """
     if not is_nifti_name(target):

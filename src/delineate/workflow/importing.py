@@ -21,13 +21,13 @@ from delineate import formats
 from delineate.dataset import Case, Dataset, write_dataset_json
 from delineate.errors import DatasetError, DelineateError, GeometryMismatch, InputError, LabelError
 from delineate.files import write_text
-from delineate.formats.contours import ContourMask
-from delineate.formats.dicom_pseudonyms import Patient, PseudonymKey, load_or_make_key
-from delineate.formats.dicom_rtstruct import read_rtstruct
-from delineate.formats.dicom_seg import read_seg
-from delineate.formats.dicom_seg_placing import seg_on_grid
-from delineate.formats.dicom_slices import Instance
-from delineate.formats.structure_sets import rasterise
+from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey, load_or_make_key
+from delineate.formats.dicom.slices import Instance
+from delineate.formats.dicom_results.contours import ContourMask
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.seg_placing import seg_on_grid
+from delineate.formats.dicom_results.structure_sets import rasterise
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.resampling import Interpolation

@@ -15,12 +15,12 @@ import msgspec
 from delineate.errors import DelineateError, InconsistentSeries, InputError, UnreadableImage
 from delineate.formats import Action, Repair, Stack
 from delineate.formats.archives import ARCHIVE_SUFFIXES
-from delineate.formats.dicom_files import ClosedFolder, read_dicomdir
-from delineate.formats.dicom_geometry import tilt_degrees
-from delineate.formats.dicom_index import Index, SeriesKey
-from delineate.formats.dicom_records import State, storable
-from delineate.formats.dicom_slices import Instance
-from delineate.formats.dicom_stacks import sort_out
+from delineate.formats.dicom.files import ClosedFolder, read_dicomdir
+from delineate.formats.dicom.geometry import tilt_degrees
+from delineate.formats.dicom.index import Index, SeriesKey
+from delineate.formats.dicom.records import State, storable
+from delineate.formats.dicom.slices import Instance
+from delineate.formats.dicom.stacks import sort_out
 from delineate.reports.tables import Reference, SeriesRow, printable
 
 OBJECTS = ("SEG", "RTSTRUCT")

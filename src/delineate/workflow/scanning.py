@@ -12,9 +12,9 @@ from pathlib import Path
 from delineate.errors import InputError
 from delineate.formats import Repair
 from delineate.formats.archives import extract, is_zip
-from delineate.formats.dicom_files import ClosedFolder, FoundFile, files_at, walk
-from delineate.formats.dicom_index import DamagedIndex, IndexWriter, open_index, remove_index
-from delineate.formats.dicom_records import Record, State, read_records, storable
+from delineate.formats.dicom.files import ClosedFolder, FoundFile, files_at, walk
+from delineate.formats.dicom.index import DamagedIndex, IndexWriter, open_index, remove_index
+from delineate.formats.dicom.records import Record, State, read_records, storable
 from delineate.settings import Settings
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
 from delineate.workflow.scan_reports import ScanReport, digest, make_report, reason_of, unpacked_folder
