@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+BENCHMARKS := resampling training_step metrics preparation reading scanning dicom_objects contours
+
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
@@ -20,7 +22,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev,bench]"
-	for script in resampling training_step metrics preparation; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in $(BENCHMARKS); do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # torch comes first and pinned: a looser requirement would fetch gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt

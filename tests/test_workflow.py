@@ -168,3 +168,11 @@ def test_another_case_of_the_same_patient_stays_on_its_side(tmp_path: Path) -> N
     shared = tuple(replace(case, patient_id=f"p{n // 2}") for n, case in enumerate(data.cases))
     split = divide(replace(data, cases=shared), Division(test=1, fold=0, folds=2))
     assert split.held_out == ("blob_4", "blob_5")
+
+
+def test_the_python_api_exports_onto_a_series(tmp_path: Path) -> None:
+    volume, blobs = blob_case(0)
+    formats.write_dicom_series(tmp_path / "mr", volume)
+    files = delineate.export(blobs, tmp_path / "mr", tmp_path / "out", name="p1", to=("seg", "nrrd"))
+    assert [path.name for path in files] == ["p1.seg.dcm", "p1.seg.nrrd"]
+    assert (tmp_path / "out" / "p1.proof.json").exists()

@@ -6,6 +6,7 @@
     plan = delineate.plan("Task09_Spleen")
     model = delineate.train("Task09_Spleen", "spleen", budget=delineate.Budget(minutes=60))
     segmentation = delineate.load_model("spleen").segment(volume)
+    delineate.export(segmentation, "archive/p1/CT", "results", to=("seg", "rtstruct"))
 
 Nothing heavy is imported before it is needed.
 """
@@ -15,9 +16,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from delineate.api import Budget, Division, SegmentationModel, load_model, plan, read, train
+    from delineate.api import Budget, Division, SegmentationModel, export, load_model, plan, read, train
 
-__all__ = ["Budget", "Division", "SegmentationModel", "load_model", "plan", "read", "train"]
+__all__ = ["Budget", "Division", "SegmentationModel", "export", "load_model", "plan", "read", "train"]
 
 
 def __getattr__(name: str) -> Any:

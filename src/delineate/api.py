@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,15 +11,18 @@ from delineate import formats, inference
 from delineate import model as models
 from delineate.dataset import Dataset, open_dataset
 from delineate.errors import TrainingError
+from delineate.formats.exporters import ExportOptions
 from delineate.planning import Plan, PlanOptions
 from delineate.postprocessing import apply_rules
 from delineate.settings import detect
-from delineate.volume import Segmentation, Volume
+from delineate.volume import Segmentation, Volume, align
+from delineate.workflow.exporting import export as run_export
+from delineate.workflow.exporting import files_of
 from delineate.workflow.preparing import plan_dataset
 from delineate.workflow.training import Budget, Division
 from delineate.workflow.training import train as run_training
 
-__all__ = ["Budget", "Division", "SegmentationModel", "load_model", "plan", "read", "train"]
+__all__ = ["Budget", "Division", "SegmentationModel", "export", "load_model", "plan", "read", "train"]
 
 Location = str | PathLike[str]
 
@@ -73,6 +77,24 @@ def train(
 def load_model(folder: Location, *, device: str = "auto") -> SegmentationModel:
     """A trained model from its folder. Raises `ModelError` if a piece is missing or was changed."""
     return SegmentationModel(models.load_model(Path(folder)), detect(device).device)
+
+
+def export(
+    segmentation: Segmentation,
+    series: Location,
+    folder: Location,
+    *,
+    name: str = "segmentation",
+    to: Sequence[str] = ("seg", "rtstruct"),
+) -> tuple[Path, ...]:
+    """Write a segmentation of a DICOM series in other formats, each read back and compared; the files.
+
+    Raises `GeometryMismatch` if the segmentation does not lie on the series' grid, and `ExportError` for a format that
+    is not known or a file that does not come back as it was meant; nothing is left of it then.
+    """
+    stack = formats.stack_at(Path(series))
+    placed = align(segmentation, stack.grid)
+    return run_export(placed, Path(folder) / name, to, options=ExportOptions(sources=files_of(stack)))
 
 
 def _opened(dataset: Location | Dataset) -> Dataset:
