@@ -42,6 +42,22 @@ def drawn(mask: np.ndarray, grid: Grid) -> list[Contour]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "slices"), [(None, [0, 1, 2, 3, 4, 5]), (4.0, [0, 1, 2, 3, 4, 5]), (2.0, [1, 3, 5])]
+)
+def test_a_plane_left_out_is_a_gap_where_the_planes_are_known(spacing_mm: float | None, slices: list[int]) -> None:
+    found = contour_mask([contour(SQUARE, k) for k in (1, 3, 5)], PLAIN, plane_spacing_mm=spacing_mm)
+    assert np.flatnonzero(areas(found)).tolist() == slices
+    assert found.gaps_mm == ((4.0, 4.0) if spacing_mm == 2.0 else ())
+
+
+def test_known_planes_are_joined_on_thinner_slices() -> None:
+    thin = Grid((12, 10, 24), compose_affine(np.diag([1.0, 1.0, 0.5]), (0.0, 0.0, 0.0)))
+    contours = [contour(SQUARE, k) for k in (1, 2, 5)]
+    found = contour_mask(contours, thin, plane_spacing_mm=2.0)
+    assert np.flatnonzero(found.mask.any(axis=(0, 1))).tolist() == [2, 3, 4, 5, 6, 7, 8, 9, 18, 19, 20, 21]
+
+
 def some_mask() -> np.ndarray:
     """Asymmetric, with a hole, an island in it, and pixels that touch at corners."""
     mask = np.zeros(GRID.shape, dtype=bool)

@@ -204,6 +204,7 @@ def test_patient_and_study_are_the_sources(tmp_path: Path) -> None:
         "20240506",
         "070809",
     )
+    assert (dataset.SeriesNumber, dataset.InstanceNumber, dataset.SeriesDate) == (3001, 1, "20240506")
 
 
 def test_a_seed_makes_equal_files(folder: Path, tmp_path: Path) -> None:
@@ -231,6 +232,29 @@ def test_overlapping_structures_stay_whole(folder: Path, tmp_path: Path) -> None
     found = labels_from(read_rtstruct(tmp_path / "rt.dcm"), OBLIQUE, labels=replace(labels, overlaps=False))
     assert found.segmentation.labels.overlaps
     assert np.array_equal(found.segmentation.array, masks)
+
+
+def test_lesions_on_every_second_slice_stay_apart(folder: Path, tmp_path: Path) -> None:
+    array = np.zeros(SHAPE, np.uint8)
+    array[4:7, 3:9, [2, 4, 6]] = 1
+    lesions = Segmentation(array, OBLIQUE, LabelSet(LABELS.labels[:1]))
+    write_rtstruct(tmp_path / "rt.dcm", reorient(lesions, "SLA"), sorted((folder / "ct").iterdir()))
+    structures = read_rtstruct(tmp_path / "rt.dcm")
+    assert structures.rois[0].plane_spacing_mm == pytest.approx(2.5)
+    assert np.array_equal(labels_from(structures, OBLIQUE).segmentation.array, array)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "LPI", "ILA"])
+def test_the_planes_of_the_pixels_are_the_slices(folder: Path, tmp_path: Path, orientation: str) -> None:
+    files = sorted((folder / "ct").iterdir())
+    write_rtstruct(tmp_path / "rt.dcm", reorient(some_labels(), orientation), files)
+    (planes,) = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[0].SourcePixelPlanesCharacteristicsSequence
+    along_row, down_column = np.array(planes.ImageOrientationPatient, float).reshape(2, 3)
+    step = np.cross(along_row, down_column) * float(planes.SpacingBetweenSlices)
+    starts = [np.array(planes.ImagePositionPatient, float) + n * step for n in range(planes.NumberOfFrames)]
+    heights = sorted(float(start @ OBLIQUE.direction[:, 2]) for start in starts)
+    images = [np.array(pydicom.dcmread(file).ImagePositionPatient, float) for file in files]
+    assert heights == pytest.approx(sorted(float(one @ OBLIQUE.direction[:, 2]) for one in images), abs=1e-4)
 
 
 def test_a_part_of_the_series_lies_on_its_slices_too(folder: Path, tmp_path: Path) -> None:

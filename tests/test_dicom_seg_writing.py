@@ -264,10 +264,10 @@ def test_a_backslash_in_a_description_makes_no_second_value(tmp_path: Path) -> N
     ("labels", "match"),
     [
         (LabelSet(()), "without structures"),
-        (label_set({1: "x" * 65}), "segment label cannot hold: expected 1 to 64 .* got 'xxx"),
-        (label_set({1: "a\\b"}), "segment label cannot hold"),
-        (label_set({1: " a"}), "segment label cannot hold"),
-        (label_set({1: "a\n"}), "segment label cannot hold"),
+        (label_set({1: "x" * 65}), "name that DICOM cannot hold: expected 1 to 64 .* got 'xxx"),
+        (label_set({1: "a\\b"}), "name that DICOM cannot hold"),
+        (label_set({1: " a"}), "name that DICOM cannot hold"),
+        (label_set({1: "a\n"}), "name that DICOM cannot hold"),
     ],
 )
 def test_names_that_dicom_cannot_hold(tmp_path: Path, labels: LabelSet, match: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from seg_scans import edited, series, structures
 from delineate.errors import DelineateError, ExportError, UnreadableImage
 from delineate.findings import MILLILITRE, VOLUME, Finding, volumes_ml
 from delineate.formats.dicom_results.seg import read_seg
-from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.dicom_results.seg_writing import Algorithm, write_seg
 from delineate.formats.dicom_results.sr import read_sr, write_sr
 from delineate.labels import Code, label_set
 
@@ -68,6 +69,23 @@ def test_the_report_belongs_to_the_patient_and_study(tmp_path: Path) -> None:
     assert (report.PatientID, report.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     assert sorted(len(one.ReferencedSOPSequence) for one in evidence) == [1, 6]
+
+
+def test_objects_say_when_they_were_made(tmp_path: Path) -> None:
+    files, findings = written(tmp_path)
+    made = datetime(2024, 5, 6, 7, 8, 9)
+    write_seg(
+        tmp_path / "seg.dcm",
+        structures(series(tmp_path / "again")[1], labels=LABELS),
+        files,
+        algorithm=Algorithm(at=made),
+    )
+    write_sr(tmp_path / "sr.dcm", findings[:1], tmp_path / "seg.dcm", sources=files, created=made)
+    for name in ("seg.dcm", "sr.dcm"):
+        dataset = pydicom.dcmread(tmp_path / name)
+        days = {str(e.value)[:8] for e in dataset.iterall() if e.VR in ("DA", "DT") and not e.is_empty}
+        assert days == {"20240506"}
+        assert (dataset.ContentTime, dataset.SeriesTime, dataset.InstanceCreationTime) == ("070809",) * 3
 
 
 def test_findings_that_fit_no_segment(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from delineate.errors import ExportError, InputError, LabelError
 from delineate.formats.meshes.surfaces import Mesh, is_closed, mesh_centroid_mm, mesh_volume_ml, surface
 from delineate.formats.meshes.voxels import mesh_mask
 from delineate.geometry import ORIENTATIONS, Grid, compose_affine, index_to_world
-from delineate.labels import label_set
+from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation, reorient
 
 Mask = npt.NDArray[np.bool_]
@@ -207,3 +207,9 @@ def test_an_organ_in_a_large_scan_is_quick() -> None:
     mesh = surface(segmentation, "organ", smooth=10)
     mesh_mask(mesh, segmentation.grid)
     assert time.perf_counter() - start < 10  # 0.5 s on two quiet cores
+
+
+def test_a_mask_that_fills_its_read_only_array_has_a_surface() -> None:
+    masks = np.ones((1, 4, 3, 5), dtype=bool)
+    overlapping = Segmentation(masks, oblique_grid((4, 3, 5)), LabelSet(LABELS.labels, overlaps=True))
+    assert mesh_volume_ml(surface(overlapping, "organ")) == pytest.approx(60 * 0.0027, rel=1e-5)

@@ -7,8 +7,9 @@ planning systems mean where they write a hole as an inner CLOSED_PLANAR contour 
 an edge belong to the structure on the edge's far side along each axis of the patient (towards left, posterior,
 superior), so structures that share an edge neither overlap nor leave a gap, on every orientation of one grid.
 
-Planes need not be the grid's slices. Let the usual spacing be the median distance of neighbouring planes; but where
-there is one plane only, or planes lie farther apart than `WIDEST_MM` and two slices, the grid's slice spacing.
+Planes need not be the grid's slices. Let the usual spacing be what the file says of it (PS3.3 C.8.8.6.4: a plane that
+was left out is a gap then), else the median distance of neighbouring planes; but where there is one plane only, or
+planes lie farther apart than `WIDEST_MM` and two slices, the grid's slice spacing.
 
 - A slice within a tenth of a slice of a plane takes the plane's shape as it is.
 - A slice between two planes that are at most `WIDEST_BRIDGE` usual spacings apart is filled by shape-based
@@ -127,11 +128,12 @@ class _Window:
     shape: tuple[int, int]
 
 
-def contour_mask(contours: Sequence[Contour], grid: Grid) -> ContourMask:
+def contour_mask(contours: Sequence[Contour], grid: Grid, *, plane_spacing_mm: float | None = None) -> ContourMask:
     """The voxels of `grid` inside the contours of one structure; without contours, nothing.
 
-    The grid may have any axes, as long as one of them is perpendicular to the contours' planes; the result is the same
-    on every reorientation of one grid. What lies outside the grid is cut off and counted.
+    `plane_spacing_mm`: the distance of the planes that the contours were made on, if the file says so. The grid may
+    have any axes, as long as one of them is perpendicular to the contours' planes; the result is the same on every
+    reorientation of one grid. What lies outside the grid is cut off and counted.
     Raises `GeometryMismatch` for contours that are not perpendicular to an axis.
     """
     if not contours:
@@ -143,7 +145,8 @@ def contour_mask(contours: Sequence[Contour], grid: Grid) -> ContourMask:
     planes, duplicates = _planes(points, axis, turned)
     heights = np.array([plane.height for plane in planes])
     widest = max(2.0, WIDEST_MM / turned.spacing_mm[axis]) + COINCIDES
-    slices, gaps = _slices(heights, turned.shape[axis], widest=widest)
+    usual = _usual_step(heights, widest) if plane_spacing_mm is None else plane_spacing_mm / turned.spacing_mm[axis]
+    slices, gaps = _slices(heights, turned.shape[axis], usual=usual)
     box, patch = _filled_box(planes, slices, axis, turned)
     return ContourMask(
         grid.shape,
@@ -228,11 +231,15 @@ def _window(points: Polygon, shape: tuple[int, int]) -> _Window | None:
     return _Window((int(first[0]), int(first[1])), (int(stop[0] - first[0]), int(stop[1] - first[1])))
 
 
-def _slices(heights: FloatArray, count: int, *, widest: float) -> tuple[list[_Slice], list[float]]:
+def _usual_step(heights: FloatArray, widest: float) -> float:
+    """The usual distance of planes, in slices."""
+    usual = float(np.median(np.diff(heights))) if len(heights) > 1 else 1.0
+    return usual if usual <= widest else 1.0
+
+
+def _slices(heights: FloatArray, count: int, *, usual: float) -> tuple[list[_Slice], list[float]]:
     """Which slices 0 <= k < count are filled from which planes, and the gaps that are none's (in slices)."""
     steps = np.diff(heights)
-    usual = float(np.median(steps)) if len(steps) else 1.0
-    usual = usual if usual <= widest else 1.0
     bridged = steps <= WIDEST_BRIDGE * usual
     first = int(np.clip(np.floor(heights[0] - usual), 0, count))
     stop = int(np.clip(np.ceil(heights[-1] + usual) + 1, 0, count))

@@ -176,6 +176,7 @@ def _roi(described: Dataset, drawn: Sequence[Dataset], observed: Sequence[Datase
         next((found for part in observed if (found := text(part, "RTROIInterpretedType"))), ""),
         text(described, "ROIGenerationAlgorithm"),
         notes.uid(described, "ReferencedFrameOfReferenceUID", f"frame of reference of ROI {roi_number}"),
+        _first(_plane_spacing_mm(part) for part in drawn),
     )
 
 
@@ -196,6 +197,14 @@ def _colour(dataset: Dataset) -> Colour | None:
         return None
     red, green, blue = (int(part) for part in value)
     return (red, green, blue) if all(0 <= part <= 255 for part in (red, green, blue)) else None
+
+
+def _plane_spacing_mm(dataset: Dataset) -> float | None:
+    for planes in _items(dataset, "SourcePixelPlanesCharacteristicsSequence"):
+        spacing = number(planes, "SpacingBetweenSlices")
+        if spacing is not None and 0 < spacing < np.inf:
+            return spacing
+    return None
 
 
 def _code(dataset: Dataset) -> Code | None:

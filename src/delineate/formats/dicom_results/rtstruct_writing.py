@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from delineate.errors import ExportError
 from delineate.files import atomic_path
-from delineate.formats.dicom.headers import first_value, quiet
+from delineate.formats.dicom.headers import first_value, number, quiet
 from delineate.formats.dicom.series import one_volume
 from delineate.formats.dicom.slices import Slice
 from delineate.formats.dicom.stacks import Stack
+from delineate.formats.dicom_results.sources import MANUFACTURER, check_names, stamp
 from delineate.geometry import FloatArray, Grid, aligned, axis_change, change_axes, index_to_world
 from delineate.labels import Code, Label
 from delineate.volume import Segmentation, change_array_axes
@@ -34,6 +35,9 @@ _OF_THE_PATIENT_AND_STUDY = (
     "IssuerOfPatientID",
     "PatientBirthDate",
     "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
     "PatientIdentityRemoved",
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
@@ -58,6 +62,7 @@ _MAY_BE_EMPTY = (  # Type 2: present in any case
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
+_LONGEST_LABEL = 16  # of value representation SH
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which PS3.3 C.8.8.5 asks for
 
 _PLANE_TOLERANCE = 0.1  # of a slice: what rounded headers leave
@@ -102,8 +107,8 @@ def write_rtstruct(
     Raises `ExportError` if the planes do not lie on the slices, for another or no frame of reference, or a text that
     DICOM cannot hold; and what `dicom.series.one_volume` raises.
     """
-    for what, value, longest in [("label", label, 16), *(("name", one.name, 64) for one in segmentation.labels)]:
-        _check_text(what, value, longest, path)
+    _check_label(label, path)
+    check_names(segmentation.labels, path)
     stack = one_volume(sources)
     header = _header(stack.slices[0].path)
     planes = _planes(segmentation.grid, stack, path)
@@ -115,21 +120,21 @@ def write_rtstruct(
             document.save_as(temporary, enforce_file_format=True)
 
 
-def _check_text(what: str, value: str, longest: int, path: Path) -> None:
-    if not value.strip() or len(value) > longest or "\\" in value or not value.isprintable():
+def _check_label(label: str, path: Path) -> None:
+    if not label.strip() or len(label) > _LONGEST_LABEL or "\\" in label or not label.isprintable():
         raise ExportError(
-            f"a {what} that DICOM cannot hold",
-            expected=f"1 to {longest} printable characters without backslash",
-            got=repr(value[:80]),
+            "a label that DICOM cannot hold",
+            expected=f"1 to {_LONGEST_LABEL} printable characters without backslash",
+            got=repr(label[:80]),
             path=path,
-            remedy=f"Choose another {what}.",
+            remedy="Choose another label.",
         )
 
 
 def _header(path: Path) -> Dataset:
     import pydicom
 
-    tags = ["SOPClassUID", "SpecificCharacterSet", *_OF_THE_PATIENT_AND_STUDY]
+    tags = ["SOPClassUID", "SpecificCharacterSet", "SeriesNumber", *_OF_THE_PATIENT_AND_STUDY]
     with quiet():
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags), force=True)
 
@@ -201,14 +206,17 @@ def _document(header: Dataset, stack: Stack, label: str, created: datetime | Non
         if value is not None or keyword in _MAY_BE_EMPTY:
             setattr(document, keyword, value)
     document.Modality = "RTSTRUCT"
-    document.SeriesNumber = document.OperatorsName = None
+    document.SeriesNumber = 3000 + int(number(header, "SeriesNumber") or 0)
+    document.InstanceNumber = 1
+    document.OperatorsName = None
     document.SeriesDescription = label
-    document.Manufacturer = document.ManufacturerModelName = "delineate"
+    document.Manufacturer = document.ManufacturerModelName = MANUFACTURER
     document.SoftwareVersions = version("delineate")
     document.FrameOfReferenceUID = stack.slices[0].frame_of_reference_uid
     document.StructureSetLabel = label
-    document.StructureSetDate = None if created is None else created.strftime("%Y%m%d")
-    document.StructureSetTime = None if created is None else created.strftime("%H%M%S")
+    document.StructureSetDate = document.StructureSetTime = None
+    if created is not None:
+        stamp(document, created)
     document.ReferencedFrameOfReferenceSequence = [_referenced(stack, str(header.SOPClassUID))]
     document.ApprovalStatus = "UNAPPROVED"
     document.file_meta = FileMetaDataset()
@@ -259,7 +267,7 @@ def _add_rois(document: Dataset, segmentation: Segmentation, planes: _Planes, so
     described, drawn, observed = [], [], []
     for roi_number, (label, mask) in enumerate(_masks(segmentation, planes.grid), start=1):
         described.append(_described(roi_number, label, segmentation.author, document.FrameOfReferenceUID))
-        drawn.append(_drawn(roi_number, label, list(_contours(mask, planes, label, sop_class))))
+        drawn.append(_drawn(roi_number, label, list(_contours(mask, planes, label, sop_class)), planes.grid))
         observed.append(_observed(roi_number, label))
     document.StructureSetROISequence, document.ROIContourSequence = described, drawn
     document.RTROIObservationsSequence = observed
@@ -306,14 +314,37 @@ def _coded(code: Code) -> Dataset:
     return item
 
 
-def _drawn(roi_number: int, label: Label, contours: Sequence[Dataset]) -> Dataset:
+def _drawn(roi_number: int, label: Label, contours: Sequence[Dataset], grid: Grid) -> Dataset:
     from pydicom import Dataset
 
     item = Dataset()
     item.ROIDisplayColor = list(label.colour)
+    item.SourcePixelPlanesCharacteristicsSequence = [_pixel_planes(grid)]
     if contours:
         item.ContourSequence = list(contours)
     item.ReferencedROINumber = roi_number
+    return item
+
+
+def _pixel_planes(grid: Grid) -> Dataset:
+    """The planes that the contours were made from: one of them without contours is a gap (PS3.3 C.8.8.6.4).
+
+    Without it, a reader takes contours on every second slice for sparsely drawn ones, and fills in between.
+    """
+    from pydicom import Dataset
+    from pydicom.valuerep import format_number_as_ds
+
+    columns, rows, frames = grid.shape
+    between_columns, between_rows, between_frames = grid.spacing_mm
+    # Frames follow the normal, which the grid's axis K does not where it is left-handed.
+    first = frames - 1 if np.linalg.det(grid.affine[:3, :3]) < 0 else 0
+    directions = grid.direction[:, :2].T.reshape(-1)
+    item = Dataset()
+    item.PixelSpacing = [format_number_as_ds(between_rows), format_number_as_ds(between_columns)]
+    item.SpacingBetweenSlices = format_number_as_ds(between_frames)
+    item.ImageOrientationPatient = [format_number_as_ds(value) for value in directions.tolist()]
+    item.ImagePositionPatient = [format_number_as_ds(x) for x in index_to_world(grid, (0, 0, first)).tolist()]
+    item.NumberOfFrames, item.Rows, item.Columns = frames, rows, columns
     return item
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,21 @@ from delineate.files import atomic_path
 from delineate.formats.dicom.headers import number, quiet
 from delineate.formats.dicom_results.seg import Encoding, smallest_type
 from delineate.formats.dicom_results.seg_planes import Planes, planes_of
-from delineate.formats.dicom_results.sources import MANUFACTURER, Sources, building, read_sources
+from delineate.formats.dicom_results.sources import (
+    LONGEST_TEXT,
+    MANUFACTURER,
+    Sources,
+    building,
+    check_names,
+    read_sources,
+    stamp,
+)
 from delineate.labels import Code, Label, LabelSet
 from delineate.terminology import PRIVATE_SCHEME, concept_of
 from delineate.volume import Array, Segmentation
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-LONGEST_LABEL = 64  # of value representation LO
 
 
 class AlgorithmKind(Enum):
@@ -46,11 +53,15 @@ def own_version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """What made the structures. The segmentation's author is added: a model's digest, or the person for MANUAL."""
+    """What made the structures. The segmentation's author is added: a model's digest, or the person for MANUAL.
+
+    `at`: the date and time that the object is given, now where None.
+    """
 
     name: str = "delineate"
     version: str = field(default_factory=own_version)
     kind: AlgorithmKind = AlgorithmKind.AUTOMATIC
+    at: datetime | None = None
 
 
 def write_seg(
@@ -79,7 +90,9 @@ def write_seg(
     """
     if encoding is Encoding.FRACTIONAL:
         raise ValueError("structures have no fractions: write BINARY or LABELMAP")
-    _check_names(segmentation.labels, path)
+    if not len(segmentation.labels):
+        raise ExportError("a segmentation without structures", path=path)
+    check_names(segmentation.labels, path)
     with quiet():
         found = read_sources(sources)
         planes = planes_of(segmentation, found.slices)
@@ -96,6 +109,7 @@ def write_seg(
         if any(concept_of(label).type.scheme == PRIVATE_SCHEME for label in segmentation.labels):
             name_private_codes(dataset)
         _describe(dataset, description, author if algorithm.kind is AlgorithmKind.MANUAL else None)
+        stamp(dataset, algorithm.at or datetime.now())
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
 
@@ -105,20 +119,6 @@ def coded(code: Code) -> Any:
     from highdicom.sr import CodedConcept
 
     return CodedConcept(code.value, code.scheme, code.meaning)
-
-
-def _check_names(labels: LabelSet, path: Path) -> None:
-    if not len(labels):
-        raise ExportError("a segmentation without structures", path=path)
-    for name in labels.names:
-        if not name or name != name.strip() or len(name) > LONGEST_LABEL or "\\" in name or not name.isprintable():
-            raise ExportError(
-                "a name that a DICOM segment label cannot hold",
-                expected=f"1 to {LONGEST_LABEL} printable characters without backslash, none of them a blank at an end",
-                got=repr(name),
-                path=path,
-                remedy="Rename the structure.",
-            )
 
 
 def _check_place(segmentation: Segmentation, planes: Planes, sources: Sources, path: Path) -> None:
@@ -240,5 +240,5 @@ def name_private_codes(dataset: Dataset) -> None:
 
 def _describe(dataset: Dataset, description: str, person: str | None) -> None:
     # A backslash would make two values of it.
-    dataset.SeriesDescription = dataset.ContentDescription = description.replace("\\", "/")[:LONGEST_LABEL]
+    dataset.SeriesDescription = dataset.ContentDescription = description.replace("\\", "/")[:LONGEST_TEXT]
     dataset.ContentCreatorName = person or ""

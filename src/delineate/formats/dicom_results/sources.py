@@ -1,10 +1,11 @@
-"""The images that a derived DICOM object belongs to: their headers, made ready to be copied from."""
+"""What derived DICOM objects share: the images they belong to, made ready to be copied from; names and dates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,13 @@ from delineate.errors import ExportError, ResourceError, UnreadableImage
 from delineate.formats.dicom.headers import text
 from delineate.formats.dicom.slices import Slice, instance_of
 from delineate.formats.dicom_results.seg_frames import items
+from delineate.labels import LabelSet
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 MANUFACTURER = "delineate"
+LONGEST_TEXT = 64  # of value representation LO
 
 # Type 2 of the modules Patient and General Study: a source that lacks them says nothing.
 _MAY_BE_EMPTY = (
@@ -74,6 +77,29 @@ def read_sources(paths: Sequence[Path]) -> Sources:
         for dataset in datasets:
             dataset.FrameOfReferenceUID = _frame_of_reference_of(dataset)
     return Sources(tuple(datasets), slices, uid)
+
+
+def check_names(labels: LabelSet, path: Path | None = None) -> None:
+    """Raises `ExportError` for a name that no label of a segment or region could hold (PS3.5 6.2, LO)."""
+    for name in labels.names:
+        if not name or name != name.strip() or len(name) > LONGEST_TEXT or "\\" in name or not name.isprintable():
+            raise ExportError(
+                "a name that DICOM cannot hold",
+                expected=f"1 to {LONGEST_TEXT} printable characters without backslash, none of them a blank at an end",
+                got=repr(name[:80]),
+                path=path,
+                remedy="Rename the structure.",
+            )
+
+
+def stamp(dataset: Dataset, made: datetime) -> None:
+    """Say when the object was made, wherever it says so (PS3.3 C.12.1, C.7.3.1, C.8.8.5, C.8.20.1 and C.17.2)."""
+    day, time = made.strftime("%Y%m%d"), made.strftime("%H%M%S")
+    for what in ("InstanceCreation", "Series", "StructureSet" if dataset.Modality == "RTSTRUCT" else "Content"):
+        setattr(dataset, f"{what}Date", day)
+        setattr(dataset, f"{what}Time", time)
+    for equipment in items(dataset, "ContributingEquipmentSequence"):
+        equipment.ContributionDateTime = day + time
 
 
 def _frame_of_reference_of(dataset: Dataset) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,15 @@ from delineate.findings import Finding
 from delineate.formats.dicom.headers import number, quiet, text
 from delineate.formats.dicom_results.seg import Segment, read_segments
 from delineate.formats.dicom_results.seg_frames import items
-from delineate.formats.dicom_results.seg_writing import LONGEST_LABEL, coded, name_private_codes, own_version
-from delineate.formats.dicom_results.sources import MANUFACTURER, Sources, building, read_sources
+from delineate.formats.dicom_results.seg_writing import coded, name_private_codes, own_version
+from delineate.formats.dicom_results.sources import (
+    LONGEST_TEXT,
+    MANUFACTURER,
+    Sources,
+    building,
+    read_sources,
+    stamp,
+)
 from delineate.labels import Code
 from delineate.terminology import ABNORMAL_STRUCTURE, PRIVATE_SCHEME
 
@@ -55,11 +63,12 @@ def write_sr(
     *,
     sources: Sequence[Path],
     description: str = "Measurements",
+    created: datetime | None = None,
 ) -> None:
     """Write one report of findings on the structures of a SEG object, atomically.
 
     `sources`: all images of the series that was segmented; patient and study are theirs. A finding belongs to the
-    segment whose label is the name of the finding's label.
+    segment whose label is the name of the finding's label. `created`: the report's date and time, now where None.
     Raises `ExportError` for no findings, for a structure that the SEG object does not have, or a SEG object made on
     another series; `UnreadableImage` for a SEG object or image that cannot be read; what `read_sources` raises.
     """
@@ -76,9 +85,10 @@ def write_sr(
                 for segment in measured
             ]
             dataset = _report(groups, seg, found)
-        dataset.SeriesDescription = description.replace("\\", "/")[:LONGEST_LABEL]
+        dataset.SeriesDescription = description.replace("\\", "/")[:LONGEST_TEXT]
         if any(_is_private(segment.label.code) for segment in segments):
             name_private_codes(dataset)
+        stamp(dataset, created or datetime.now())
         with atomic_path(path) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
 

@@ -20,8 +20,9 @@ from delineate.volume import Array, Segmentation, Source
 class Roi:
     """A region of interest. `contours` holds its closed contours only; it may be empty.
 
-    `interpreted_type`: e.g. ORGAN, GTV, EXTERNAL (PS3.3 C.8.8.8.1), `algorithm`: AUTOMATIC, SEMIAUTOMATIC, MANUAL; ""
-    where the file does not say.
+    `plane_spacing_mm`: the distance of the planes of which each has contours wherever the region is, where the file
+    says so (PS3.3 C.8.8.6.4). `interpreted_type`: e.g. ORGAN, GTV, EXTERNAL (PS3.3 C.8.8.8.1), `algorithm`: AUTOMATIC,
+    SEMIAUTOMATIC, MANUAL; "" where the file does not say.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Roi:
     interpreted_type: str = ""
     algorithm: str = ""
     frame_of_reference_uid: str | None = None
+    plane_spacing_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _roi_mask(structure_set: StructureSet, roi: Roi, grid: Grid) -> RoiMask:
             remedy="Take the series that they were drawn on, or one registered to it.",
         )
     try:
-        return RoiMask(roi, contour_mask(roi.contours, grid))
+        return RoiMask(roi, contour_mask(roi.contours, grid, plane_spacing_mm=roi.plane_spacing_mm))
     except GeometryMismatch as error:
         raise GeometryMismatch(
             f"{roi.name!r}: {error.problem}",

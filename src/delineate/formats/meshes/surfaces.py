@@ -119,7 +119,8 @@ def _reach(step: IntArray, place: FloatArray) -> FloatArray:
 def _bodies(mask: npt.NDArray[np.bool_]) -> Array:
     import cc3d
 
-    bodies: Array = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6)
+    # A copy, because the library takes no read-only array, as the masks of a segmentation are.
+    bodies: Array = cc3d.connected_components(np.array(mask, order="C"), connectivity=6)
     return bodies
 
 
