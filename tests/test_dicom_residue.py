@@ -147,3 +147,12 @@ def test_what_an_option_retains_is_no_identifier() -> None:
 
 def test_an_identifier_is_not_printed() -> None:
     assert "Quasten" not in repr(residue(instance(Manufacturer="Quastenbrink"), [NAME]))
+
+
+def test_digits_of_a_contours_coordinates_are_no_number_of_a_patient() -> None:
+    contour, region = Dataset(), Dataset()
+    contour.ContourData, contour.ContourImageSequence = ["-12.998877", "20230517", "3.5"], [Dataset()]
+    contour.ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.840.99.12"
+    region.ContourSequence = [contour]
+    found = residue(instance(ROIContourSequence=[region]), [Identifier("PatientID", "998877"), DAY, UID])
+    assert [(one.identifier, one.places) for one in found] == [(UID, ("ReferencedSOPInstanceUID",))]

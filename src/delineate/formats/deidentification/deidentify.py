@@ -32,7 +32,15 @@ from delineate.formats.deidentification.profile import (
     table,
 )
 from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey
-from delineate.formats.deidentification.residue import Residue, Search, identifiers_of, occurring, residue, search_for
+from delineate.formats.deidentification.residue import (
+    Identifier,
+    Residue,
+    Search,
+    identifiers_of,
+    occurring,
+    residue,
+    search_for,
+)
 from delineate.formats.deidentification.screening import Pixels, check_can_be_deidentified
 from delineate.formats.dicom.headers import quiet
 
@@ -124,13 +132,18 @@ def leftovers(
 
     A pseudonym or a moved date that happens to equal something of the original is no residue.
     """
+    return residue(new, telltales(original, key, options))
+
+
+def telltales(original: Dataset, key: PseudonymKey, options: DeidentifyOptions = BASIC) -> frozenset[Identifier]:
+    """What must not be found in anything that is made of an object under its patient's pseudonym."""
     patient = patient_of(original)
     identifiers = identifiers_of(original, options.retain)
     days = timedelta(days=key.shift_days(patient))
     made = {key.pseudonym(patient)}
     if options.dates is Dates.SHIFT:
         made |= {_datetime(one.text, days) for one in identifiers if one.is_date}
-    return residue(new, [one for one in identifiers if one.text not in made])
+    return frozenset(one for one in identifiers if one.text not in made)
 
 
 def patient_of(dataset: Dataset) -> Patient:

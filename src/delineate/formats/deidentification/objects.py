@@ -41,6 +41,8 @@ def read_object(path: Path) -> Dataset:
     import pydicom
     from pydicom.uid import UID
 
+    if not path.exists():
+        raise UnreadableImage("there is no such file", path=path)
     with quiet(), refused_if_broken(path), _bounded(path) as stream:
         dataset = pydicom.dcmread(stream, force=True)
         _check_whole(dataset, path, path.stat().st_size)

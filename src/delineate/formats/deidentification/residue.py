@@ -46,7 +46,10 @@ _IDENTIFYING = frozenset(
         "StudyID",
     )
 )
-_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
+# Pixels of floats, of doubles and of integers, and coordinates of contours: numbers by the million, in which the digits
+# of a patient's number turn up by chance.
+_BULK = (0x7FE00008, 0x7FE00009, 0x7FE00010, 0x30060050)
+_HOLDERS_OF_BULK = (0x30060039, 0x30060040)  # ROI Contour Sequence, Contour Sequence
 _SHORTEST_WORD = 3
 _SHORTEST_NUMBER = 6
 _DATE_DIGITS = 8
@@ -110,7 +113,9 @@ def identifiers_of(dataset: Dataset, retained: frozenset[Retain] = frozenset()) 
 
 
 def residue(dataset: Dataset, identifiers: Iterable[Identifier]) -> tuple[Residue, ...]:
-    """The identifiers that still occur in an object as it would be written, outside its pixel data; best empty.
+    """The identifiers that still occur in an object as it would be written, outside its pixels and coordinates.
+
+    Best empty.
 
     Looked for in the encoded bytes, file meta information included, whatever the attribute: words and numbers between
     characters that are no letters or digits, in any case; days also at the start of a date and time, and written with
@@ -160,7 +165,8 @@ def occurring(search: Search, encoded: bytes) -> frozenset[Identifier]:
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    for element in dataset:
+    for tag in sorted(dataset.keys() - _BULK):
+        element = dataset[tag]
         if element.VR == "SQ":
             for item in element.value or ():
                 yield from _elements(item)
@@ -210,18 +216,12 @@ def _codes(text: str, dataset: Dataset) -> set[bytes]:
 
 
 def _encoded(dataset: Dataset) -> bytes:
-    """The object as in its file, in lower case, without pixels, little-endian and not deflated."""
-    from pydicom import Dataset, dcmwrite
+    """The object as in its file, in lower case, without its bulk, little-endian and not deflated."""
+    from pydicom import dcmwrite
     from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
     with quiet(), refused_if_broken():
-        encoding: Any = dataset.original_character_set
-        implicit, little = dataset.original_encoding
-        rest = Dataset(parent_encoding=encoding)
-        rest.set_original_encoding(implicit, little, encoding)
-        for tag in list(dataset.keys()):
-            if tag not in _PIXEL_TAGS:
-                rest[tag] = dataset.get_item(tag)
+        rest = _without_bulk(dataset)
         rest.file_meta = type(dataset.file_meta)(dataset.file_meta)
         # The low byte of a big-endian length stands right before its text and may look like a letter of it.
         if text_of(rest.file_meta, "TransferSyntaxUID") in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
@@ -230,6 +230,21 @@ def _encoded(dataset: Dataset) -> bytes:
         stream = BytesIO()
         dcmwrite(stream, rest, enforce_file_format=True)
     return stream.getvalue().lower()
+
+
+def _without_bulk(dataset: Dataset) -> Dataset:
+    from pydicom import DataElement, Dataset
+
+    encoding: Any = dataset.original_character_set
+    implicit, little = dataset.original_encoding
+    rest = Dataset(parent_encoding=encoding)
+    rest.set_original_encoding(implicit, little, encoding)
+    for tag in list(dataset.keys()):
+        if tag in _HOLDERS_OF_BULK and dataset[tag].VR == "SQ":
+            rest[tag] = DataElement(tag, "SQ", [_without_bulk(item) for item in dataset[tag].value or ()])
+        elif tag not in _BULK:
+            rest[tag] = dataset.get_item(tag)
+    return rest
 
 
 def _delimited(code: bytes, encoded: bytes) -> bool:
