@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from anatomy import blob_case
 
-from delineate.geometry import ORIENTATIONS, Box, Grid
+from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine
 from delineate.labels import LabelSet
 from delineate.proof import compare
 from delineate.volume import Segmentation, crop, reorient
@@ -69,3 +69,25 @@ def test_a_structure_from_nowhere_is_seen() -> None:
     empty = replace(EXPECTED, array=np.zeros_like(EXPECTED.array))
     assert compare(empty, EXPECTED)[0].volume_error == float("inf")
     assert compare(empty, empty)[0].dice == 1.0
+
+
+@pytest.mark.parametrize("shift_mm", [0.0, 40.0])
+def test_a_structure_that_nobody_wrote_is_seen(shift_mm: float) -> None:
+    expected = replace(EXPECTED, labels=LabelSet(EXPECTED.labels.labels[:1]), array=np.uint8(EXPECTED.array == 1))
+    affine = EXPECTED.grid.affine + np.outer([shift_mm, 0, 0, 0], [0, 0, 0, 1])
+    core, rim = compare(expected, replace(EXPECTED, grid=Grid(EXPECTED.grid.shape, affine)))
+    assert (core.name, core.dice) == ("core", 0.0 if shift_mm else 1.0)
+    assert (rim.name, rim.volume_ml, rim.dice, rim.volume_error) == ("rim", 0.0, 0.0, float("inf"))
+
+
+@pytest.mark.parametrize("degrees", [44.9999999, 45.0, 45.0000001])
+@pytest.mark.parametrize("shear", [0.0, 0.4])
+def test_orientation_codes_that_tip_over_do_not_matter(degrees: float, shear: float) -> None:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    linear = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ [[0.9, 0, shear], [0, 1.2, 0], [0, 0, 2.5]]
+    expected = replace(EXPECTED, grid=Grid(EXPECTED.grid.shape, compose_affine(linear, (-31.0, 14.5, 207.25))))
+    for orientation in ORIENTATIONS[::5]:
+        found = reorient(expected, orientation)
+        tipped = found.grid.affine + np.random.default_rng(0).normal(0, 1e-7, (4, 4)) * [[1], [1], [1], [0]]
+        proofs = compare(expected, replace(found, grid=Grid(found.grid.shape, tipped)))
+        assert [proof.dice for proof in proofs] == [1.0, 1.0]

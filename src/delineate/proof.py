@@ -6,7 +6,7 @@ matched by where their centres lie in the patient, by nothing else, so that a fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,15 @@ class StructureProof:
 
 
 def compare(expected: Segmentation, found: Segmentation) -> tuple[StructureProof, ...]:
-    """One proof for each structure of `expected`; one that `found` does not name counts as empty there.
+    """One proof for each structure of `expected`, and for each with voxels that only `found` has.
 
-    Where both have their voxels at the same places, whatever the order of their axes, voxels are matched by index, else
+    A structure that one of them does not name counts as empty there. Where both have their voxels at the same places, whatever the order of their axes, voxels are matched by index, else
     one by one by their positions in the world.
     """
+    return (*_compared(expected, found), *_unexpected(expected, found))
+
+
+def _compared(expected: Segmentation, found: Segmentation) -> tuple[StructureProof, ...]:
     placed = _placed(found, expected.grid)
     if placed is None:
         return tuple(
@@ -75,6 +79,13 @@ def compare(expected: Segmentation, found: Segmentation) -> tuple[StructureProof
         )
     array = _renumbered(placed, expected)
     return _in_boxes(expected.labels.names, expected.array, array, grids=grids, values=expected.labels.values)
+
+
+def _unexpected(expected: Segmentation, found: Segmentation) -> Iterator[StructureProof]:
+    for name in found.labels.names:
+        voxels = 0 if name in expected.labels.names else np.count_nonzero(found.mask(name))
+        if voxels:
+            yield _proof(name, Overlap(0, voxels, 0), (expected.grid, found.grid), (None, None))
 
 
 def _mask(segmentation: Segmentation, name: str) -> Mask:
