@@ -72,7 +72,7 @@ def measure(kind: str, folder: Path) -> None:
     written = time.perf_counter()
     found = exporter.read(path, segmentation)
     read = time.perf_counter()
-    proofs = compare(segmentation, found)
+    proofs = compare(segmentation, found.segmentation)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from delineate.errors import LabelError
-from delineate.labels import Label, LabelSet, label_set
+from delineate.labels import Label, LabelSet, is_one_line, label_set
 
 
 def test_labels_are_in_order_of_value() -> None:
@@ -77,3 +77,13 @@ def test_default_colours_are_distinct_and_in_range() -> None:
 def test_label_sets_pickle() -> None:
     labels = label_set({1: "spleen"}, overlaps=True)
     assert pickle.loads(pickle.dumps(labels)) == labels
+
+
+@pytest.mark.parametrize("name", ["left kidney", "Ödem, <&>", "肝\u3000腫瘍", "a\u00a0b", "x" * 300])
+def test_names_of_one_line(name: str) -> None:
+    assert is_one_line(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", " a", "a\u3000", "a\nb", "a\tb", "a\u2028b", "a\x00", "a\ud800"])
+def test_names_that_files_cannot_hold(name: str) -> None:
+    assert not is_one_line(name)

@@ -73,7 +73,9 @@ def test_a_structure_from_nowhere_is_seen() -> None:
 
 @pytest.mark.parametrize("shift_mm", [0.0, 40.0])
 def test_a_structure_that_nobody_wrote_is_seen(shift_mm: float) -> None:
-    expected = replace(EXPECTED, labels=LabelSet(EXPECTED.labels.labels[:1]), array=np.uint8(EXPECTED.array == 1))
+    expected = replace(
+        EXPECTED, labels=LabelSet(EXPECTED.labels.labels[:1]), array=EXPECTED.array * (EXPECTED.array == 1)
+    )
     affine = EXPECTED.grid.affine + np.outer([shift_mm, 0, 0, 0], [0, 0, 0, 1])
     core, rim = compare(expected, replace(EXPECTED, grid=Grid(EXPECTED.grid.shape, affine)))
     assert (core.name, core.dice) == ("core", 0.0 if shift_mm else 1.0)

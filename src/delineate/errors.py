@@ -75,6 +75,10 @@ class DelineateError(Exception):
         """The same error, naming the case in which it happened."""
         return _rebuild(type(self), self.problem, {**self._facts(), "case": self.case or case})
 
+    def at(self, path: Path) -> DelineateError:
+        """The same error, naming another path."""
+        return _rebuild(type(self), self.problem, {**self._facts(), "path": path})
+
 
 def _rebuild(kind: type[DelineateError], problem: str, facts: dict[str, object]) -> DelineateError:
     return kind(problem, **facts)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -94,6 +95,12 @@ def label_set(names: Mapping[int, str], *, overlaps: bool = False) -> LabelSet:
         Label(int(value), str(name), _default_colour(n)) for n, (value, name) in enumerate(sorted(names.items()))
     )
     return LabelSet(labels, overlaps=overlaps)
+
+
+def is_one_line(name: str) -> bool:
+    """Whether files can hold a name: some characters, none of control or beyond Unicode, and no blank at an end."""
+    odd = any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
+    return bool(name) and name == name.strip() and not odd
 
 
 def _default_colour(n: int) -> Colour:

@@ -58,8 +58,8 @@ class StructureProof:
 def compare(expected: Segmentation, found: Segmentation) -> tuple[StructureProof, ...]:
     """One proof for each structure of `expected`, and for each with voxels that only `found` has.
 
-    A structure that one of them does not name counts as empty there. Where both have their voxels at the same places, whatever the order of their axes, voxels are matched by index, else
-    one by one by their positions in the world.
+    A structure that one of them does not name counts as empty there. Where both have their voxels at the same places,
+    whatever the order of their axes, voxels are matched by index, else one by one by their positions in the world.
     """
     return (*_compared(expected, found), *_unexpected(expected, found))
 
@@ -83,7 +83,7 @@ def _compared(expected: Segmentation, found: Segmentation) -> tuple[StructurePro
 
 def _unexpected(expected: Segmentation, found: Segmentation) -> Iterator[StructureProof]:
     for name in found.labels.names:
-        voxels = 0 if name in expected.labels.names else np.count_nonzero(found.mask(name))
+        voxels = 0 if name in expected.labels.names else int(np.count_nonzero(found.mask(name)))
         if voxels:
             yield _proof(name, Overlap(0, voxels, 0), (expected.grid, found.grid), (None, None))
 

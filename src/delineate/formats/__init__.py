@@ -26,6 +26,7 @@ __all__ = [
     "Action",
     "Repair",
     "Stack",
+    "check_label_values",
     "find_series",
     "image_stem",
     "is_image",
@@ -87,7 +88,7 @@ def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
     if not is_nifti_name(path):
         raise UnreadableImage("label maps are read from NIfTI files", expected=".nii.gz or .nii", path=path)
     array, grid = read_label_values(path)
-    _check_values(array, labels, path)
+    check_label_values(array, labels, path)
     return Segmentation(array, grid, labels, Source(path=path))
 
 
@@ -149,9 +150,13 @@ def _check_same_space(first: Grid, other: Grid, *, first_path: Path, path: Path)
     )
 
 
-def _check_values(array: Array, labels: LabelSet, path: Path) -> None:
+def check_label_values(array: Array, labels: LabelSet, path: Path | None = None) -> None:
+    """Raises `LabelError` for values of a label map of unsigned integers that no label has, with their voxels."""
+    highest = int(array.max())
+    if highest > nifti.MAX_LABEL:
+        raise LabelError("label values out of range", expected=f"0 to {nifti.MAX_LABEL}", got=highest, path=path)
     # Slab by slab, because bincount widens its input to 64 bits.
-    counts = np.zeros(int(array.max()) + 1, dtype=np.int64)
+    counts = np.zeros(highest + 1, dtype=np.int64)
     for slab in np.moveaxis(array, -1, 0):
         counts += np.bincount(slab.reshape(-1), minlength=len(counts))
     unknown = [value for value in np.flatnonzero(counts).tolist() if value and value not in labels.values]

@@ -5,35 +5,46 @@ One more format is one more `Exporter` in `EXPORTERS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from delineate.errors import UnreadableImage
 from delineate.files import atomic_path
-from delineate.formats import nifti
+from delineate.formats import nifti, read_segmentation
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
-from delineate.formats.dicom_results.seg import Encoding, read_seg
-from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.dicom_results.seg import Encoding, read_seg, smallest_type
+from delineate.formats.dicom_results.seg_writing import Algorithm, write_seg
 from delineate.formats.dicom_results.structure_sets import labels_from
-from delineate.formats.meshes.files import read_mesh, read_meshes, write_mesh
-from delineate.formats.meshes.surfaces import Mesh
+from delineate.formats.meshes.files import read_mesh, read_scene, write_mesh, write_meshes
+from delineate.formats.meshes.surfaces import Mesh, mesh_volume_ml
 from delineate.formats.meshes.voxels import mesh_mask
+from delineate.formats.meshes.writing import object_names
 from delineate.formats.nrrd_files import read_nrrd, write_nrrd
-from delineate.labels import LabelSet
+from delineate.geometry import Grid
+from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """`sources`: the files of the DICOM series that was segmented, none where it was another file. `smooth`: rounds of
-    smoothing of surfaces, `simplify`: the share of their triangles to take away."""
+    smoothing of surfaces, `simplify`: the share of their triangles to take away. `created`: the date and time that
+    DICOM objects are given, now where None."""
 
     sources: tuple[Path, ...] = ()
     smooth: int = 0
     simplify: float = 0.0
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +56,33 @@ class Bar:
     shift_mm: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadBack:
+    """What a file holds. `volumes_ml`: what each surface encloses, by name; elsewhere the voxels say it."""
+
+    segmentation: Segmentation
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """A format. `suffix`: of the file ("" makes a folder). `write` a segmentation; `read` gives it back, on the grid of
-    the file or, for contours and surfaces, on that of the segmentation that was written."""
+    """A format. `suffix`: of the file, or of the folder. `write` a segmentation; `read` gives it back, on the grid of
+    the file or, for contours and surfaces, on that of the segmentation that was written.
+
+    `changed_bar`: of surfaces that are smoothed or simplified. `is_dicom`: an object that belongs to a series.
+    `overlaps`: it can hold structures that do.
+    """
 
     suffix: str
     write: Callable[[Path, Segmentation, ExportOptions], None]
-    read: Callable[[Path, Segmentation], Segmentation]
+    read: Callable[[Path, Segmentation], ReadBack]
     bar: Bar
-    needs_series: bool = False
+    changed_bar: Bar | None = None
+    is_dicom: bool = False
+    overlaps: bool = True
 
     def bar_for(self, options: ExportOptions) -> Bar:
-        changed = self.suffix in _SURFACES and (options.smooth or options.simplify)
-        return _CHANGED_SURFACE if changed else self.bar
+        return self.changed_bar if self.changed_bar and (options.smooth or options.simplify) else self.bar
 
 
 # Positions and voxel sizes are rounded to 32 bits by NIfTI, to 16 characters by DICOM.
@@ -67,52 +91,88 @@ _CONTOURS = Bar(dice=0.99, volume_error=5e-3, shift_mm=0.5)
 _SURFACE = Bar(dice=0.999, volume_error=5e-3, shift_mm=0.5)
 # Smoothing moves the surface of a thin structure by up to a voxel.
 _CHANGED_SURFACE = Bar(dice=0.8, volume_error=1e-2, shift_mm=1.0)
-_SURFACES = (".glb", ".3mf", "")
 _OBJ = "structures.obj"
+_LONGEST_FILE_NAME = 120  # bytes; a file system takes 255, of which a temporary name and a suffix need some
 
 
 def _write_nifti(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
     nifti.write_segmentation(path, segmentation)
 
 
-def _read_nifti(path: Path, expected: Segmentation) -> Segmentation:
-    array, grid = nifti.read_label_values(path)
-    return Segmentation(array, grid, expected.labels)
+def _read_nifti(path: Path, expected: Segmentation) -> ReadBack:
+    return ReadBack(read_segmentation(path, expected.labels))
+
+
+def _write_masks(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
+    files = file_names(segmentation.labels.names)
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+        for name in segmentation.labels.names:
+            mask = Segmentation(segmentation.mask(name).astype(np.uint8), segmentation.grid, label_set({1: name}))
+            nifti.write_segmentation(temporary / f"{files[name]}.nii.gz", mask)
+
+
+def _read_masks(path: Path, expected: Segmentation) -> ReadBack:
+    files = {name: path / f"{stem}.nii.gz" for name, stem in file_names(expected.labels.names).items()}
+    if {file.name for file in files.values()} != {file.name for file in path.iterdir()}:
+        raise UnreadableImage("other files than one for each structure", path=path)
+    grids = {nifti.read_grid(file) for file in files.values()}
+    if len(grids) != 1:
+        raise UnreadableImage("masks on different grids", path=path)
+
+    def masks() -> Iterator[tuple[str, Mask]]:
+        for name, file in files.items():
+            yield name, read_segmentation(file, label_set({1: name})).array == 1
+
+    return ReadBack(_joined(masks, expected.labels, grids.pop()))
 
 
 def _write_nrrd(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
     write_nrrd(path, segmentation)
 
 
-def _read_nrrd(path: Path, expected: Segmentation) -> Segmentation:
-    return read_nrrd(path)
+def _read_nrrd(path: Path, expected: Segmentation) -> ReadBack:
+    return ReadBack(read_nrrd(path))
 
 
 def _write_seg(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
-    write_seg(path, segmentation, options.sources)
+    write_seg(path, segmentation, options.sources, algorithm=Algorithm(at=options.created))
 
 
 def _write_label_map_seg(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
-    write_seg(path, segmentation, options.sources, encoding=Encoding.LABELMAP)
+    algorithm = Algorithm(at=options.created)
+    write_seg(path, segmentation, options.sources, encoding=Encoding.LABELMAP, algorithm=algorithm)
 
 
-def _read_seg(path: Path, expected: Segmentation) -> Segmentation:
-    return read_seg(path).segmentation
+def _read_seg(path: Path, expected: Segmentation) -> ReadBack:
+    return ReadBack(read_seg(path).segmentation)
 
 
 def _write_rtstruct(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
-    write_rtstruct(path, segmentation, options.sources)
+    write_rtstruct(path, segmentation, options.sources, created=options.created or datetime.now())
 
 
-def _read_rtstruct(path: Path, expected: Segmentation) -> Segmentation:
+def _read_rtstruct(path: Path, expected: Segmentation) -> ReadBack:
     found = read_rtstruct(path)
     if not any(roi.contours for roi in found.rois):
-        return _of_meshes((), expected)
-    return labels_from(found, expected.grid).segmentation
+        return ReadBack(_joined(lambda: iter(()), expected.labels, expected.grid))
+    return ReadBack(labels_from(found, expected.grid).segmentation)
+
+
+def _with_voxels(segmentation: Segmentation) -> tuple[str, ...]:
+    return tuple(name for name in segmentation.labels.names if segmentation.mask(name).any())
 
 
 def _write_scene(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
-    write_mesh(path, segmentation, smooth=options.smooth, simplify=options.simplify)
+    names = _with_voxels(segmentation)
+    if names:
+        write_mesh(path, segmentation, names=names, smooth=options.smooth, simplify=options.simplify)
+    else:  # that nothing was found is a result as well
+        write_meshes(path, ())
+
+
+def _read_scene(path: Path, expected: Segmentation) -> ReadBack:
+    return _of_meshes({mesh.name: mesh for mesh in read_scene(path)}, expected)
 
 
 def _write_obj_folder(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
@@ -122,59 +182,84 @@ def _write_obj_folder(path: Path, segmentation: Segmentation, options: ExportOpt
         _write_scene(temporary / _OBJ, segmentation, options)
 
 
-def _read_obj_folder(path: Path, expected: Segmentation) -> Segmentation:
-    return _read_scene(path / _OBJ, expected)
-
-
-def _read_scene(path: Path, expected: Segmentation) -> Segmentation:
-    return _of_meshes(read_meshes(path), expected)
+def _read_obj_folder(path: Path, expected: Segmentation) -> ReadBack:
+    names = _with_voxels(expected)
+    given = dict(zip(object_names(names), names, strict=True))
+    return _of_meshes({given.get(mesh.name, mesh.name): mesh for mesh in read_scene(path / _OBJ)}, expected)
 
 
 def _write_stl_folder(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
+    files = file_names(segmentation.labels.names)
     with atomic_path(path) as temporary:
         temporary.mkdir()
-        for name in segmentation.labels.names:
-            if segmentation.mask(name).any():
-                target = temporary / f"{_file_name(name)}.stl"
-                write_mesh(target, segmentation, names=[name], smooth=options.smooth, simplify=options.simplify)
+        for name in _with_voxels(segmentation):
+            target = temporary / f"{files[name]}.stl"
+            write_mesh(target, segmentation, names=[name], smooth=options.smooth, simplify=options.simplify)
 
 
-def _read_stl_folder(path: Path, expected: Segmentation) -> Segmentation:
-    files = {_file_name(name): name for name in expected.labels.names}
-    return _of_meshes([replace(read_mesh(file), name=files[file.stem]) for file in sorted(path.iterdir())], expected)
+def _read_stl_folder(path: Path, expected: Segmentation) -> ReadBack:
+    files = {f"{stem}.stl": name for name, stem in file_names(expected.labels.names).items()}
+    found = {files.get(file.name, file.name): read_mesh(file) for file in sorted(path.iterdir())}
+    return _of_meshes(found, expected)
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """A name for the file of each structure, without suffix: letters, digits and -_. only, different in any case."""
+    given: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        letters = (letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+        plain = unicodedata.normalize("NFC", "".join(letters)).encode()[:_LONGEST_FILE_NAME].decode(errors="ignore")
+        plain = plain.lstrip(".") or "structure"
+        stem, n = plain, 2
+        while stem.casefold() in taken:
+            stem, n = f"{plain}_{n}", n + 1
+        taken.add(stem.casefold())
+        given[name] = stem
+    return given
 
 
-def _of_meshes(meshes: Sequence[Mesh], expected: Segmentation) -> Segmentation:
-    """Named surfaces on the grid of what was written: a label map, or masks where they overlap."""
-    # OBJ separates by spaces, so that its names have none.
-    labels = {key: label for label in expected.labels for key in (label.name.replace(" ", "_"), label.name)}
-    array = np.zeros(expected.grid.shape, dtype=np.uint16, order="F")
-    if not expected.labels.overlaps:
-        for mesh in meshes:
-            mask = mesh_mask(mesh, expected.grid)
+def _of_meshes(meshes: Mapping[str, Mesh], expected: Segmentation) -> ReadBack:
+    """Surfaces by their structure's name, as voxels on the grid of what was written."""
+    unknown = [name for name in meshes if name not in expected.labels.names]
+    if unknown:
+        raise UnreadableImage("surfaces of structures that nobody wrote", got=unknown[:10])
+
+    def masks() -> Iterator[tuple[str, Mask]]:
+        for name, mesh in meshes.items():
+            yield name, mesh_mask(mesh, expected.grid)
+
+    volumes_ml = {name: mesh_volume_ml(meshes[name]) if name in meshes else 0.0 for name in expected.labels.names}
+    return ReadBack(_joined(masks, expected.labels, expected.grid), volumes_ml)
+
+
+def _joined(masks: Callable[[], Iterator[tuple[str, Mask]]], labels: LabelSet, grid: Grid) -> Segmentation:
+    """Masks by name as a label map, or as masks where some overlap; values are 1 to n in the order of `labels`."""
+    labels = LabelSet(tuple(replace(label, value=n) for n, label in enumerate(labels, start=1)), labels.overlaps)
+    number = dict(zip(labels.names, labels.values, strict=True))
+    array: npt.NDArray[Any] = np.zeros(grid.shape, dtype=smallest_type(labels.values), order="F")
+    if not labels.overlaps:
+        for name, mask in masks():
             if np.logical_and(array, mask).any():
                 break
-            np.copyto(array, np.uint16(labels[mesh.name].value), where=mask)
+            np.copyto(array, array.dtype.type(number[name]), where=mask)
         else:
-            return Segmentation(array, expected.grid, expected.labels)
-    masks = np.zeros((len(expected.labels), *expected.grid.shape), dtype=np.bool_)
-    for mesh in meshes:
-        masks[expected.labels.names.index(labels[mesh.name].name)] = mesh_mask(mesh, expected.grid)
-    return Segmentation(masks, expected.grid, LabelSet(expected.labels.labels, overlaps=True))
+            return Segmentation(array, grid, labels)
+    array = np.zeros((len(labels), *grid.shape), dtype=np.bool_)
+    for name, mask in masks():
+        array[number[name] - 1] = mask
+    return Segmentation(array, grid, replace(labels, overlaps=True))
 
 
 EXPORTERS: dict[str, Exporter] = {
-    "nifti": Exporter(".nii.gz", _write_nifti, _read_nifti, _EXACT),
+    "nifti": Exporter(".nii.gz", _write_nifti, _read_nifti, _EXACT, overlaps=False),
     "nrrd": Exporter(".seg.nrrd", _write_nrrd, _read_nrrd, _EXACT),
-    "seg": Exporter(".seg.dcm", _write_seg, _read_seg, _EXACT, needs_series=True),
-    "labelmap-seg": Exporter(".labelmap.dcm", _write_label_map_seg, _read_seg, _EXACT, needs_series=True),
-    "rtstruct": Exporter(".rtstruct.dcm", _write_rtstruct, _read_rtstruct, _CONTOURS, needs_series=True),
-    "stl": Exporter("", _write_stl_folder, _read_stl_folder, _SURFACE),
-    "obj": Exporter("", _write_obj_folder, _read_obj_folder, _SURFACE),
-    "glb": Exporter(".glb", _write_scene, _read_scene, _SURFACE),
-    "3mf": Exporter(".3mf", _write_scene, _read_scene, _SURFACE),
+    "masks": Exporter("_masks", _write_masks, _read_masks, _EXACT),
+    "seg": Exporter(".seg.dcm", _write_seg, _read_seg, _EXACT, is_dicom=True),
+    "labelmap-seg": Exporter(".labelmap.dcm", _write_label_map_seg, _read_seg, _EXACT, is_dicom=True),
+    "rtstruct": Exporter(".rtstruct.dcm", _write_rtstruct, _read_rtstruct, _CONTOURS, is_dicom=True),
+    "stl": Exporter("_stl", _write_stl_folder, _read_stl_folder, _SURFACE, _CHANGED_SURFACE),
+    "obj": Exporter("_obj", _write_obj_folder, _read_obj_folder, _SURFACE, _CHANGED_SURFACE),
+    "glb": Exporter(".glb", _write_scene, _read_scene, _SURFACE, _CHANGED_SURFACE),
+    "3mf": Exporter(".3mf", _write_scene, _read_scene, _SURFACE, _CHANGED_SURFACE),
 }

@@ -5,50 +5,52 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-
-import msgspec
 
 from delineate import formats
 from delineate.dataset import read_labels
-from delineate.errors import ExportError, LabelError
-from delineate.files import atomic_path, write_text
-from delineate.findings import volumes_ml
-from delineate.formats.deidentification.deidentify import DeidentifyOptions, deidentify
+from delineate.errors import DelineateError, ExportError, LabelError
+from delineate.files import atomic_path
+from delineate.findings import Finding, volumes_ml
+from delineate.formats.deidentification.deidentify import DeidentifyOptions, deidentify, telltales
 from delineate.formats.deidentification.objects import read_object, write_object
+from delineate.formats.deidentification.profile import DUMMY_DATE
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
-from delineate.formats.dicom_results.sr import read_sr, write_sr
+from delineate.formats.deidentification.residue import Identifier, identifiers_in, residue
+from delineate.formats.dicom_results.seg import read_segments
+from delineate.formats.dicom_results.sources import check_names
+from delineate.formats.dicom_results.sr import Measured, read_sr, write_sr
 from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions
-from delineate.labels import label_set
+from delineate.labels import LabelSet, is_one_line, label_set
 from delineate.proof import StructureProof, compare
 from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.proofs import (
+    ProofRecord,
+    StructureRecord,
+    content_digest,
+    standing_proofs,
+    write_proofs,
+)
 from delineate.workflow.results import read_record
 
 REPORT = "sr"
+_REPORT_SUFFIX = ".sr.dcm"
+# Words of the standard, be they somebody's name: nothing of a patient gets there.
+_STANDARD_TEXTS = frozenset(("CodeMeaning", "ContributionDescription", "DimensionDescriptionLabel"))
 _SR_ROUNDING = 1e-9  # a number has 16 characters in DICOM
 
 
-class StructureRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What was meant and what was read back of one structure; the shift is None where one of the two is empty."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the writers get. `identifiers`: texts that no export may contain; none unless it is de-identified."""
 
-    structure: str
-    volume_ml: float
-    found_ml: float
-    dice: float | None = None
-    centroid_mm: tuple[float, float, float] | None = None
-    centroid_shift_mm: float | None = None
-
-
-class ProofRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The proof of one export, kept beside it: reading it back gave this, and at least `least_dice` was asked for."""
-
-    file: str
-    format: str
-    most_volume_error: float
-    structures: list[StructureRecord]
-    least_dice: float | None = None
+    segmentation: Segmentation
+    stem: Path
+    options: ExportOptions
+    identifiers: frozenset[Identifier] = frozenset()
 
 
 def export(
@@ -62,40 +64,34 @@ def export(
 ) -> tuple[Path, ...]:
     """Write a segmentation as each of `kinds` (keys of `EXPORTERS`, and "sr"), beside them STEM.proof.json; the files.
 
-    Every file is read back by the house's own reader and compared in the world before it gets its name. With a `key`
-    the DICOM objects are of the pseudonymous patient and refer to the series' UIDs as `deidentify` maps them.
-    Raises `ExportError` where what is read back differs, with nothing left behind, for an unknown format, and for one
-    that needs the DICOM series where there is none.
+    Every file is read back by the house's own reader and compared in the world before it gets its name; STEM.proof.json
+    also keeps the proofs of earlier exports that are still there as they were. With a `key` the DICOM objects are of
+    the pseudonymous patient, refer to the series' UIDs as `deidentify` maps them and have no dates, and nothing may
+    contain a text that identifies the patient.
+    Raises `ExportError` where what is read back differs, with nothing of that file left behind; before anything is
+    written for what `check_kinds` refuses, and for an older report that would lose its segments; `LabelError` for
+    voxels without a label; and what the writers raise.
     """
-    options = options or ExportOptions()
-    check_kinds(kinds, with_series=bool(options.sources))
-    proofs: list[ProofRecord] = []
+    options, kinds = options or ExportOptions(), tuple(dict.fromkeys(kinds))
+    check_kinds(kinds, segmentation.labels, with_series=bool(options.sources))
+    if not segmentation.labels.overlaps:
+        formats.check_label_values(segmentation.array, segmentation.labels)
+    _check_older_report(stem, kinds)
+    proofs = standing_proofs(stem)
     written: list[Path] = []
-    if key is not None and segmentation.grid.frame_of_reference_uid is not None:
-        grid = replace(segmentation.grid, frame_of_reference_uid=key.uid(segmentation.grid.frame_of_reference_uid))
-        segmentation = replace(segmentation, grid=grid)
-    with _pseudonymous(options, key) as linked:
+    with _pseudonymous(_Job(segmentation, stem, options), key) as job:
         for done, kind in enumerate(kinds, start=1):
-            write = _write_report if kind == REPORT else _write_proven
-            path, proof = write(segmentation, stem, kind, linked)
-            proofs.append(proof)
-            written.append(path)
-            watch("Exporting", done, len(kinds), path.name)
-    encoded = msgspec.json.format(msgspec.json.encode(proofs), indent=1).decode()
-    write_text(_proof_path(stem), f"{encoded}\n")
+            target = stem.with_name(f"{stem.name}{_REPORT_SUFFIX if kind == REPORT else EXPORTERS[kind].suffix}")
+            with _proving(target) as temporary:
+                proof = (_write_report if kind == REPORT else _write_proven)(job, kind, temporary, target)
+                # The older file's proof must not stand beside the new file, should we be cut off in between.
+                if proofs.pop(target.name, None) is not None:
+                    write_proofs(stem, proofs.values())
+            proofs[target.name] = proof
+            write_proofs(stem, proofs.values())
+            written.append(target)
+            watch("Exporting", done, len(kinds), target.name)
     return tuple(written)
-
-
-def read_proofs(stem: Path) -> tuple[ProofRecord, ...]:
-    """The proofs of the exports of a segmentation; none if nothing readable is there."""
-    try:
-        return msgspec.json.decode(_proof_path(stem).read_bytes(), type=tuple[ProofRecord, ...])
-    except (OSError, msgspec.DecodeError):
-        return ()
-
-
-def _proof_path(stem: Path) -> Path:
-    return stem.with_name(f"{stem.name}.proof.json")
 
 
 def export_file(
@@ -137,71 +133,124 @@ def files_of(stack: formats.Stack | None) -> tuple[Path, ...]:
     return () if stack is None else tuple(dict.fromkeys(slice_.path for slice_ in stack.slices))
 
 
-def check_kinds(kinds: Sequence[str], *, with_series: bool) -> None:
-    """Raises `ExportError` for an unknown format, one that needs a DICOM series, and a report without its segments."""
+def check_kinds(kinds: Sequence[str], labels: LabelSet, *, with_series: bool) -> None:
+    """What can be known before there are voxels.
+
+    Raises `ExportError` for an unknown format, one that needs a DICOM series, a report without its segments,
+    overlapping structures in one label map, no structures, and names that files, or DICOM, cannot hold.
+    """
+    if not len(labels):
+        raise ExportError("a segmentation without structures")
     for kind in kinds:
         if kind != REPORT and kind not in EXPORTERS:
             raise ExportError("unknown format", expected=f"one of {', '.join([*EXPORTERS, REPORT])}", got=kind)
-        if not with_series and (kind == REPORT or EXPORTERS[kind].needs_series):
+        if kind == REPORT or EXPORTERS[kind].is_dicom:
+            if not with_series:
+                raise ExportError(
+                    f"{kind} needs the DICOM series that was segmented",
+                    remedy="Give the folder of the series, or choose another format.",
+                )
+            check_names(labels)
+        elif labels.overlaps and not EXPORTERS[kind].overlaps:
             raise ExportError(
-                f"{kind} needs the DICOM series that was segmented",
-                remedy="Give the folder of the series, or choose another format.",
+                f"{kind}: overlapping structures do not fit into one label map",
+                remedy="Export masks, seg, nrrd or rtstruct.",
+            )
+    for name in labels.names:
+        if not is_one_line(name):
+            raise ExportError(
+                "a structure's name that files cannot hold",
+                expected="characters of one line, no blank at an end",
+                got=repr(name),
+                remedy="Rename the structure.",
             )
     if REPORT in kinds and "seg" not in kinds[: list(kinds).index(REPORT)]:
         raise ExportError("a report refers to its segments", expected="seg before sr", got=", ".join(kinds))
 
 
+def _check_older_report(stem: Path, kinds: Sequence[str]) -> None:
+    report = stem.with_name(f"{stem.name}{_REPORT_SUFFIX}")
+    if "seg" in kinds and REPORT not in kinds and report.exists():
+        raise ExportError(
+            "an older report refers to the segments that would be replaced",
+            path=report,
+            remedy="Export sr as well, or move the report and its segments away.",
+        )
+
+
 @contextmanager
-def _pseudonymous(options: ExportOptions, key: PseudonymKey | None) -> Iterator[ExportOptions]:
-    """The options with headers of the series as de-identified, for as long as it is written."""
-    if key is None or not options.sources:
-        yield options
+def _pseudonymous(job: _Job, key: PseudonymKey | None) -> Iterator[_Job]:
+    """The job with headers of the series as de-identified, for as long as it is done."""
+    if key is None or not job.options.sources:
+        yield job
         return
+    grid = job.segmentation.grid
+    if grid.frame_of_reference_uid is not None:
+        grid = replace(grid, frame_of_reference_uid=key.uid(grid.frame_of_reference_uid))
+    identifiers: set[Identifier] = set()
     with tempfile.TemporaryDirectory() as folder:
-        targets = [Path(folder, f"{n:06d}.dcm") for n in range(len(options.sources))]
-        for source, target in zip(options.sources, targets, strict=True):
+        targets = [Path(folder, f"{n:06d}.dcm") for n in range(len(job.options.sources))]
+        for source, target in zip(job.options.sources, targets, strict=True):
             dataset = read_object(source)
             write_object(target, deidentify(dataset, key, DeidentifyOptions()))
-        yield replace(options, sources=tuple(targets))
+            identifiers |= telltales(dataset, key)
+        # The day on which a scan is segmented may be its own.
+        created = datetime.strptime(DUMMY_DATE, "%Y%m%d")
+        pseudonymous = replace(
+            job,
+            segmentation=replace(job.segmentation, grid=grid),
+            options=replace(job.options, sources=tuple(targets), created=created),
+            identifiers=frozenset(identifiers),
+        )
+        _check_texts(pseudonymous)
+        yield pseudonymous
 
 
-def _write_proven(
-    segmentation: Segmentation, stem: Path, kind: str, options: ExportOptions
-) -> tuple[Path, ProofRecord]:
+def _check_texts(job: _Job) -> None:
+    """Names of structures and files are in all formats as they are."""
+    texts = {f"the name of structure {label.value}": label.name for label in job.segmentation.labels}
+    texts |= {"the name of the files": job.stem.name, "the author": job.segmentation.author or ""}
+    for where, text in texts.items():
+        found = identifiers_in(text, job.identifiers)
+        if found:
+            keywords = sorted({identifier.keyword for identifier in found})
+            raise ExportError(
+                f"{where} gives the patient away", got=f"text of {', '.join(keywords)}", remedy="Rename it."
+            )
+
+
+@contextmanager
+def _proving(target: Path) -> Iterator[Path]:
+    """A temporary path for `target`, by whose name errors call it."""
+    with atomic_path(target) as temporary:
+        try:
+            yield temporary
+        except DelineateError as error:
+            if error.path is None or not any(temporary.name in part for part in error.path.parts):
+                raise
+            raise error.at(target) from error
+
+
+def _write_proven(job: _Job, kind: str, temporary: Path, target: Path) -> ProofRecord:
     exporter = EXPORTERS[kind]
-    target = stem.with_name(f"{stem.name}{exporter.suffix or f'_{kind}'}")
-    with atomic_path(target) as temporary:
-        exporter.write(temporary, segmentation, options)
-        bar = exporter.bar_for(options)
-        proofs = compare(segmentation, exporter.read(temporary, segmentation))
-        _check(proofs, bar, target)
-    return target, _record(target, kind, bar, proofs)
-
-
-def _write_report(
-    segmentation: Segmentation, stem: Path, kind: str, options: ExportOptions
-) -> tuple[Path, ProofRecord]:
-    """The volumes of the structures, on the segments of the SEG object beside it, read back number by number."""
-    target = stem.with_name(f"{stem.name}.{kind}.dcm")
-    seg = stem.with_name(f"{stem.name}{EXPORTERS['seg'].suffix}")
-    findings = volumes_ml(segmentation)
-    with atomic_path(target) as temporary:
-        write_sr(temporary, findings, seg, sources=options.sources)
-        found = {one.tracking_id: one.value for one in read_sr(temporary)}
-        for finding in findings:
-            value = found.get(finding.label.name)
-            if value is None or abs(value - finding.value) > _SR_ROUNDING * max(1.0, finding.value):
-                raise ExportError(
-                    f"the volume of {finding.label.name} did not come back as it was written",
-                    expected=f"{finding.value:.6g} ml",
-                    got=value,
-                    path=target,
-                )
-    structures = [
-        StructureRecord(structure=one.label.name, volume_ml=one.value, found_ml=found[one.label.name])
-        for one in findings
+    exporter.write(temporary, job.segmentation, job.options)
+    found = exporter.read(temporary, job.segmentation)
+    bar = exporter.bar_for(job.options)
+    proofs = [
+        replace(proof, found_ml=found.volumes_ml.get(proof.name, proof.found_ml))
+        for proof in compare(job.segmentation, found.segmentation)
     ]
-    return target, ProofRecord(file=target.name, format=kind, most_volume_error=_SR_ROUNDING, structures=structures)
+    _check(proofs, bar, target)
+    if exporter.is_dicom:
+        _check_residue(job, temporary, target)
+    return ProofRecord(
+        file=target.name,
+        format=kind,
+        sha256=content_digest(temporary),
+        least_dice=bar.dice,
+        most_volume_error=bar.volume_error,
+        structures=[_record(proof) for proof in proofs],
+    )
 
 
 def _check(proofs: Sequence[StructureProof], bar: Bar, target: Path) -> None:
@@ -217,21 +266,71 @@ def _check(proofs: Sequence[StructureProof], bar: Bar, target: Path) -> None:
             )
 
 
-def _record(target: Path, kind: str, bar: Bar, proofs: Sequence[StructureProof]) -> ProofRecord:
+def _check_residue(job: _Job, temporary: Path, target: Path) -> None:
+    if not job.identifiers:
+        return
+    left = [
+        found
+        for found in residue(read_object(temporary), job.identifiers)
+        if not found.coded and not _STANDARD_TEXTS.issuperset(found.places or [""])
+    ]
+    if left:
+        raise ExportError(
+            "an identifying text is still in the object",
+            got=f"text of {left[0].identifier.keyword} in {', '.join(left[0].places) or 'binary data'}",
+            path=target,
+            remedy="Nothing of it was kept.",
+        )
+
+
+def _record(proof: StructureProof) -> StructureRecord:
+    return StructureRecord(
+        structure=proof.name,
+        volume_ml=proof.volume_ml,
+        found_ml=proof.found_ml,
+        dice=proof.dice,
+        centroid_mm=proof.centroid_mm,
+        centroid_shift_mm=None if proof.centroid_shift_mm == float("inf") else proof.centroid_shift_mm,
+    )
+
+
+def _write_report(job: _Job, kind: str, temporary: Path, target: Path) -> ProofRecord:
+    """The volumes of the structures, on the segments of the SEG object beside it, read back number by number."""
+    seg = job.stem.with_name(f"{job.stem.name}{EXPORTERS['seg'].suffix}")
+    findings = volumes_ml(job.segmentation)
+    write_sr(temporary, findings, seg, sources=job.options.sources, created=job.options.created)
+    found = _checked_numbers(findings, read_sr(temporary), seg, target)
+    _check_residue(job, temporary, target)
     return ProofRecord(
         file=target.name,
         format=kind,
-        least_dice=bar.dice,
-        most_volume_error=bar.volume_error,
+        sha256=content_digest(temporary),
+        most_volume_error=_SR_ROUNDING,
         structures=[
-            StructureRecord(
-                structure=proof.name,
-                volume_ml=proof.volume_ml,
-                found_ml=proof.found_ml,
-                dice=proof.dice,
-                centroid_mm=proof.centroid_mm,
-                centroid_shift_mm=None if proof.centroid_shift_mm == float("inf") else proof.centroid_shift_mm,
-            )
-            for proof in proofs
+            StructureRecord(structure=finding.label.name, volume_ml=finding.value, found_ml=measured.value)
+            for finding, measured in zip(findings, found, strict=True)
         ],
     )
+
+
+def _checked_numbers(
+    findings: Sequence[Finding], found: Sequence[Measured], seg: Path, target: Path
+) -> tuple[Measured, ...]:
+    """What a report says of each finding: the same of the same segment, and nothing else."""
+    header, segments = read_segments(seg)
+    names = {(str(header.SOPInstanceUID), segment.label.value): segment.label.name for segment in segments}
+    of_name = {names.get((one.segmentation_uid, one.segment_number or 0)): one for one in found}
+    if len(of_name) != len(findings) or len(found) != len(findings):
+        raise ExportError("the report has other numbers", expected=len(findings), got=len(found), path=target)
+    for finding in findings:
+        one = of_name.get(finding.label.name)
+        expected = (finding.quantity, finding.unit)
+        same = one is not None and (one.tracking_id, one.quantity, one.unit) == (finding.label.name, *expected)
+        if one is None or not same or abs(one.value - finding.value) > _SR_ROUNDING * max(1.0, finding.value):
+            raise ExportError(
+                f"{finding.quantity.meaning} of {finding.label.name} did not come back as it was written",
+                expected=f"{finding.value:.6g} {finding.unit.value}",
+                got=None if one is None else f"{one.quantity.meaning} of {one.value:.6g} {one.unit.value}",
+                path=target,
+            )
+    return tuple(of_name[finding.label.name] for finding in findings)

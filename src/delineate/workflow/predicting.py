@@ -148,7 +148,7 @@ def predict(
     options = options or PredictionOptions()
     use_threads(settings)
     scans = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds))
-    check_kinds(options.exports, with_series=all(scan.assembly is not None for scan in scans))
+    check_kinds(options.exports, model.labels, with_series=all(scan.assembly is not None for scan in scans))
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)
     digest = model.digest

@@ -135,6 +135,13 @@ def residue(dataset: Dataset, identifiers: Iterable[Identifier]) -> tuple[Residu
     )
 
 
+def identifiers_in(text: str, identifiers: Iterable[Identifier]) -> frozenset[Identifier]:
+    """The identifiers that occur in a text; see `residue`."""
+    from pydicom import Dataset
+
+    return occurring(search_for(identifiers, Dataset()), text.lower().encode())
+
+
 def search_for(identifiers: Iterable[Identifier], dataset: Dataset) -> Search:
     """The identifiers as bytes, in UTF-8, Latin-1 and the character sets of a data set."""
     kinds: tuple[dict[bytes, frozenset[Identifier]], ...] = ({}, {}, {}, {})
@@ -165,7 +172,7 @@ def occurring(search: Search, encoded: bytes) -> frozenset[Identifier]:
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    for tag in sorted(dataset.keys() - _BULK):
+    for tag in sorted(tag for tag in list(dataset.keys()) if tag not in _BULK):
         element = dataset[tag]
         if element.VR == "SQ":
             for item in element.value or ():

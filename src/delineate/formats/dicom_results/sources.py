@@ -13,7 +13,7 @@ from delineate.errors import ExportError, ResourceError, UnreadableImage
 from delineate.formats.dicom.headers import text
 from delineate.formats.dicom.slices import Slice, instance_of
 from delineate.formats.dicom_results.seg_frames import items
-from delineate.labels import LabelSet
+from delineate.labels import LabelSet, is_one_line
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -82,10 +82,10 @@ def read_sources(paths: Sequence[Path]) -> Sources:
 def check_names(labels: LabelSet, path: Path | None = None) -> None:
     """Raises `ExportError` for a name that no label of a segment or region could hold (PS3.5 6.2, LO)."""
     for name in labels.names:
-        if not name or name != name.strip() or len(name) > LONGEST_TEXT or "\\" in name or not name.isprintable():
+        if not is_one_line(name) or len(name) > LONGEST_TEXT or "\\" in name:
             raise ExportError(
                 "a name that DICOM cannot hold",
-                expected=f"1 to {LONGEST_TEXT} printable characters without backslash, none of them a blank at an end",
+                expected=f"1 to {LONGEST_TEXT} characters of one line without backslash, no blank at an end",
                 got=repr(name[:80]),
                 path=path,
                 remedy="Rename the structure.",

@@ -49,7 +49,10 @@ def write_mesh(
 
 
 def write_meshes(path: Path, meshes: Sequence[Mesh]) -> None:
-    """Write surfaces as one file, atomically; see `write_mesh`. Raises `ExportError` also for an open one."""
+    """Write surfaces as one file, atomically; see `write_mesh`. Without any, a valid file that says so, but no STL.
+
+    Raises `ExportError` also for an open one.
+    """
     _check_suffix(path)
     for mesh in meshes:
         if not is_closed(mesh.faces):
@@ -63,6 +66,14 @@ def read_meshes(path: Path) -> tuple[Mesh, ...]:
     Files of other software are read as if they kept the conventions of `writing`. Raises `UnreadableImage` for a
     damaged file, one of another kind, and one without triangles.
     """
+    meshes = read_scene(path)
+    if not meshes:
+        raise UnreadableImage("the file holds no triangles", path=path)
+    return meshes
+
+
+def read_scene(path: Path) -> tuple[Mesh, ...]:
+    """The surfaces in a file, as `read_meshes` gives them; none if it is a sound one without triangles."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UnreadableImage("not a surface file", expected=f"one of {', '.join(SUFFIXES)}", path=path)
@@ -79,8 +90,6 @@ def read_meshes(path: Path) -> tuple[Mesh, ...]:
         raise UnreadableImage("not a sound surface file", got=str(error) or type(error).__name__, path=path) from error
     for mesh in meshes:
         _check_read(mesh, path)
-    if not meshes:
-        raise UnreadableImage("the file holds no triangles", path=path)
     return meshes
 
 
@@ -104,6 +113,8 @@ def _check_suffix(path: Path) -> None:
 def _meshes(data: bytes, suffix: str) -> list[Mesh]:
     import trimesh
 
+    if suffix == ".3mf" and _is_empty_3mf(data):
+        return []
     options: dict[str, Any] = {"split_objects": True, "maintain_order": True} if suffix == ".obj" else {}
     scene: Any = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], process=False, **options)
     to_lps = np.linalg.inv(GLTF_FROM_LPS) if suffix == ".glb" else np.eye(3)
@@ -120,6 +131,13 @@ def _meshes(data: bytes, suffix: str) -> list[Mesh]:
             points, faces = joined_corners(points[faces].reshape(-1, 3))
         found.append(Mesh(points, faces, "" if suffix == ".stl" else str(key)))
     return [mesh for mesh in found if len(mesh.faces)]
+
+
+def _is_empty_3mf(data: bytes) -> bool:
+    # trimesh fails on a model without objects, which the format allows.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        models = [archive.read(name) for name in archive.namelist() if name.lower().endswith(".model")]
+    return bool(models) and not any(b"<object" in model for model in models)
 
 
 def _place(name: str, order: Sequence[str]) -> int:

@@ -70,7 +70,7 @@ def joined_corners(corners: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDA
 
 def write_obj(path: Path, meshes: Sequence[Mesh]) -> None:
     """Surfaces as Wavefront OBJ, one object and material each; the materials are in an MTL file beside it."""
-    names = _unique([re.sub(r"\s+", "_", mesh.name.strip()) for mesh in meshes])
+    names = object_names([mesh.name for mesh in meshes])
     materials = path.with_suffix(".mtl")
     kinds = (f"newmtl {name}\nKd {_unit_colour(mesh.colour)}\n" for name, mesh in zip(names, meshes, strict=True))
     write_bytes(materials, "".join(kinds).encode())
@@ -83,8 +83,13 @@ def write_obj(path: Path, meshes: Sequence[Mesh]) -> None:
     write_bytes(path, "".join(parts).encode())
 
 
+def object_names(names: Sequence[str]) -> list[str]:
+    """What structures are called in an OBJ file, where a name ends at a blank."""
+    return _unique([re.sub(r"\s+", "_", name.strip()) for name in names])
+
+
 def write_glb(path: Path, meshes: Sequence[Mesh]) -> None:
-    """Surfaces as a binary glTF scene, one node, mesh and material each."""
+    """Surfaces as a binary glTF scene, one node, mesh and material each; an empty scene of none."""
     names = _unique([mesh.name for mesh in meshes])
     views: list[dict[str, Any]] = []
     accessors: list[dict[str, Any]] = []
@@ -101,9 +106,12 @@ def write_glb(path: Path, meshes: Sequence[Mesh]) -> None:
             {"bufferView": view, "componentType": _FLOAT, "count": len(points), "type": "VEC3", **bounds},
             {"bufferView": view + 1, "componentType": _UNSIGNED, "count": mesh.faces.size, "type": "SCALAR"},
         ]
+    head: dict[str, Any] = {"asset": {"version": "2.0", "generator": "delineate"}, "scene": 0}
+    if not meshes:  # no list may be empty (5.)
+        write_bytes(path, _glb({**head, "scenes": [{}]}, b""))
+        return
     document = {
-        "asset": {"version": "2.0", "generator": "delineate"},
-        "scene": 0,
+        **head,
         "scenes": [{"nodes": list(range(len(meshes)))}],
         "nodes": [{"name": name, "mesh": n} for n, name in enumerate(names)],
         "meshes": [{"name": name, "primitives": [_primitive(n)]} for n, name in enumerate(names)],
@@ -134,9 +142,9 @@ def _glb(document: dict[str, Any], binary: bytes) -> bytes:
     """glTF 2.0, 4.4: a header, a JSON chunk and a binary chunk, each a multiple of four bytes long."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 4)
-    total = 12 + 8 + len(text) + 8 + len(binary)
-    start = struct.pack("<4sIII4s", b"glTF", 2, total, len(text), b"JSON")
-    return start + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    rest = struct.pack("<I4s", len(binary), b"BIN\0") + binary if binary else b""
+    total = 12 + 8 + len(text) + len(rest)
+    return struct.pack("<4sIII4s", b"glTF", 2, total, len(text), b"JSON") + text + rest
 
 
 def write_3mf(path: Path, meshes: Sequence[Mesh]) -> None:
@@ -157,10 +165,13 @@ def write_3mf(path: Path, meshes: Sequence[Mesh]) -> None:
 
 def _model(meshes: Sequence[Mesh]) -> str:
     names = _unique([mesh.name for mesh in meshes])
-    parts = [f'{_XML}<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}"><resources><basematerials id="1">']
-    for name, mesh in zip(names, meshes, strict=True):
-        parts.append('<base name={} displaycolor="#{:02X}{:02X}{:02X}"/>'.format(_quoted(name), *mesh.colour))
-    parts.append("</basematerials>")
+    parts = [f'{_XML}<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}"><resources>']
+    bases = [
+        '<base name={} displaycolor="#{:02X}{:02X}{:02X}"/>'.format(_quoted(n), *m.colour)
+        for n, m in zip(names, meshes, strict=True)
+    ]
+    if bases:  # a group of materials has at least one (5.1)
+        parts.append(f'<basematerials id="1">{"".join(bases)}</basematerials>')
     for n, (name, mesh) in enumerate(zip(names, meshes, strict=True)):
         parts.append(f'<object id="{n + 2}" type="model" name={_quoted(name)} pid="1" pindex="{n}"><mesh><vertices>')
         parts.append(_lines('<vertex x="%.5f" y="%.5f" z="%.5f"/>', mesh.vertices_mm))
