@@ -401,6 +401,16 @@ def test_a_new_series_replaces_the_old_folder(tmp_path: Path) -> None:
     assert pydicom.dcmread(files[0]).SOPClassUID == CTImageStorage
 
 
+def test_a_folder_with_other_content_is_never_replaced(tmp_path: Path) -> None:
+    written(tmp_path / "archive" / "patient")
+    with pytest.raises(ExportError, match="holds something else"):
+        written(tmp_path / "archive")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ExportError, match="holds something else"):
+        written(tmp_path / "notes.txt")
+    assert len(list((tmp_path / "archive" / "patient").iterdir())) == 5
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
 @pytest.mark.parametrize(("kind", "factor"), [(Kind.CT, 1), (Kind.MR, 1), (Kind.MR, 0.37)])
 def test_written_instances_are_valid(tmp_path: Path, kind: Kind, factor: float) -> None:

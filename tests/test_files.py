@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from delineate import errors
 from delineate.errors import DelineateError, ResourceError, UnreadableImage
-from delineate.files import atomic_path, write_bytes, write_text
+from delineate.files import atomic_path, exclusive, sweep, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -137,3 +140,32 @@ def test_an_error_names_its_case_once() -> None:
 def test_input_errors_are_value_errors() -> None:
     assert issubclass(UnreadableImage, ValueError)
     assert str(UnreadableImage("empty", got=0)) == "empty: got 0"
+
+
+@pytest.mark.parametrize(("target", "got"), [("taken/a.txt", "File exists"), ("folder", "Is a directory")])
+def test_a_name_that_is_something_else_already_is_said(tmp_path: Path, target: str, got: str) -> None:
+    (tmp_path / "taken").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResourceError, match=f"cannot be written: got {got}"):
+        write_text(tmp_path / target, "x")
+    with pytest.raises(ResourceError, match="name is too long"):
+        write_text(tmp_path / ("n" * 300), "x")
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
+    other = f"import pathlib, delineate.files as f; f.exclusive(pathlib.Path({str(tmp_path)!r})).__enter__()"
+    with exclusive(tmp_path):
+        found = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+        assert "ResourceError: another run is writing here" in found.stderr
+    assert subprocess.run([sys.executable, "-c", other], check=False).returncode == 0
+
+
+def test_what_a_killed_run_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["a.txt", ".0123abcd.partial.new.txt", ".0123abcd.partial.lost.old"]
+    for name in (*kept, ".0123abcd.partial.b.txt", ".0123abcd.partial.a.txt.old"):
+        (tmp_path / "below" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "below" / name).write_text("x")
+        if "new" not in name:
+            os.utime(tmp_path / "below" / name, (0, 0))
+    sweep(tmp_path)
+    assert names(tmp_path / "below") == sorted(kept)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from delineate.errors import ResourceError
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.partial\.(.+)")
+_ASIDE = ".old"
+_ABANDONED_SECONDS = 3600.0
 
 
 @contextmanager
@@ -39,7 +45,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,6 +61,63 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """A folder, made where there is none, for one run alone: others of this program that ask for the same are refused.
+
+    The lock ends with the process, however that ends. Raises `ResourceError` if another run has it. File systems
+    without locks let everybody in.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(error, folder) or _cannot_write(error, folder) from error
+    descriptor = _locked(folder)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ResourceError("another run is writing here", path=folder, remedy="Wait for it.") from error
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `atomic_path` left in a folder and below when its process was killed, an hour ago or more."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            left, path = _TEMPORARY.fullmatch(name), Path(parent, name)
+            if left is None or not _is_abandoned(path):
+                continue
+            # What was set aside may be all there is.
+            aside = left.group(1).endswith(_ASIDE)
+            if not aside or path.with_name(left.group(1).removesuffix(_ASIDE)).exists():
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
 def _flush(path: Path) -> None:
     # Without it a power cut after the rename can leave an empty file under the good name.
     with path.open("rb") as stream:
@@ -61,7 +125,7 @@ def _flush(path: Path) -> None:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    aside = path.with_name(f"{temporary.name}.old")
+    aside = path.with_name(f"{temporary.name}{_ASIDE}")
     if path.exists():
         path.replace(aside)
     try:
@@ -76,6 +140,12 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 def _explained(error: OSError, path: Path) -> ResourceError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("the disk is full", path=path, remedy="Free some space and run again.")
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return ResourceError("cannot be written", path=path, got=error.strerror, remedy="Choose another folder.")
+    if error.errno == errno.ENAMETOOLONG:
+        return ResourceError("the name is too long", path=path, remedy="Choose a shorter one.")
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return _cannot_write(error, path)
     return None
+
+
+def _cannot_write(error: OSError, path: Path) -> ResourceError:
+    return ResourceError("cannot be written", path=path, got=error.strerror, remedy="Choose another folder.")

@@ -5,6 +5,7 @@ DICOM PS3.3 A.3 (CT Image IOD) and A.4 (MR Image IOD), explicit VR little endian
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _SHEAR_TOLERANCE = 1e-3  # cosine; what float32 headers and rounded positions leave is smaller
+_OWN_NAME = re.compile(r"slice_\d{4,5}\.dcm")
 _TINY = 1e-10  # an exact zero is shorter to write and changes nothing that can be measured
 
 
@@ -41,14 +43,16 @@ def write_dicom_series(
 ) -> tuple[Path, ...]:
     """Write a CT or MR volume of one channel as a series; the files' paths, in slice order.
 
-    The whole folder appears at once, replacing an older one. Every voxel keeps its place in the world: axes I and J
-    become columns and rows as they are, axis K is reversed where the grid is left-handed. CT values are rounded to
-    whole HU (int16). MR values that are whole 16-bit numbers are stored as they are, others in 65,536 steps by rescale
-    slope and intercept, which standard MR images do not have but readers apply. With a `seed` all identifiers are a
-    function of it, the patient and the description, and equal input gives equal files; the series of one patient and
-    seed share a study. Without, they are random.
-    Raises `ExportError` for another kind, several channels, a sheared grid, or values that do not fit.
+    The whole folder appears at once, replacing an older series that was written here. Every voxel keeps its place in
+    the world: axes I and J become columns and rows as they are, axis K is reversed where the grid is left-handed. CT
+    values are rounded to whole HU (int16). MR values that are whole 16-bit numbers are stored as they are, others in
+    65,536 steps by rescale slope and intercept, which standard MR images do not have but readers apply. With a `seed`
+    all identifiers are a function of it, the patient and the description, and equal input gives equal files; the series
+    of one patient and seed share a study. Without, they are random.
+    Raises `ExportError` for another kind, several channels, a sheared grid, values that do not fit, or a folder with
+    other content.
     """
+    _check_target(folder)
     grid, array = _right_handed(volume)
     pixels = _pixels(array, volume.kind, folder)
     common = _common(volume.kind, grid, pixels)
@@ -61,6 +65,12 @@ def write_dicom_series(
             instance = _instance(common, grid, pixels, k=k, seed=seed)
             instance.save_as(temporary / name, enforce_file_format=True)
     return tuple(folder / name for name in names)
+
+
+def _check_target(folder: Path) -> None:
+    # A folder is replaced as a whole, so everything in it must be ours.
+    if folder.exists() and not (folder.is_dir() and all(_OWN_NAME.fullmatch(path.name) for path in folder.iterdir())):
+        raise ExportError("the folder holds something else", path=folder, remedy="Choose a new or an empty folder.")
 
 
 def _right_handed(volume: Volume) -> tuple[Grid, Array]:
