@@ -42,11 +42,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         raise explained from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                temporary.unlink()
+        with suppress(OSError):
+            shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
