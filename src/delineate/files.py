@@ -58,6 +58,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there. Raises `ResourceError` if it cannot be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _explained(error, path) or _cannot_write(error, path) from error
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """A folder, made where there is none, for one run alone: others of this program that ask for the same are refused.

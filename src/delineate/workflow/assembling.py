@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,16 +40,22 @@ class ChannelWish:
 class Assembly:
     """A case to be: its channels' series, the first of which gives the grid, and the objects with its labels.
 
-    `missing` says what keeps it from being one.
+    `missing` says what keeps it from being one. `siblings`: UIDs of images of other volumes of the channels' series.
     """
 
     stacks: tuple[formats.Stack, ...]
     labels: tuple[Instance, ...]
     missing: InputError | None = None
+    siblings: frozenset[str] = frozenset()
 
     @property
     def first(self) -> formats.Stack:
         return self.stacks[0]
+
+    def is_own(self, made_on: Collection[str]) -> bool:
+        """Whether labels that were made on these images are of this case, not of another phase of its series."""
+        images = {one.instance_uid for stack in self.stacks for one in stack.slices}
+        return not images.isdisjoint(made_on) or self.siblings.isdisjoint(made_on)
 
 
 def parse_channel(text: str) -> ChannelWish:
@@ -84,30 +90,49 @@ def assemble(
     """The cases of one patient, one for each series that can be the first channel.
 
     Labels belong to the series they refer to; where that is not among these, to the series of their frame of reference.
-    Further channels are looked for in the first one's frame of reference, in the same study before others.
+    A case without labels of its first channel takes those of the next that has any. Further channels are looked for in
+    the first one's frame of reference, in the same study before others.
     """
     known = {stack.facts.series_uid for stack in stacks}
     labels = [thing for thing in objects if thing.facts.modality in LABEL_MODALITIES]
     for first in stacks:
         if wishes[0].fits(first) and first.action is not formats.Action.SKIP:
-            own = tuple(thing for thing in labels if _belongs(thing, first, known))
-            if first.error is not None:
-                yield Assembly((first,), own, first.error)
-                continue
-            try:
-                others = tuple(_companion(wish, first, stacks) for wish in wishes[1:])
-            except InputError as error:
-                yield Assembly((first,), own, error)
-                continue
-            yield Assembly((first, *others), own)
+            chosen, missing = _channels(first, stacks, wishes)
+            yield Assembly(chosen, _own_labels(labels, chosen, known), missing, _siblings(chosen, stacks))
 
 
-def _belongs(thing: Instance, stack: formats.Stack, known: set[str]) -> bool:
+def _channels(
+    first: formats.Stack, stacks: Sequence[formats.Stack], wishes: Sequence[ChannelWish]
+) -> tuple[tuple[formats.Stack, ...], InputError | None]:
+    if first.error is not None:
+        return (first,), first.error
+    try:
+        return (first, *(_companion(wish, first, stacks) for wish in wishes[1:])), None
+    except InputError as error:
+        return (first,), error
+
+
+def _siblings(chosen: Sequence[formats.Stack], stacks: Sequence[formats.Stack]) -> frozenset[str]:
+    series = {stack.facts.series_uid for stack in chosen}
+    others = [one for one in stacks if one.facts.series_uid in series and not any(one is stack for stack in chosen)]
+    return frozenset(one.instance_uid for stack in others for one in stack.slices)
+
+
+def _own_labels(labels: Sequence[Instance], channels: Sequence[formats.Stack], known: set[str]) -> tuple[Instance, ...]:
+    """Those of the first channel that has any: the same structure is often drawn on several."""
+    for n, stack in enumerate(channels):
+        own = tuple(thing for thing in labels if _belongs(thing, stack, known, by_frame=n == 0))
+        if own:
+            return own
+    return ()
+
+
+def _belongs(thing: Instance, stack: formats.Stack, known: set[str], *, by_frame: bool) -> bool:
     resolved = known.intersection(thing.refers_to)
     if resolved:
         return stack.facts.series_uid in resolved
-    frame = stack.slices[0].frame_of_reference_uid
-    return bool(frame) and frame in thing.frames_of_reference
+    frame = stack.slices[0].frame_of_reference_uid if stack.slices else ""
+    return by_frame and bool(frame) and frame in thing.frames_of_reference
 
 
 def _companion(wish: ChannelWish, first: formats.Stack, stacks: Sequence[formats.Stack]) -> formats.Stack:
