@@ -12,7 +12,7 @@ import trimesh
 from anatomy import oblique_grid
 
 from delineate.errors import ExportError, InputError, UnreadableImage
-from delineate.formats.meshes.files import SUFFIXES, read_mesh, read_meshes, write_mesh, write_meshes
+from delineate.formats.meshes.files import SUFFIXES, read_mesh, read_meshes, read_scene, write_mesh, write_meshes
 from delineate.formats.meshes.surfaces import Mesh, mesh_centroid_mm, mesh_volume_ml, surface
 from delineate.formats.meshes.voxels import mesh_mask
 from delineate.geometry import index_to_world
@@ -242,3 +242,18 @@ def test_importing_it_is_light() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s != ".stl"])
+def test_each_surface_has_its_own_corners_only(tmp_path: Path, suffix: str) -> None:
+    meshes = write_mesh(tmp_path / f"a{suffix}", scene())
+    for mesh, original in zip(read_meshes(tmp_path / f"a{suffix}"), meshes, strict=True):
+        assert len(mesh.vertices_mm) == len(original.vertices_mm) == len(np.unique(mesh.faces))
+
+
+@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s != ".stl"])
+def test_a_scene_of_nothing_is_written_and_read(tmp_path: Path, suffix: str) -> None:
+    write_meshes(tmp_path / f"a{suffix}", ())
+    assert read_scene(tmp_path / f"a{suffix}") == ()
+    with pytest.raises(UnreadableImage, match="the file holds no triangles"):
+        read_meshes(tmp_path / f"a{suffix}")

@@ -115,7 +115,7 @@ def _meshes(data: bytes, suffix: str) -> list[Mesh]:
 
     if suffix == ".3mf" and _is_empty_3mf(data):
         return []
-    options: dict[str, Any] = {"split_objects": True, "maintain_order": True} if suffix == ".obj" else {}
+    options: dict[str, Any] = {"split_objects": True} if suffix == ".obj" else {}
     scene: Any = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], process=False, **options)
     to_lps = np.linalg.inv(GLTF_FROM_LPS) if suffix == ".glb" else np.eye(3)
     found = []
