@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,10 +14,17 @@ from anatomy import blob_case
 from test_dicom_series import edited, moved, setting, written
 
 from delineate import formats
-from delineate.errors import InconsistentSeries, InputError
+from delineate.errors import ExportError, InconsistentSeries, InputError
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.geometry import same_space
-from delineate.workflow.converting import convert
+from delineate.settings import detect
+from delineate.workflow.converting import ConversionRun, ConvertOptions, _distinct
+from delineate.workflow.converting import convert as run_convert
+
+
+def convert(source: Path, target: Path, **options: Any) -> ConversionRun:
+    settings = detect("cpu", threads=1, cache=target.with_name("cache"))
+    return run_convert(source, target, ConvertOptions(**options), settings=settings)
 
 
 def test_a_plain_series_becomes_a_file_and_its_record(tmp_path: Path) -> None:
@@ -48,9 +57,9 @@ def test_no_patient_data_is_in_records_and_names(tmp_path: Path) -> None:
         edited(path, setting("PatientID", "SECRET-1"))
         edited(path, setting("PatientName", "Secret^Name"))
     convert(tmp_path / "ct", tmp_path / "out")
-    files = list((tmp_path / "out").iterdir())
-    assert sorted(path.name for path in files) == ["001_CT.json", "001_CT.nii.gz"]
-    assert b"ecret" not in (tmp_path / "out" / "001_CT.json").read_bytes()
+    image, record = sorted((tmp_path / "out").iterdir(), key=lambda path: path.suffix, reverse=True)[::-1]
+    assert re.fullmatch(r"CT_[0-9a-f]{10}\.nii\.gz", image.name)
+    assert b"ecret" not in record.read_bytes()
 
 
 def test_a_key_maps_the_uids_in_records(tmp_path: Path) -> None:
@@ -102,3 +111,76 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "ct")
     with pytest.raises(InputError, match="unknown format"):
         convert(tmp_path / "ct", tmp_path / "scan.mha")
+
+
+def test_what_was_converted_is_kept_until_files_or_options_change(tmp_path: Path) -> None:
+    files = written(tmp_path / "tree" / "a")
+    formats.write_dicom_series(tmp_path / "tree" / "b", blob_case(0)[0])
+    assert len(convert(tmp_path / "tree", tmp_path / "out").lines) == 2
+    run = convert(tmp_path / "tree", tmp_path / "out")
+    assert (run.lines, run.kept) == ((), 2)
+    edited(files[0], setting("RescaleIntercept", 5))
+    run = convert(tmp_path / "tree", tmp_path / "out")
+    assert (len(run.lines), run.kept) == (1, 1)
+    assert len(convert(tmp_path / "tree", tmp_path / "out", repair=formats.Repair.NONE).lines) == 2
+
+
+def test_names_stay_when_a_tree_grows(tmp_path: Path) -> None:
+    written(tmp_path / "tree" / "b")
+    convert(tmp_path / "tree", tmp_path / "out")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    formats.write_dicom_series(tmp_path / "tree" / "a", blob_case(0)[0])
+    convert(tmp_path / "tree", tmp_path / "out")
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert len(after) == 4
+    assert before.items() <= after.items()
+
+
+def test_volumes_whose_names_become_equal_do_not_overwrite_each_other() -> None:
+    assert _distinct(["b 0", "b/0", "B 0", "b_0_2"]) == ["b_0", "b_0_2", "B_0_3", "b_0_2_2"]
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.json"])
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    written(tmp_path / "ct")
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ExportError, match=r"--again"):
+        convert(tmp_path / "ct", tmp_path / "scan.nii.gz")
+    assert (tmp_path / name).read_text() == "mine"
+    convert(tmp_path / "ct", tmp_path / "scan.nii.gz", again=True)
+    assert json.loads((tmp_path / "scan.json").read_text())["slices"] == 5
+
+
+def test_another_series_does_not_take_a_name(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    formats.write_dicom_series(tmp_path / "b", blob_case(0)[0])
+    convert(tmp_path / "a", tmp_path / "scan.nii.gz")
+    with pytest.raises(ExportError, match="another series was converted to this name"):
+        convert(tmp_path / "b", tmp_path / "scan.nii.gz")
+
+
+def test_an_archive_is_never_replaced_by_a_series(tmp_path: Path) -> None:
+    formats.write_volume(tmp_path / "ct.nii.gz", blob_case(0)[0])
+    written(tmp_path / "archive" / "patient")
+    for again in (False, True):
+        with pytest.raises(ExportError, match=r"there already|holds something else"):
+            convert(tmp_path / "ct.nii.gz", tmp_path / "archive", again=again)
+    assert len(list((tmp_path / "archive" / "patient").iterdir())) == 5
+    with pytest.raises(ExportError, match="there already"):
+        convert(tmp_path / "ct.nii.gz", tmp_path / "ct.nii.gz")
+
+
+def test_a_record_without_its_file_is_of_a_run_that_was_cut_off(tmp_path: Path) -> None:
+    written(tmp_path / "ct")
+    convert(tmp_path / "ct", tmp_path / "scan.nii.gz")
+    (tmp_path / "scan.nii.gz").unlink()
+    assert len(convert(tmp_path / "ct", tmp_path / "scan.nii.gz").lines) == 1
+
+
+def test_a_damaged_file_does_not_keep_a_tree_from_being_converted(tmp_path: Path) -> None:
+    written(tmp_path / "tree" / "a")
+    broken = written(tmp_path / "tree" / "b")[2]
+    broken.write_bytes(broken.read_bytes()[:700])
+    run = convert(tmp_path / "tree", tmp_path / "out")
+    assert len(run.lines) == 1
+    assert broken.name in " ".join(run.problems)

@@ -167,5 +167,5 @@ def test_what_a_killed_run_left_is_swept_away_and_nothing_else(tmp_path: Path) -
         (tmp_path / "below" / name).write_text("x")
         if "new" not in name:
             os.utime(tmp_path / "below" / name, (0, 0))
-    sweep(tmp_path)
+    sweep(tmp_path / "below")
     assert names(tmp_path / "below") == sorted(kept)

@@ -104,16 +104,15 @@ def _locked(folder: Path) -> int | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what `atomic_path` left in a folder and below when its process was killed, an hour ago or more."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            left, path = _TEMPORARY.fullmatch(name), Path(parent, name)
-            if left is None or not _is_abandoned(path):
-                continue
-            # What was set aside may be all there is.
-            aside = left.group(1).endswith(_ASIDE)
-            if not aside or path.with_name(left.group(1).removesuffix(_ASIDE)).exists():
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove what `atomic_path` left in a folder when its process was killed, an hour ago or more."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        left = _TEMPORARY.fullmatch(path.name)
+        if left is None or not _is_abandoned(path):
+            continue
+        # What was set aside may be all there is.
+        aside = left.group(1).endswith(_ASIDE)
+        if not aside or path.with_name(left.group(1).removesuffix(_ASIDE)).exists():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
 
 
 def _is_abandoned(path: Path) -> bool:

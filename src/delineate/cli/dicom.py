@@ -12,17 +12,19 @@ from delineate.cli.options import (
     EXISTING,
     PATH,
     SOME_FAILED,
-    STOPPED,
-    UNUSABLE,
-    machine_options,
+    complain,
+    leave,
     open_watch,
+    say,
+    scan_options,
     settings_of,
-    split_options,
     users_errors,
 )
 
 if TYPE_CHECKING:
     from delineate.formats.deidentification.pseudonyms import PseudonymKey
+    from delineate.settings import Settings
+    from delineate.workflow.importing import ImportRun
 
 REPAIRS = click.Choice(["none", "straighten", "interpolate"])
 repair_option = click.option(
@@ -47,27 +49,18 @@ def _key(key_file: Path | None) -> PseudonymKey | None:
     return None if key_file is None else load_or_make_key(key_file)
 
 
-def _end(failures: Any, *, written: int, stopped: bool = False) -> None:
-    for failure in failures:
-        click.secho(f"failed: {failure.error}", fg="red", err=True)
-    if stopped:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
-    sys.exit(0 if not failures else SOME_FAILED if written else UNUSABLE)
-
-
 @click.command()
 @click.argument("tree", type=EXISTING)
 @click.option("--json", "json_file", type=PATH, help="Also write the report here, with the files of each volume.")
-@click.option("--index", type=PATH, help="Keep the headers in this file. [default: in your cache folder]")
+@click.option("--index", type=PATH, help="Keep the headers in this file. [default: in the cache folder]")
 @repair_option
-@click.option("--threads", type=click.IntRange(1), help="Processes that read headers. [default: all CPUs]")
+@scan_options
 @users_errors
-def scan(tree: Path, json_file: Path | None, index: Path | None, repair: str, threads: int | None) -> None:
+def scan(tree: Path, json_file: Path | None, index: Path | None, repair: str, **machine: Any) -> None:
     """List what a folder, a DICOMDIR or a ZIP archive of DICOM holds, what is wrong with it, and what becomes of it.
 
     Stopped, it goes on where it was; again, it reads only what has changed. Exit with 1 if something is refused,
-    unreadable or missing.
+    unreadable or missing. The list and the JSON name patients as the files do: they are for your eyes.
 
     \b
     Example: delineate scan archive --json archive.json
@@ -78,20 +71,22 @@ def scan(tree: Path, json_file: Path | None, index: Path | None, repair: str, th
     from delineate.workflow.scan_reports import report_to_json
     from delineate.workflow.scanning import scan as run
 
-    settings = settings_of("cpu", threads, None, None)
     with open_watch() as watch:
-        report = run(tree, settings=settings, index=index, repair=Repair(repair), watch=watch)
+        report = run(tree, settings=_scan_settings(machine), index=index, repair=Repair(repair), watch=watch)
         if report.rows:
             watch.print(series_table(report.rows, title=str(tree)))
     if report.stopped:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
+        leave((), written=0, stopped=True)
     for line in report.problems:
-        click.secho(line, fg="red", err=True)
-    click.echo(report.summary)
+        complain(line)
+    say(report.summary)
     if json_file is not None:
         write_text(json_file, report_to_json(report))
     sys.exit(0 if report.sound else SOME_FAILED)
+
+
+def _scan_settings(machine: dict[str, Any]) -> Settings:
+    return settings_of("cpu", machine["threads"], None, machine["cache"])
 
 
 @click.command()
@@ -99,26 +94,35 @@ def scan(tree: Path, json_file: Path | None, index: Path | None, repair: str, th
 @click.argument("target", type=PATH)
 @repair_option
 @key_option
+@click.option("--again", is_flag=True, help="Convert also what is there already, and write over what has the name.")
+@scan_options
 @users_errors
-def convert(source: Path, target: Path, repair: str, key_file: Path | None) -> None:
+def convert(source: Path, target: Path, repair: str, key_file: Path | None, again: bool, **machine: Any) -> None:
     """DICOM to NIfTI and back.
 
-    A series becomes TARGET.nii.gz with the decisions beside it in TARGET.json; every volume of a tree a file in the
-    folder TARGET; a NIfTI file a DICOM CT or MR series in the folder TARGET.
+    A series becomes TARGET.nii.gz with the decisions beside it in TARGET.json; every volume of a tree, a ZIP archive or
+    a DICOMDIR a file in the folder TARGET; a NIfTI file a DICOM CT or MR series in the folder TARGET. What was
+    converted before is kept; what has changed is done again.
 
     \b
-    Example: delineate convert series/ scan.nii.gz
-    Example: delineate convert archive/ scans/ --repair interpolate
-    Example: delineate convert scan.nii.gz series/ct
+    Example: delineate convert archive/p1/CT scan.nii.gz
+    Example: delineate convert archive scans --repair interpolate
+    Example: delineate convert scan.nii.gz series
     """
     from delineate.formats import Repair
+    from delineate.workflow.converting import ConvertOptions
     from delineate.workflow.converting import convert as run
 
+    options = ConvertOptions(Repair(repair), _key(key_file), again)
     with open_watch() as watch:
-        result = run(source, target, repair=Repair(repair), key=_key(key_file), watch=watch)
+        result = run(source, target, options, settings=_scan_settings(machine), watch=watch)
     for line in (*result.lines, *result.skipped):
-        click.echo(line)
-    _end(result.failures, written=len(result.lines))
+        say(line)
+    if result.kept:
+        say(f"{result.kept} there already, of the same files by the same options")
+    for line in (*result.problems, *(f"failed: {failure.case}: {failure.error}" for failure in result.failures)):
+        complain(line)
+    leave((*result.failures, *result.problems), written=len(result.lines) + result.kept, stopped=result.stopped)
 
 
 @click.command("import")
@@ -132,7 +136,7 @@ def convert(source: Path, target: Path, repair: str, key_file: Path | None) -> N
 @click.option("--deidentify", is_flag=True, help="Also map the UIDs in the records by the key.")
 @click.option("--again", is_flag=True, help="Import also what is there already.")
 @repair_option
-@machine_options
+@scan_options
 @users_errors
 def import_(tree: Path, dataset: Path, key_file: Path | None, **options: Any) -> None:
     """Make a dataset of a tree of DICOM: series as images, SEG and RTSTRUCT as labels.
@@ -149,19 +153,34 @@ def import_(tree: Path, dataset: Path, key_file: Path | None, **options: Any) ->
     from delineate.workflow.importing import import_options, import_tree, patients_of
     from delineate.workflow.scanning import scan as scan_tree
 
-    settings, words = split_options(options)
-    chosen = import_options(**words)
+    settings = _scan_settings({name: options.pop(name) for name in ("threads", "cache")})
+    chosen = import_options(**options)
     with open_watch() as watch:
-        report = scan_tree(tree, settings=settings_of(**settings), repair=chosen.repair, watch=watch)
+        report = scan_tree(tree, settings=settings, repair=chosen.repair, watch=watch)
         if report.stopped:
-            _end((), written=0, stopped=True)
+            leave((), written=0, stopped=True)
         run = import_tree(patients_of(report), dataset, chosen, key_file=key_file, watch=watch)
-    cases = len(run.dataset.cases) if run.dataset is not None else 0
-    click.echo(f"{cases} cases with labels, {len(run.unlabelled)} without, in {dataset}")
+    for line in (*report.problems, *(f"failed: {failure.error}" for failure in run.failures)):
+        complain(line)
+    _say_import(run, dataset)
+    leave((*run.failures, *report.problems), written=run.labelled + len(run.unlabelled), stopped=run.stopped)
+
+
+def _say_import(run: ImportRun, dataset: Path) -> None:
+    kept = f" ({run.kept} there already)" if run.kept else ""
+    say(f"{run.labelled} cases with labels, {len(run.unlabelled)} without{kept}, in {dataset}")
+    if run.dataset is not None:
+        say(f"labels: {', '.join(f'{label.value} {label.name}' for label in run.dataset.labels)}")
     for name, count in sorted(run.unmapped.items()):
-        click.echo(f"not mapped onto a label: {name} ({count} case(s))")
-    click.echo(f"Next: delineate check {dataset}")
-    _end(run.failures, written=cases + len(run.unlabelled), stopped=run.stopped)
+        say(f"not mapped onto a label: {name} ({count} case(s))")
+    for path in run.unused:
+        say(f"labels of no imported series: {path}")
+    if run.unmapped:
+        say(f"To map them: edit {dataset / 'names.csv'}, and run again with --names {dataset / 'names.csv'}")
+    if run.dataset is not None:
+        say(f"Next: delineate check {dataset}")
+    elif run.unlabelled:
+        say(f"Next: delineate predict MODEL {dataset / 'imagesTs'} RESULTS")
 
 
 @click.command()
@@ -190,7 +209,7 @@ def export(segmentation: Path, series: Path, output: Path, **options: Any) -> No
     with open_watch() as watch:
         files = export_file(segmentation, series, output, kinds, key=key, watch=watch, **options)
     for path in files:
-        click.echo(path)
+        say(path)
 
 
 @click.command()
@@ -207,7 +226,8 @@ def group(series: Path, output: Path, slices: int) -> None:
     from delineate.workflow.grouping import group as run
 
     with open_watch() as watch:
-        click.echo(run(series, output, slices=slices, watch=watch).summary)
+        made = run(series, output, slices=slices, watch=watch)
+    say(f"{made.summary}, in {output}")
 
 
 @click.command()
@@ -224,7 +244,7 @@ def ungroup(groups: Path, segmentations: Path, target: Path) -> None:
     from delineate.workflow.grouping import ungroup as run
 
     joined = run(groups, segmentations, target)
-    click.echo(f"{target}: overlapping groups disagree on {joined.disagreeing_voxels} voxels")
+    say(f"{target}: overlapping groups disagree on {joined.disagreeing_voxels} voxels")
 
 
 @click.command()
@@ -257,7 +277,7 @@ def deidentify(tree: Path, output: Path, key_file: Path, dates: str, **options: 
     )
     with open_watch() as watch:
         summary = deidentify_tree(tree, output, load_or_make_key(key_file), options=chosen, watch=watch)
-    click.echo(summary.text)
     for failure in summary.failures:
-        click.secho(f"left out: {failure.path}: {failure.reason}", fg="red", err=True)
+        complain(f"left out: {failure.path}: {failure.reason}")
+    say(f"{summary.text}, in {output}")
     sys.exit(SOME_FAILED if summary.failures else 0)

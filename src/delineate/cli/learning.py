@@ -14,7 +14,8 @@ from delineate.cli.options import (
     PATH,
     SOME_FAILED,
     STOPPED,
-    UNUSABLE,
+    complain,
+    leave,
     machine_options,
     open_watch,
     plan_options,
@@ -237,12 +238,8 @@ def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
     kept = f", {len(result.kept)} were there already" if result.kept else ""
     click.echo(f"{len(result.written)} segmented into {output}{kept}")
     for failure in result.failures:
-        click.secho(f"failed: {failure.error}", fg="red", err=True)
-    if result.stopped:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
-    nothing_done = result.failures and not (result.written or result.kept)
-    sys.exit(UNUSABLE if nothing_done else SOME_FAILED if result.failures else 0)
+        complain(f"failed: {failure.error}")
+    leave(result.failures, written=len(result.written) + len(result.kept), stopped=result.stopped)
 
 
 @click.command()
@@ -279,5 +276,5 @@ def evaluate(
             watch.print(sides_table(result.swaps))
     click.echo(f"{result.scores} and {result.table}")
     for problem in result.problems:
-        click.secho(problem, fg="red", err=True)
+        complain(problem)
     sys.exit(SOME_FAILED if result.problems else 0)

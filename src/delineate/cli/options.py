@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -52,20 +52,48 @@ def option_group(*options: Callable[[Command], Command]) -> Callable[[Command], 
 
 
 def users_errors(command: Command) -> Command:
-    """A user's mistake is one line and exit code 2, never a traceback."""
+    """A user's mistake is one line and exit code 2, never a traceback; nor is a disk's or a network's fault."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except DelineateError as error:
-            click.secho(f"delineate: {error}", fg="red", err=True)
+            complain(f"delineate: {error}")
+            sys.exit(UNUSABLE)
+        except BrokenPipeError:
+            raise  # whoever read our output has seen enough: click's business
+        except OSError as error:
+            where = "" if error.filename is None else f" ({error.filename})"
+            complain(f"delineate: {error.strerror or error}{where}")
             sys.exit(UNUSABLE)
         except KeyboardInterrupt:
-            click.secho("delineate: stopped", fg="red", err=True)
+            complain("delineate: stopped")
             sys.exit(STOPPED)
 
     return run
+
+
+def say(text: object) -> None:
+    """A line of results. Names in files may hold what would act on a terminal, or is no text."""
+    from delineate.reports.tables import printable
+
+    click.echo(printable(str(text)))
+
+
+def complain(text: object) -> None:
+    """A line about what went wrong."""
+    from delineate.reports.tables import printable
+
+    click.secho(printable(str(text)), fg="red", err=True)
+
+
+def leave(failures: Sequence[object], *, written: int, stopped: bool = False) -> NoReturn:
+    """End with the exit code of a batch; when it was stopped, say how to go on."""
+    if stopped:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    sys.exit(0 if not failures else SOME_FAILED if written else UNUSABLE)
 
 
 def open_watch() -> Any:
@@ -85,6 +113,10 @@ machine_options = option_group(
     click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all]"),
     click.option("--memory-gb", type=float, help="Memory to plan for. [default: 3/4 of what is free]"),
     click.option("--cache", type=PATH, help="Where prepared cases are kept. [default: your cache folder]"),
+)
+scan_options = option_group(
+    click.option("--threads", type=click.IntRange(1), help="Processes that read headers. [default: all CPUs]"),
+    click.option("--cache", type=PATH, help="Where headers are kept. [default: your cache folder]"),
 )
 plan_options = option_group(
     click.option(

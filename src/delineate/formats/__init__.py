@@ -130,9 +130,9 @@ def stack_at(path: Path, *, repair: Repair = Repair.STRAIGHTEN) -> Stack:
         raise InconsistentSeries(
             "the folder holds several series",
             expected="one series of parallel slices",
-            got="; ".join(stack.summary for stack in volumes),
+            got="; ".join([stack.summary for stack in volumes[:4]] + ["..."] * (len(volumes) > 4)),
             path=path,
-            remedy="List the folder's series and read one of them, or keep each in a folder of its own.",
+            remedy="Name the folder of one of them.",
         )
     return volumes[0]
 

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal; plain lines where it is no terminal."""
+"""Progress bars on the terminal; plain lines elsewhere. Both go to the error stream, apart from results."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LINE_SECONDS = 20.0  # between plain lines of one stage
 class Terminal:
     """Shows how far each stage is: call it as `watch(stage, done, total, note)`."""
 
-    def __init__(self, console: Console, progress: Progress | None) -> None:
-        self._console, self._progress = console, progress
+    def __init__(self, results: Console, console: Console, progress: Progress | None) -> None:
+        self._results, self._console, self._progress = results, console, progress
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
+        self._last = ""
 
     def __call__(self, stage: str, done: float, total: float, note: str) -> None:
         if self._progress is None:
@@ -29,22 +30,25 @@ class Terminal:
         self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
 
     def print(self, what: RenderableType) -> None:
-        """Print a table or text without disturbing the bars."""
-        self._console.print(what)
+        """Print a table or text among the results, without disturbing the bars."""
+        # On one terminal the console that shows the bars has to know.
+        (self._console if self._progress is not None and self._results.is_terminal else self._results).print(what)
 
     def _say(self, stage: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
-        if done >= total or now - self._said.get(stage, -LINE_SECONDS) >= LINE_SECONDS:
-            self._said[stage] = now
-            self._console.print(f"{stage}: {done:.0f} of {total:.0f}  {note}", markup=False, highlight=False)
+        line = f"{stage}: {done:.0f} of {total:.0f}  {note}".rstrip()
+        due = done >= total or now - self._said.get(stage, -LINE_SECONDS) >= LINE_SECONDS
+        if due and line != self._last:
+            self._said[stage], self._last = now, line
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def watching() -> Iterator[Terminal]:
     """Bars while the context lasts; on what is no terminal, a line now and then."""
-    console = Console()
+    results, console = Console(), Console(stderr=True)
     if not console.is_terminal:
-        yield Terminal(console, None)
+        yield Terminal(results, console, None)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -55,4 +59,4 @@ def watching() -> Iterator[Terminal]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        yield Terminal(console, progress)
+        yield Terminal(results, console, progress)

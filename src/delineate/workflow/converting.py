@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,26 +12,44 @@ import msgspec
 
 from delineate import formats
 from delineate.dataset import channel_kind
-from delineate.errors import DelineateError, InconsistentSeries, InputError
-from delineate.files import write_text
+from delineate.errors import DelineateError, ExportError, InconsistentSeries, InputError
+from delineate.files import atomic_path, exclusive, remove, sweep, write_text
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.dicom.series import read_series
 from delineate.formats.nifti import is_nifti_name
 from delineate.geometry import Grid
+from delineate.settings import Settings
 from delineate.volume import Kind, Volume
-from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.recipes import stack_recipe
 from delineate.workflow.results import Failure
+from delineate.workflow.scanning import scan
 
+_VERSION = 1
 _NOTES_SHOWN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions:
+    """`key`: records hold series UIDs as `deidentify` maps them. `again`: write also over what is there."""
+
+    repair: formats.Repair = formats.Repair.STRAIGHTEN
+    key: PseudonymKey | None = None
+    again: bool = False
+
+    def uid(self, uid: str) -> str:
+        return uid if self.key is None else self.key.uid(uid)
 
 
 class ConversionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Written beside a converted DICOM volume: what it came from, and what was decided. No patient data.
 
     `acquired_affine` is the grid as the slices were acquired, sheared under gantry tilt; `affine` that of the result;
-    both index -> LPS mm.
+    both index -> LPS mm. `recipe` stands for the files and options that made it.
     """
 
+    version: int = _VERSION
+    recipe: str
     file: str
     series: str
     volume: str
@@ -45,78 +64,153 @@ class ConversionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class ConversionRun:
-    """What was written, in a line each; what failed; and what was set aside, with the reason."""
+    """What was written, in a line each; what failed; and what was set aside or cannot be read, with the reason.
+
+    `kept`: how many results were there already, of the same files by the same options.
+    """
 
     lines: tuple[str, ...]
     failures: tuple[Failure, ...] = ()
     skipped: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    kept: int = 0
+    stopped: bool = False
 
 
 def convert(
     source: Path,
     target: Path,
+    options: ConvertOptions | None = None,
     *,
-    repair: formats.Repair = formats.Repair.STRAIGHTEN,
-    key: PseudonymKey | None = None,
+    settings: Settings,
     watch: Watch = nobody,
 ) -> ConversionRun:
     """DICOM to NIfTI, NIfTI to DICOM, or NIfTI to NIfTI, by the names.
 
-    DICOM to a NIfTI name takes one series; the volumes of a series with several get their names added. DICOM to a
-    folder takes every volume of a tree, one NIfTI file each, and one that fails does not end it. With a `key`, records
-    hold series UIDs as `deidentify` maps them. Raises what the readers and writers raise, for a single scan.
+    DICOM to a NIfTI name takes one series; the volumes of a series with several get their names added. DICOM (a tree, a
+    ZIP archive, a DICOMDIR) to a folder takes every volume, one NIfTI file each, and one that fails does not end it.
+    What was converted before is kept, or done again where files or options have changed.
+    Raises `ExportError` for a target that is something else, and for a single scan what the readers and writers raise.
     """
-    if is_nifti_name(source) or (source.is_file() and not formats.is_image(source)):
-        return ConversionRun((_from_nifti(source, target),))
+    options = options or ConvertOptions()
+    if is_nifti_name(source):
+        return ConversionRun((_from_nifti(source, target, options),))
     if is_nifti_name(target):
-        return _one_series(source, target, repair, key)
+        return _one_series(source, target, options)
+    _check_folder_name(target)
+    return _whole_tree(source, target, options, settings=settings, watch=watch)
+
+
+def _check_folder_name(target: Path) -> None:
     if target.suffix and not target.is_dir():
         raise InputError("unknown format", expected="a name ending in .nii.gz, or a folder", path=target)
-    return _whole_tree(source, target, repair, key=key, watch=watch)
 
 
-def _from_nifti(source: Path, target: Path) -> str:
+def _from_nifti(source: Path, target: Path, options: ConvertOptions) -> str:
+    if not is_nifti_name(target):
+        _check_folder_name(target)
+    if not options.again and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ExportError("the target is there already", path=target, remedy=_AGAIN)
     volume = formats.read_volume(source)
     if is_nifti_name(target):
         formats.write_volume(target, volume)
         return f"{target}: {_in_words(volume.grid)}"
-    if target.suffix and not target.is_dir():
-        raise InputError("unknown format", expected="a name ending in .nii.gz, or a folder", path=target)
-    paths = formats.write_dicom_series(target, _with_kind(volume), description=formats.image_stem(source))
-    return f"{len(paths)} DICOM files in {target}: {_in_words(volume.grid)}"
+    volume = _with_kind(volume)
+    paths = formats.write_dicom_series(target, volume, description=formats.image_stem(source))
+    return f"{len(paths)} {volume.kind.name} slices in {target}: {_in_words(volume.grid)}"
 
 
-def _one_series(source: Path, target: Path, repair: formats.Repair, key: PseudonymKey | None) -> ConversionRun:
-    found = () if source.is_file() else formats.find_series(source, repair=repair)
+def _one_series(source: Path, target: Path, options: ConvertOptions) -> ConversionRun:
+    found = formats.find_series(source, repair=options.repair) if source.is_dir() else ()
     volumes = [stack for stack in found if stack.is_scan]
-    refused = [stack for stack in found if stack.action is formats.Action.REFUSE]
-    if refused or len(volumes) < 2 or len({stack.facts.series_uid for stack in volumes}) > 1:
-        # Says what is wrong, or that there are several series.
-        stack = formats.stack_at(source, repair=repair)
-        return ConversionRun((_write(stack, target, key),), skipped=_skipped(found))
-    stem = formats.image_stem(target)
-    lines = [_write(stack, target.with_name(f"{stem}_{_word(stack.name)}.nii.gz"), key) for stack in volumes]
-    return ConversionRun(tuple(lines), skipped=_skipped(found))
+    series = {stack.facts.series_uid for stack in found if stack.action is not formats.Action.SKIP}
+    if len(series) > 1:
+        raise InconsistentSeries(
+            "several series do not fit into one file",
+            expected="the folder of one series",
+            got=f"{len(series)} series",
+            path=source,
+            remedy="Name one of them, or a folder to convert them all into.",
+        )
+    refused = any(stack.action is formats.Action.REFUSE for stack in found)
+    if refused or len(volumes) < 2:
+        # Says what is wrong, if anything is.
+        volumes = [formats.stack_at(source, repair=options.repair)]
+    targets = [target]
+    if len(volumes) > 1:
+        stem = formats.image_stem(target)
+        suffix = target.name[len(stem) :]
+        targets = [target.with_name(f"{stem}_{name}{suffix}") for name in _distinct(stack.name for stack in volumes)]
+    lines = [_write(stack, path, options) for stack, path in zip(volumes, targets, strict=True)]
+    written = tuple(line for line in lines if line is not None)
+    return ConversionRun(written, skipped=_skipped(found), kept=len(lines) - len(written))
 
 
 def _whole_tree(
-    source: Path, folder: Path, repair: formats.Repair, *, key: PseudonymKey | None, watch: Watch
+    source: Path, folder: Path, options: ConvertOptions, *, settings: Settings, watch: Watch
 ) -> ConversionRun:
-    found = formats.find_series(source, repair=repair)
-    volumes = [stack for stack in found if stack.action is not formats.Action.SKIP]
-    if not volumes:
-        raise InconsistentSeries("no volume to convert", expected="DICOM series", path=source)
+    report = scan(source, settings=settings, repair=options.repair, watch=watch)
+    if report.stopped:
+        return ConversionRun((), stopped=True)
+    total = sum(row.action != formats.Action.SKIP.value for row in report.rows)
+    if not total:
+        raise InconsistentSeries(
+            "no volume to convert",
+            expected="DICOM series",
+            path=source,
+            remedy="See what is there: delineate scan.",
+        )
     lines: list[str] = []
     failures: list[Failure] = []
-    for n, stack in enumerate(volumes, start=1):
-        parts = [f"{n:03d}", stack.facts.modality, *([_word(stack.name)] if stack.name else [])]
-        name = "_".join(parts)
-        try:
-            lines.append(_write(stack, folder / f"{name}.nii.gz", key))
-        except DelineateError as error:
-            failures.append(Failure(name, error))
-        watch("Converting", n, len(volumes), name)
-    return ConversionRun(tuple(lines), tuple(failures), _skipped(found))
+    kept = done = 0
+    stopped = False
+    with exclusive(folder), stop_on_signals() as stop:
+        sweep(folder)
+        volumes = (stack for stack in report.stacks() if stack.action is not formats.Action.SKIP)
+        for name, stack in _named(volumes, options):
+            try:
+                line = _write(stack, folder / f"{name}.nii.gz", options)
+            except DelineateError as error:
+                failures.append(Failure(name, error))
+            else:
+                kept += line is None
+                lines += [] if line is None else [line]
+            done += 1
+            watch("Converting", done, total, name)
+            if stop.asked and done < total:
+                stopped = True
+                break
+    skipped = tuple(
+        f"skipped {_some(row.files)}: {row.problem}" for row in report.rows if row.action == formats.Action.SKIP.value
+    )
+    return ConversionRun(tuple(lines), tuple(failures), skipped, report.problems, kept=kept, stopped=stopped)
+
+
+def _named(stacks: Iterable[formats.Stack], options: ConvertOptions) -> Iterator[tuple[str, formats.Stack]]:
+    """Names that stay the same when the tree grows, and say nothing of the patient."""
+    given = _Names()
+    for stack in stacks:
+        facts = stack.facts
+        token = hashlib.sha256(f"{options.uid(facts.study_uid)} {options.uid(facts.series_uid)}".encode()).hexdigest()
+        yield given(f"{facts.modality}_{token[:10]}" + (f"_{_word(stack.name)}" if stack.name else "")), stack
+
+
+class _Names:
+    """Gives names, each once, whatever the file system takes for equal."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        names = (name, *(f"{name}_{n}" for n in range(2, len(self._given) + 3)))
+        free = next(one for one in names if one.casefold() not in self._given)
+        self._given.add(free.casefold())
+        return free
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    give: Callable[[str], str] = _Names()
+    return [give(_word(name)) for name in names]
 
 
 def _word(text: str) -> str:
@@ -125,19 +219,31 @@ def _word(text: str) -> str:
 
 def _skipped(found: Sequence[formats.Stack]) -> tuple[str, ...]:
     return tuple(
-        f"skipped {', '.join(path.name for path in stack.files[:3])}"
-        f"{f' and {len(stack.files) - 3} more' if len(stack.files) > 3 else ''}: {stack.error.problem}"
+        f"skipped {_some([path.name for path in stack.files])}: {stack.error.problem}"
         for stack in found
         if stack.action is formats.Action.SKIP and stack.error is not None
     )
 
 
-def _write(stack: formats.Stack, target: Path, key: PseudonymKey | None) -> str:
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+_AGAIN = "Choose another name, or write over it (--again)."
+
+
+def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str | None:
+    """What was written, in words; None where it is there already."""
+    if stack.error is not None:
+        raise stack.error
+    recipe = _recipe(stack, options)
+    if not options.again and _is_there(target, stack, recipe, options):
+        return None
     volume = read_series(stack)
-    formats.write_volume(target, volume)
     record = ConversionRecord(
+        recipe=recipe,
         file=target.name,
-        series=stack.facts.series_uid if key is None else key.uid(stack.facts.series_uid),
+        series=options.uid(stack.facts.series_uid),
         volume=stack.name,
         modality=stack.facts.modality,
         values={Kind.CT: "HU", Kind.PET: "SUVbw"}.get(volume.kind, "as stored, rescaled"),
@@ -148,10 +254,39 @@ def _write(stack: formats.Stack, target: Path, key: PseudonymKey | None) -> str:
         affine=volume.grid.affine.tolist(),
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=1).decode()
-    write_text(target.with_name(f"{formats.image_stem(target)}.json"), f"{text}\n")
+    with atomic_path(target) as temporary:
+        formats.write_volume(temporary, volume)
+        # Cut off anywhere, a record never stands beside another file than its own.
+        remove(target)
+        write_text(_record_path(target), f"{text}\n")
     more = len(stack.notes) - _NOTES_SHOWN
     shown = [*stack.notes[:_NOTES_SHOWN], *([f"{more} more notes in its record"] if more > 0 else [])]
     return "; ".join([f"{target}: {_in_words(volume.grid)}", *shown])
+
+
+def _recipe(stack: formats.Stack, options: ConvertOptions) -> str:
+    text = msgspec.json.encode((_VERSION, stack_recipe(stack), options.repair.value)).decode()
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if options.key is None else options.key.token(text)
+
+
+def _is_there(target: Path, stack: formats.Stack, recipe: str, options: ConvertOptions) -> bool:
+    """Whether it was converted before. Raises `ExportError` for a target, or a record, that is something else."""
+    path = _record_path(target)
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=ConversionRecord)
+    except FileNotFoundError:
+        record = None
+    except (OSError, msgspec.DecodeError) as error:
+        raise ExportError("something else has the record's name", path=path, remedy=_AGAIN) from error
+    if record is None and target.exists():
+        raise ExportError("the target is there already", path=target, remedy=_AGAIN)
+    if record is not None and (record.series, record.volume) != (options.uid(stack.facts.series_uid), stack.name):
+        raise ExportError("another series was converted to this name", path=target, remedy=_AGAIN)
+    return record is not None and target.exists() and record.recipe == recipe
+
+
+def _record_path(target: Path) -> Path:
+    return target.with_name(f"{formats.image_stem(target)}.json")
 
 
 def _in_words(grid: Grid) -> str:

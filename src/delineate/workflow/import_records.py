@@ -6,14 +6,13 @@ DATASET/imports/names.csv   DATASET/names.csv as it was written, to notice that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
 from delineate.errors import DatasetError, DelineateError, InputError, LabelError
 from delineate.files import remove, write_text
-from delineate.formats import Stack
 from delineate.roi_names import RoiTable, table_from_csv, table_to_csv
 
 RECORD_VERSION = 2
@@ -136,25 +135,6 @@ def forget(folder: Path, case_id: str) -> None:
         for path in (folder / part).glob(f"{case_id}_[0-9][0-9][0-9][0-9].nii.gz"):
             remove(path)
     remove(folder / "labelsTr" / f"{case_id}.nii.gz")
-
-
-def stack_recipe(stack: Stack) -> list[object]:
-    """What a volume is made of: it differs if a slice is added or gone, a file changed, or it is repaired otherwise."""
-    slices = [(one.instance_uid, one.frame) for one in stack.slices]
-    return [stack.facts.series_uid, stack.name, stack.action.value, slices, files_recipe(stack.files)]
-
-
-def files_recipe(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
-    """Sizes and times of files."""
-    return [_state(path) for path in paths]
-
-
-def _state(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _record_path(folder: Path, case_id: str) -> Path:

@@ -40,17 +40,16 @@ from delineate.workflow.import_records import (
     ImportRecord,
     begin,
     check_folder,
-    files_recipe,
     forget,
     outdate,
     read_import,
     read_table,
     retire_others,
-    stack_recipe,
     write_import,
 )
 from delineate.workflow.labelling import merge_regions, read_regions, region_names
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.recipes import files_recipe, stack_recipe
 from delineate.workflow.results import Failure
 from delineate.workflow.scan_reports import ScanReport
 
@@ -95,6 +94,11 @@ class ImportRun:
     unused: tuple[Path, ...] = ()
     kept: int = 0
     stopped: bool = False
+
+    @property
+    def labelled(self) -> int:
+        """How many cases have labels."""
+        return 0 if self.dataset is None else len(self.dataset.cases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ def import_tree(
         planned = _planned(assemblies, key)
         retire_others(folder, {case.id for case in planned}, {case.patient for case in planned})
         begin(folder, table)
-        sweep(folder)
+        for part in ("imagesTr", "imagesTs", "labelsTr", "imports", "."):
+            sweep(folder / part)
         tally, stopped = _import_cases(planned, folder, _Recipe(options, labels, table, key), watch)
         dataset = Dataset(folder.name, tuple(wish.name for wish in options.channels), labels, tuple(tally.cases))
         if tally.cases:
