@@ -58,7 +58,7 @@ def by_simpleitk(folder: Path) -> Any:
 
 
 def by_dicom2nifti(folder: Path) -> None:
-    import dicom2nifti  # type: ignore[import-untyped]
+    import dicom2nifti
 
     with tempfile.TemporaryDirectory() as out:
         dicom2nifti.dicom_series_to_nifti(str(folder), str(Path(out, "a.nii")), reorient_nifti=False)
