@@ -111,6 +111,7 @@ def _from_nifti(source: Path, target: Path, options: ConvertOptions) -> str:
         _check_folder_name(target)
     if not options.again and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError("the target is there already", path=target, remedy=_AGAIN)
+    sweep(target.parent)
     volume = formats.read_volume(source)
     if is_nifti_name(target):
         formats.write_volume(target, volume)
@@ -141,6 +142,7 @@ def _one_series(source: Path, target: Path, options: ConvertOptions) -> Conversi
         stem = formats.image_stem(target)
         suffix = target.name[len(stem) :]
         targets = [target.with_name(f"{stem}_{name}{suffix}") for name in _distinct(stack.name for stack in volumes)]
+    sweep(target.parent)
     lines = [_write(stack, path, options) for stack, path in zip(volumes, targets, strict=True)]
     written = tuple(line for line in lines if line is not None)
     return ConversionRun(written, skipped=_skipped(found), kept=len(lines) - len(written))
@@ -174,7 +176,7 @@ def _whole_tree(
                 failures.append(Failure(name, error))
             else:
                 kept += line is None
-                lines += [] if line is None else [line]
+                lines += [] if line is None else [f"{line}{_origin(stack, source)}"]
             done += 1
             watch("Converting", done, total, name)
             if stop.asked and done < total:
@@ -184,6 +186,12 @@ def _whole_tree(
         f"skipped {_some(row.files)}: {row.problem}" for row in report.rows if row.action == formats.Action.SKIP.value
     )
     return ConversionRun(tuple(lines), tuple(failures), skipped, report.problems, kept=kept, stopped=stopped)
+
+
+def _origin(stack: formats.Stack, source: Path) -> str:
+    """Which folder of a tree a volume was in."""
+    folder, tree = stack.files[0].parent, source.resolve()
+    return f"; from {folder.relative_to(tree)}" if folder != tree and folder.is_relative_to(tree) else ""
 
 
 def _named(stacks: Iterable[formats.Stack], options: ConvertOptions) -> Iterator[tuple[str, formats.Stack]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delineate.errors import InputError, UnreadableImage
-from delineate.files import write_text
+from delineate.files import sweep, write_text
 from delineate.formats.deidentification.deidentify import (
     BASIC,
     DeidentifyOptions,
@@ -113,6 +113,8 @@ def deidentify_tree(
     _record(target, key, options)
     tally = _Tally()
     objects = _distinct(_found(source, key, tally, watch), source, tally)
+    for folder in {(target / one.target).parent for one in objects}:
+        sweep(folder)
     for done, one in enumerate(objects, start=1):
         try:
             _write(one, target, key, options=options, tally=tally)

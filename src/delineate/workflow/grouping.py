@@ -8,6 +8,7 @@ import numpy as np
 
 from delineate import formats
 from delineate.errors import ExportError, InputError
+from delineate.files import sweep
 from delineate.formats.dicom.groups import Joined, SliceGroup, SliceGroups, join_groups, read_groups, write_groups
 from delineate.formats.nifti import SUFFIXES, is_nifti_name
 from delineate.labels import LabelSet, label_set
@@ -26,6 +27,7 @@ def group(series_folder: Path, out: Path, *, slices: int = 65, watch: Watch = no
     volume = formats.read_series(stack)
     files = [slice_.path for slice_ in stack.slices]
     total = len(files)
+    sweep(out.parent)
     return write_groups(
         files, out, grid=volume.grid, slices=slices, tick=lambda done: watch("Grouping", min(done, total), total, "")
     )
