@@ -31,9 +31,10 @@ from delineate import formats
 from delineate.errors import DelineateError
 from delineate.formats import Repair, Stack, nifti
 from delineate.formats.dicom.geometry import plain_grid
+from delineate.formats.dicom.instances import read_instance
 from delineate.formats.dicom.pixels import read_stack
 from delineate.formats.dicom.series import dicom_files
-from delineate.formats.dicom.slices import Slice, read_instance
+from delineate.formats.dicom.slices import Slice
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.seg import read_seg
 from delineate.formats.dicom_results.structure_sets import labels_from

@@ -15,8 +15,8 @@ from delineate.errors import InputError, ResourceError
 from delineate.formats.dicom import index as dicom_index
 from delineate.formats.dicom.files import FoundFile, walk
 from delineate.formats.dicom.index import DamagedIndex, Index, open_index, remove_index
+from delineate.formats.dicom.instances import read_instance
 from delineate.formats.dicom.records import Record, State, read_record
-from delineate.formats.dicom.slices import read_instance
 
 
 def brought_up_to_date(index: Path, tree: Path, *, replace_any: bool = False) -> list[Path]:

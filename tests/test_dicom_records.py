@@ -14,8 +14,9 @@ import pydicom
 import pytest
 
 from delineate.formats.dicom import records as dicom_records
+from delineate.formats.dicom.instances import read_instance
 from delineate.formats.dicom.records import Record, State, kind_of, pack, read_record, read_records, schema, unpack
-from delineate.formats.dicom.slices import Instance, SeriesFacts, read_instance
+from delineate.formats.dicom.slices import Instance, SeriesFacts
 from delineate.formats.dicom.writing import write_dicom_series
 from delineate.geometry import Grid, compose_affine
 from delineate.volume import Kind, Volume

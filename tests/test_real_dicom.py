@@ -15,9 +15,9 @@ from test_formats import REFERENCES
 from delineate import formats
 from delineate.errors import InconsistentSeries, UnreadableImage
 from delineate.formats import Repair, nifti
+from delineate.formats.dicom.instances import read_instance
 from delineate.formats.dicom.pixels import read_stack
 from delineate.formats.dicom.series import dicom_files
-from delineate.formats.dicom.slices import read_instance
 from delineate.formats.dicom.stacks import sort_out
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.seg import read_seg
@@ -29,7 +29,7 @@ from delineate.volume import Array, Volume, reorient
 from delineate.workflow.scan_reports import FileCounts, ScanReport
 from delineate.workflow.scanning import scan
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = (Path(__file__).parents[2] / "shared" / "data").resolve()  # as a scan names its files
 DICOM, SARCOMA = DATA / "dicom", DATA / "sarcoma"
 needs_dicom = pytest.mark.skipif(not DICOM.is_dir(), reason="shared/data/dicom is not there")
 needs_sarcoma = pytest.mark.skipif(not SARCOMA.is_dir(), reason="shared/data/sarcoma is not there")

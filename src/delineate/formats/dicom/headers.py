@@ -302,3 +302,24 @@ def is_multi(value: object) -> bool:
     from pydicom.multival import MultiValue
 
     return isinstance(value, MultiValue)
+
+
+def values(dataset: Dataset, keyword: str) -> list[Any]:
+    """All values of the element; none where there is none."""
+    value = first_value(dataset, keyword)
+    return [] if value is None else list(value) if is_multi(value) else [value]
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where there is none, or the element is something else."""
+    value = first_value(dataset, keyword)
+    return list(value) if value is not None and dataset[keyword].VR == "SQ" else []
+
+
+def finite(value: object) -> float | None:
+    """The value as a number; None where it is none, or none that is finite."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if isfinite(found) else None

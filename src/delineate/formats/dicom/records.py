@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from delineate.errors import DelineateError, ResourceError, UnreadableImage
 from delineate.formats.dicom.files import is_dicomdir
 from delineate.formats.dicom.headers import is_dicom, quiet
-from delineate.formats.dicom.slices import Instance, SeriesFacts, read_instance
+from delineate.formats.dicom.instances import read_instance
+from delineate.formats.dicom.slices import Instance, SeriesFacts
 
 if TYPE_CHECKING:
     import msgspec

@@ -14,8 +14,9 @@ import numpy as np
 from delineate.errors import InconsistentSeries
 from delineate.formats.dicom.geometry import mixed
 from delineate.formats.dicom.headers import is_dicom
+from delineate.formats.dicom.instances import read_instance
 from delineate.formats.dicom.pixels import read_stack
-from delineate.formats.dicom.slices import Instance, read_instance
+from delineate.formats.dicom.slices import Instance
 from delineate.formats.dicom.stacks import Action, Repair, Stack, sort_out
 from delineate.geometry import Grid
 from delineate.resampling import even_stack

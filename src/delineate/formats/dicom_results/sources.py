@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from delineate.errors import ExportError, ResourceError, UnreadableImage
 from delineate.formats.dicom.headers import text
-from delineate.formats.dicom.slices import Slice, instance_of
+from delineate.formats.dicom.instances import instance_of
+from delineate.formats.dicom.slices import Slice
 from delineate.formats.dicom_results.seg_frames import items
 from delineate.labels import LabelSet, is_one_line
 
