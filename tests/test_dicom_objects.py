@@ -32,8 +32,8 @@ def test_other_files_are_no_objects(tmp_path: Path, content: bytes) -> None:
         read_object(tmp_path / "file")
 
 
-def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match="there is no such file"):
         read_object(tmp_path / "file")
 
 
