@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,49 @@ def test_one_scan_can_go_to_a_file_with_probabilities(trained: Path, tmp_path: P
         "a_probability_core.nii.gz",
         "a_probability_rim.nii.gz",
     }
+
+
+def test_a_result_is_made_anew_when_its_scan_or_options_change(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "data" / "imagesTr", tmp_path / "scans")
+    words = ("predict", trained / "model", tmp_path / "scans", tmp_path / "out", "--device", "cpu")
+    assert "6 segmented" in call(*words).output
+    shutil.copy(tmp_path / "scans" / "blob_1_0000.nii.gz", tmp_path / "scans" / "blob_0_0000.nii.gz")
+    assert "1 segmented" in call(*words).output
+    assert "6 segmented" in call(*words, "--largest", "core").output
+
+
+def test_prediction_writes_over_nothing_that_is_no_result(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "data", tmp_path / "data")
+    labels = tmp_path / "data" / "labelsTr"
+    before = {path: path.read_bytes() for path in labels.iterdir()}
+    words = ("predict", trained / "model", tmp_path / "data" / "imagesTr", labels, "--device", "cpu")
+    result = call(*words)
+    assert result.exit_code == 2
+    assert "taken by something that is no result" in result.output
+    assert {path: path.read_bytes() for path in labels.iterdir()} == before
+
+
+def test_exports_are_made_of_results_that_are_there(trained: Path, tmp_path: Path) -> None:
+    volume, _ = blob_case(9)
+    formats.write_dicom_series(tmp_path / "tree" / "p", volume, patient_id="SECRET-7")
+    words = ("predict", trained / "model", tmp_path / "tree", tmp_path / "out", "--device", "cpu")
+    assert "1 segmented" in call(*words).output
+    assert "0 segmented" in call(*words, "--export", "seg").output
+    seg = tmp_path / "out" / "p.seg.dcm"
+    assert b"SECRET-7" in seg.read_bytes()
+    assert call(*words, "--export", "seg", "--deidentify", tmp_path / "key.json").exit_code == 0
+    assert b"SECRET-7" not in seg.read_bytes()
+
+
+def test_one_damaged_file_does_not_keep_a_tree_from_being_segmented(trained: Path, tmp_path: Path) -> None:
+    formats.write_dicom_series(tmp_path / "tree" / "good", blob_case(9)[0])
+    broken = formats.write_dicom_series(tmp_path / "tree" / "bad", blob_case(8)[0])[3]
+    broken.write_bytes(broken.read_bytes()[:700])
+    result = call("predict", trained / "model", tmp_path / "tree", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 1
+    assert broken.name in result.output
+    assert (tmp_path / "out" / "good.nii.gz").exists()
+    assert not (tmp_path / "out" / "bad.nii.gz").exists()
 
 
 def test_check_lists_problems_and_draws(trained: Path, tmp_path: Path) -> None:

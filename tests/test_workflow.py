@@ -13,12 +13,17 @@ from delineate.errors import DatasetError, InputError
 from delineate.settings import Settings, detect
 from delineate.volume import Kind
 from delineate.workflow.assembling import ChannelWish, parse_channel
+from delineate.workflow.choosing import Scan
+from delineate.workflow.choosing import find_scans as choose
 from delineate.workflow.evaluating import evaluate
-from delineate.workflow.predicting import find_scans
 from delineate.workflow.preparing import prepare_cases
 from delineate.workflow.training import Budget, Division, divide, train
 
 ANY = ChannelWish("scan", "")
+
+
+def find_scans(path: Path, channels: tuple[ChannelWish, ...]) -> tuple[Scan, ...]:
+    return choose(path, channels, settings=detect("cpu", threads=1, cache=path.with_name("cache"))).scans
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from delineate.cli.options import (
     PATH,
     SOME_FAILED,
     complain,
+    key_of,
+    key_option,
     leave,
     open_watch,
     say,
@@ -22,7 +24,6 @@ from delineate.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from delineate.formats.deidentification.pseudonyms import PseudonymKey
     from delineate.settings import Settings
     from delineate.workflow.importing import ImportRun
 
@@ -34,19 +35,6 @@ repair_option = click.option(
     show_default=True,
     help="Gantry tilt is straightened; 'interpolate' also fills missing slices and evens out uneven steps.",
 )
-key_option = click.option(
-    "--deidentify",
-    "key_file",
-    type=PATH,
-    metavar="KEYFILE",
-    help="Use pseudonyms and UIDs of this key file, made where there is none. Keep it apart from the result.",
-)
-
-
-def _key(key_file: Path | None) -> PseudonymKey | None:
-    from delineate.formats.deidentification.pseudonyms import load_or_make_key
-
-    return None if key_file is None else load_or_make_key(key_file)
 
 
 @click.command()
@@ -113,7 +101,7 @@ def convert(source: Path, target: Path, repair: str, key_file: Path | None, agai
     from delineate.workflow.converting import ConvertOptions
     from delineate.workflow.converting import convert as run
 
-    options = ConvertOptions(Repair(repair), _key(key_file), again)
+    options = ConvertOptions(Repair(repair), key_of(key_file), again)
     with open_watch() as watch:
         result = run(source, target, options, settings=_scan_settings(machine), watch=watch)
     for line in (*result.lines, *result.skipped):
@@ -204,7 +192,7 @@ def export(segmentation: Path, series: Path, output: Path, **options: Any) -> No
     """
     from delineate.workflow.exporting import export_file
 
-    key = _key(options.pop("key_file"))
+    key = key_of(options.pop("key_file"))
     kinds = options.pop("kinds") or ("seg", "rtstruct")
     with open_watch() as watch:
         files = export_file(segmentation, series, output, kinds, key=key, watch=watch, **options)

@@ -15,11 +15,14 @@ from delineate.cli.options import (
     SOME_FAILED,
     STOPPED,
     complain,
+    key_of,
+    key_option,
     leave,
     machine_options,
     open_watch,
     plan_options,
     plan_options_of,
+    say,
     settings_of,
     split_options,
     users_errors,
@@ -209,11 +212,15 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
 @click.option("--largest", multiple=True, metavar="LABEL", help="Keep a structure's largest component only.")
 @click.option("--smallest-ml", type=float, default=0.0, help="Drop components smaller than this.")
 @click.option("--export", "exports", multiple=True, help="Also seg, rtstruct, sr, glb, ...: see delineate export.")
-@click.option("--again", is_flag=True, help="Segment also what is there already.")
+@key_option
+@click.option("--again", is_flag=True, help="Segment also what is there already, and write over what has the name.")
 @machine_options
 @users_errors
-def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
+def predict(model: Path, source: Path, output: Path, key_file: Path | None, **options: Any) -> None:
     """Segment a file, a folder of NIfTI files, a DICOM series, or a tree of them.
+
+    Results are named after the files, or the folders of the series. What was segmented before is kept; what has changed
+    is done again. --deidentify is for exports.
 
     \b
     Example: delineate predict spleen imagesTs results --figures
@@ -232,14 +239,14 @@ def predict(model: Path, source: Path, output: Path, **options: Any) -> None:
             source,
             output,
             settings=settings_of(**machine),
-            options=PredictionOptions(**options, rules=rules),
+            options=PredictionOptions(**options, rules=rules, key=key_of(key_file)),
             watch=watch,
         )
+    for line in (*result.problems, *(f"failed: {failure.error}" for failure in result.failures)):
+        complain(line)
     kept = f", {len(result.kept)} were there already" if result.kept else ""
-    click.echo(f"{len(result.written)} segmented into {output}{kept}")
-    for failure in result.failures:
-        complain(f"failed: {failure.error}")
-    leave(result.failures, written=len(result.written) + len(result.kept), stopped=result.stopped)
+    say(f"{len(result.written)} segmented into {output}{kept}")
+    leave((*result.failures, *result.problems), written=len(result.written) + len(result.kept), stopped=result.stopped)
 
 
 @click.command()

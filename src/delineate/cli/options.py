@@ -13,6 +13,7 @@ import click
 from delineate.errors import DelineateError
 
 if TYPE_CHECKING:
+    from delineate.formats.deidentification.pseudonyms import PseudonymKey
     from delineate.planning import PlanOptions
     from delineate.settings import Settings
 
@@ -114,6 +115,13 @@ machine_options = option_group(
     click.option("--memory-gb", type=float, help="Memory to plan for. [default: 3/4 of what is free]"),
     click.option("--cache", type=PATH, help="Where prepared cases are kept. [default: your cache folder]"),
 )
+key_option = click.option(
+    "--deidentify",
+    "key_file",
+    type=PATH,
+    metavar="KEYFILE",
+    help="Use pseudonyms and UIDs of this key file, made where there is none. Keep it apart from the result.",
+)
 scan_options = option_group(
     click.option("--threads", type=click.IntRange(1), help="Processes that read headers. [default: all CPUs]"),
     click.option("--cache", type=PATH, help="Where headers are kept. [default: your cache folder]"),
@@ -167,6 +175,12 @@ def plan_options_of(values: dict[str, Any]) -> PlanOptions:
         return msgspec.convert(values, PlanOptions)
     except msgspec.ValidationError as error:
         raise PlanError("an option of the plan is wrong", got=str(error)) from error
+
+
+def key_of(key_file: Path | None) -> PseudonymKey | None:
+    from delineate.formats.deidentification.pseudonyms import load_or_make_key
+
+    return None if key_file is None else load_or_make_key(key_file)
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

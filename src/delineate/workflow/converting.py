@@ -176,7 +176,7 @@ def _whole_tree(
                 failures.append(Failure(name, error))
             else:
                 kept += line is None
-                lines += [] if line is None else [f"{line}{_origin(stack, source)}"]
+                lines += [] if line is None else [f"{line}; from {report.name_of(stack.files[0].parent)}"]
             done += 1
             watch("Converting", done, total, name)
             if stop.asked and done < total:
@@ -186,12 +186,6 @@ def _whole_tree(
         f"skipped {_some(row.files)}: {row.problem}" for row in report.rows if row.action == formats.Action.SKIP.value
     )
     return ConversionRun(tuple(lines), tuple(failures), skipped, report.problems, kept=kept, stopped=stopped)
-
-
-def _origin(stack: formats.Stack, source: Path) -> str:
-    """Which folder of a tree a volume was in."""
-    folder, tree = stack.files[0].parent, source.resolve()
-    return f"; from {folder.relative_to(tree)}" if folder != tree and folder.is_relative_to(tree) else ""
 
 
 def _named(stacks: Iterable[formats.Stack], options: ConvertOptions) -> Iterator[tuple[str, formats.Stack]]:

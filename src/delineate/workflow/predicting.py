@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import torch
 
 from delineate import formats, inference
 from delineate.errors import DelineateError, InputError
-from delineate.files import write_bytes
+from delineate.files import atomic_path, remove, write_bytes
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import ExportOptions
 from delineate.formats.nifti import is_nifti_name
 from delineate.labels import LabelSet
@@ -21,44 +24,32 @@ from delineate.postprocessing import Rule, apply_rules
 from delineate.preprocessing import FloatImage
 from delineate.reports.figures import comparison_figure
 from delineate.settings import Settings
-from delineate.volume import Kind, Segmentation, Source, Volume
-from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly, wishes_for
+from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.workflow.assembling import wishes_for
+from delineate.workflow.choosing import Scan, find_scans
 from delineate.workflow.exporting import check_kinds, export, files_of
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.proofs import standing_proofs
 from delineate.workflow.results import Failure, ResultRecord, beside, read_record, write_record
-
-_CHANNEL = re.compile(r"_(\d{4})$")
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """Something to segment: an id that names the result, and how to read it."""
-
-    id: str
-    paths: tuple[Path, ...]
-    assembly: Assembly | None = None
-
-    def read(self, kind: Kind) -> Volume:
-        if self.assembly is not None:
-            return read_assembly(self.assembly)[0]
-        return formats.read_channels(self.paths, kind=kind)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRun:
-    """What became of a batch: segmentations written now, those that were there already, and failures."""
+    """What became of a batch: segmentations written now, those that were there already, failures, and what could not be
+    read on the way."""
 
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
     failures: tuple[Failure, ...]
+    problems: tuple[str, ...] = ()
     stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
     """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions;
-    `exports`: formats, see `exporting.export`.
+    `exports`: formats, see `exporting.export`, `key`: they are of the pseudonymous patient.
     """
 
     probabilities: bool = False
@@ -67,68 +58,7 @@ class PredictionOptions:
     rules: tuple[Rule, ...] = ()
     again: bool = False
     exports: tuple[str, ...] = ()
-
-
-def find_scans(path: Path, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
-    """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series or a tree of them.
-
-    `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series
-    is named after its folder, and by its number where a folder holds several. Of DICOM series those are taken that fit
-    the first channel; the others are looked for in the same tree. Raises `InputError` if there is nothing.
-    """
-    if not path.exists():
-        raise InputError("nothing to segment: there is no such file or folder", path=path)
-    nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
-    nifti = [file for file in nifti if is_nifti_name(file) and not file.name.startswith(".")]
-    scans = _nifti_scans(nifti, len(channels)) or _dicom_scans(path, channels)
-    if not scans:
-        raise InputError(
-            "nothing to segment",
-            expected=f"NIfTI files, or a DICOM series or tree with {' and '.join(map(str, channels))}",
-            path=path,
-            remedy="Name the folder that holds the scans.",
-        )
-    return scans
-
-
-def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
-    cases: dict[str, list[Path]] = {}
-    for file in files:
-        stem = formats.image_stem(file)
-        numbered = _CHANNEL.search(stem)
-        plain = numbered is None or (channels == 1 and numbered.group(1) != "0000")
-        cases.setdefault(stem if plain else stem[: -len("_0000")], []).append(file)
-    return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
-
-
-def _dicom_scans(path: Path, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
-    if path.is_file() and not formats.is_image(path):
-        return ()
-    of_patient: dict[str, list[formats.Stack]] = {}
-    for stack in (formats.stack_at(path),) if path.is_file() else formats.find_series(path):
-        of_patient.setdefault(stack.facts.patient_id or stack.facts.study_uid, []).append(stack)
-    # What is refused is there too, and fails with its reason when its turn comes.
-    found = [assembly for stacks in of_patient.values() for assembly in assemble(stacks, (), channels)]
-    folders = [assembly.first.files[0].parent for assembly in found]
-    names = [_scan_name(path, one, alone=folders.count(one.first.files[0].parent) == 1) for one in found]
-    return tuple(
-        # Numbers may repeat, identifiers do not.
-        Scan(name if names.count(name) == 1 else f"{name}_{_last_part(one.first)}", (folder,), one)
-        for name, folder, one in zip(names, folders, found, strict=True)
-    )
-
-
-def _scan_name(path: Path, assembly: Assembly, *, alone: bool) -> str:
-    if path.is_file():
-        return formats.image_stem(path)
-    stack, folder = assembly.first, assembly.first.files[0].parent
-    inside = folder.relative_to(path).parts if folder != path else (folder.resolve().name,)
-    more = () if alone else (str(stack.facts.number), *([stack.name] if stack.name else []))
-    return re.sub(r"[^\w.-]+", "_", "_".join((*inside, *more)))
-
-
-def _last_part(stack: formats.Stack) -> str:
-    return stack.facts.series_uid.rsplit(".", maxsplit=1)[-1]
+    key: PseudonymKey | None = None
 
 
 def predict(
@@ -142,34 +72,43 @@ def predict(
 ) -> PredictionRun:
     """Segment every scan at `source` into the folder `output` (or, for one scan, the file of that name).
 
-    A result that this model has written before is kept, so a batch that was stopped goes on where it stopped.
-    A case that fails is reported and the next one is done.
+    A result of the same model, scan and options that is there is kept, so a batch that was stopped goes on where it
+    stopped; what is to be exported and is not there is made of it. A case that fails is reported and the next one is
+    done; one whose name is taken by something that is no result fails, unless `options.again` says to overwrite it.
     """
     options = options or PredictionOptions()
     use_threads(settings)
-    scans = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds))
+    chosen = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds), settings=settings, watch=watch)
+    if chosen.stopped:
+        return PredictionRun((), (), (), stopped=True)
+    scans = chosen.scans
     check_kinds(options.exports, model.labels, with_series=all(scan.assembly is not None for scan in scans))
     targets = _targets(scans, output)
     network = inference.place(model.network(), settings.device)
-    digest = model.digest
     written: list[Path] = []
     kept: list[Path] = []
     failures: list[Failure] = []
+    stopped = False
     with stop_on_signals() as stop:
-        for done, (scan, target) in enumerate(zip(scans, targets, strict=True)):
-            if not options.again and _is_done(target, digest):
-                kept.append(target)
-                continue
-            progress = _share(watch, scan.id, done, len(scans))
+        for done, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
+            progress = _share(watch, scan.id, done - 1, len(scans))
+            recipe = _recipe(model, scan, options)
             try:
-                _predict_one(model, scan, target, network=network, settings=settings, options=options, watch=progress)
-                written.append(target)
+                if _is_done(target, recipe, options):
+                    kept.append(target)
+                    _export_missing(model, scan, target, options)
+                else:
+                    _predict_one(
+                        model, scan, target, network=network, settings=settings, options=options, watch=progress
+                    )
+                    written.append(target)
             except DelineateError as error:
                 failures.append(Failure(scan.id, error.in_case(scan.id)))
-            watch("Segmenting", done + 1, len(scans), scan.id)
-            if stop.asked:
+            watch("Segmenting", done, len(scans), scan.id)
+            if stop.asked and done < len(scans):
+                stopped = True
                 break
-    return PredictionRun(tuple(written), tuple(kept), tuple(failures), stopped=stop.asked)
+    return PredictionRun(tuple(written), tuple(kept), tuple(failures), chosen.problems, stopped)
 
 
 def _predict_one(
@@ -193,11 +132,7 @@ def _predict_one(
         network=network,
     )
     segmentation = apply_rules(result.segmentation, (*model.postprocessing, *options.rules))
-    formats.write_segmentation(target, segmentation)
-    if options.exports:
-        stack = None if scan.assembly is None else scan.assembly.first
-        authored = replace(segmentation, author=model.digest)
-        export(authored, beside(target, ""), options.exports, options=ExportOptions(sources=files_of(stack)))
+    _export(model, scan, target, segmentation, kinds=options.exports, key=options.key)
     if result.probabilities is not None:
         _write_probabilities(target, result.probabilities, volume, model.labels)
     if options.figures:
@@ -212,10 +147,43 @@ def _predict_one(
             for name in model.labels.names
         },
         model=model.digest,
-        series_uid=volume.source.series_uid,
+        series_uid=_uid(volume.source.series_uid, options.key),
         seconds=round(time.monotonic() - began, 2),
+        recipe=_recipe(model, scan, options),
     )
-    write_record(target, record)
+    with atomic_path(target) as temporary:
+        formats.write_segmentation(temporary, segmentation)
+        # Cut off anywhere, a record never stands beside another label map than its own.
+        remove(target)
+        write_record(target, record)
+
+
+def _export(
+    model: Model,
+    scan: Scan,
+    target: Path,
+    segmentation: Segmentation,
+    *,
+    kinds: Sequence[str],
+    key: PseudonymKey | None,
+) -> None:
+    if kinds:
+        sources = files_of(None if scan.assembly is None else scan.assembly.first)
+        authored = replace(segmentation, author=model.digest)
+        export(authored, beside(target, ""), kinds, options=ExportOptions(sources=sources), key=key)
+
+
+def _export_missing(model: Model, scan: Scan, target: Path, options: PredictionOptions) -> None:
+    """What is wanted of a result that was there already, and is not beside it."""
+    proven = {proof.format for proof in standing_proofs(beside(target, "")).values()}
+    if not proven.issuperset(options.exports):
+        segmentation = formats.read_segmentation(target, model.labels)
+        grid = segmentation.grid if scan.assembly is None else scan.assembly.first.grid
+        _export(model, scan, target, align(segmentation, grid), kinds=options.exports, key=options.key)
+
+
+def _uid(uid: str | None, key: PseudonymKey | None) -> str | None:
+    return uid if uid is None or key is None else key.uid(uid)
 
 
 def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float = 0.0) -> tuple[Rule, ...]:
@@ -226,9 +194,23 @@ def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float =
     return tuple(Rule(label=name, largest_only=name in largest, smallest_ml=smallest_ml) for name in names)
 
 
-def _is_done(target: Path, digest: str) -> bool:
+def _recipe(model: Model, scan: Scan, options: PredictionOptions) -> str:
+    parts = (model.digest, scan.recipe, options.rules, None if options.key is None else options.key.fingerprint)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+def _is_done(target: Path, recipe: str, options: PredictionOptions) -> bool:
+    """Whether the result is there already. Raises `InputError` for a file of the name that is no result."""
+    if options.again or not target.exists():
+        return False
     record = read_record(target)
-    return target.exists() and record is not None and record.model == digest
+    if record is None:
+        raise InputError(
+            "the name of the result is taken by something that is no result",
+            path=target,
+            remedy="Choose another folder, or write over it (--again).",
+        )
+    return record.recipe == recipe
 
 
 def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:

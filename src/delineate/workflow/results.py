@@ -21,7 +21,10 @@ class Failure:
 
 
 class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Written beside a label map when it is complete: what its values mean, and what made it."""
+    """Written beside a label map when it is complete: what its values mean, and what made it.
+
+    `recipe` stands for the model, the scan's files and the options that made it.
+    """
 
     case: str
     labels: dict[str, int]
@@ -29,6 +32,7 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     series_uid: str | None
     seconds: float
+    recipe: str = ""
 
 
 def read_record(segmentation: Path) -> ResultRecord | None:

@@ -142,6 +142,10 @@ class ScanReport:
             kinds=dict(self.kinds),
         )
 
+    def name_of(self, path: Path) -> str:
+        """A file or folder of the scan as people know it: from the tree, and archive.zip/member for what was in one."""
+        return _names(self.tree, self.index)(path)
+
     def studies(self) -> Iterator[Study]:
         """The studies of the tree, by patient and date."""
         series = Index(self.index).series()
@@ -188,8 +192,7 @@ def make_report(
     `closed`: folders of the tree that could not be listed.
     """
     index = Index(place)
-    unpacked = unpacked_folder(place)
-    names = _Names(tree, {unpacked / digest(path): path for path in index.archives()})
+    names = _names(tree, place)
     unreadable = index.unreadable()
     broken = {file.path for file in unreadable}
     orphans = _orphans(index)
@@ -235,6 +238,11 @@ def reason_of(error: DelineateError) -> str:
     return storable(error.problem + ("" if error.got is None else f": {error.got}"))
 
 
+def _names(tree: Path, place: Path) -> _Names:
+    unpacked = unpacked_folder(place)
+    return _Names(tree, {unpacked / digest(path): path for path in Index(place).archives()})
+
+
 @dataclass(frozen=True, slots=True)
 class _Names:
     """Files as people know them: from the tree, and archive.zip/member for what was unpacked."""
@@ -243,9 +251,10 @@ class _Names:
     archives: Mapping[Path, Path]
 
     def __call__(self, path: Path) -> str:
-        for folder in path.parents if self.archives else ():
+        for folder in (path, *path.parents) if self.archives else ():
             if folder in self.archives:
-                return f"{self(self.archives[folder])}/{storable(path.relative_to(folder).as_posix())}"
+                inside = "" if folder == path else f"/{storable(path.relative_to(folder).as_posix())}"
+                return f"{self(self.archives[folder])}{inside}"
         base = self.tree if path.is_relative_to(self.tree) and path != self.tree else self.tree.parent
         return storable(path.relative_to(base).as_posix())
 

@@ -1,0 +1,115 @@
+"""What there is to segment at a path: NIfTI files, or the DICOM series of a tree that a model wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from delineate import formats
+from delineate.errors import InputError
+from delineate.formats.nifti import is_nifti_name
+from delineate.settings import Settings
+from delineate.volume import Kind, Volume
+from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
+from delineate.workflow.importing import patients_of
+from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.recipes import files_recipe, stack_recipe
+from delineate.workflow.scan_reports import ScanReport
+from delineate.workflow.scanning import scan
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Something to segment: an id that names the result, and how to read it."""
+
+    id: str
+    paths: tuple[Path, ...]
+    assembly: Assembly | None = None
+
+    def read(self, kind: Kind) -> Volume:
+        if self.assembly is not None:
+            return read_assembly(self.assembly)[0]
+        return formats.read_channels(self.paths, kind=kind)
+
+    @property
+    def recipe(self) -> list[object]:
+        """Differs whenever the scan would."""
+        if self.assembly is not None:
+            return [stack_recipe(stack) for stack in self.assembly.stacks]
+        return [files_recipe(self.paths)]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The scans, and what could not be read on the way. `stopped`: the search was."""
+
+    scans: tuple[Scan, ...]
+    problems: tuple[str, ...] = ()
+    stopped: bool = False
+
+
+def find_scans(path: Path, channels: Sequence[ChannelWish], *, settings: Settings, watch: Watch = nobody) -> Chosen:
+    """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series, a tree or archive of them.
+
+    `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series is named
+    after its folder, and by its number where a folder holds several. Of DICOM series those are taken that fit the first
+    channel; the others are looked for in the same tree. Raises `InputError` if there is nothing.
+    """
+    if not path.exists():
+        raise InputError("nothing to segment: there is no such file or folder", path=path)
+    nifti = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    nifti = [file for file in nifti if is_nifti_name(file) and not file.name.startswith(".")]
+    if nifti:
+        return Chosen(_nifti_scans(nifti, len(channels)))
+    report = scan(path, settings=settings, watch=watch)
+    if report.stopped:
+        return Chosen((), stopped=True)
+    scans = _dicom_scans(report, channels)
+    if not scans:
+        raise InputError(
+            "nothing to segment",
+            expected=f"NIfTI files, or a DICOM series or tree with {' and '.join(map(str, channels))}",
+            path=path,
+            remedy="Name the folder that holds the scans.",
+        )
+    return Chosen(scans, report.problems)
+
+
+def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
+    cases: dict[str, list[Path]] = {}
+    for file in files:
+        stem = formats.image_stem(file)
+        numbered = _CHANNEL.search(stem)
+        plain = numbered is None or (channels == 1 and numbered.group(1) != "0000")
+        cases.setdefault(stem if plain else stem[: -len("_0000")], []).append(file)
+    return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
+
+
+def _dicom_scans(report: ScanReport, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
+    # What is refused is there too, and fails with its reason when its turn comes.
+    found = [assembly for stacks, _ in patients_of(report) for assembly in assemble(stacks, (), channels)]
+    folders = [assembly.first.files[0].parent for assembly in found]
+    names = [
+        _scan_name(report, one, alone=folders.count(folder) == 1) for one, folder in zip(found, folders, strict=True)
+    ]
+    return tuple(
+        # Numbers may repeat, identifiers do not.
+        Scan(name if names.count(name) == 1 else f"{name}_{_last_part(one.first)}", (folder,), one)
+        for name, folder, one in zip(names, folders, found, strict=True)
+    )
+
+
+def _scan_name(report: ScanReport, assembly: Assembly, *, alone: bool) -> str:
+    stack = assembly.first
+    if report.tree.is_file() and stack.files == (report.tree,):
+        return formats.image_stem(report.tree)
+    more = () if alone else (str(stack.facts.number), *([stack.name] if stack.name else []))
+    return re.sub(r"[^\w.-]+", "_", "_".join((report.name_of(stack.files[0].parent), *more)))
+
+
+def _last_part(stack: formats.Stack) -> str:
+    return stack.facts.series_uid.rsplit(".", maxsplit=1)[-1]
