@@ -15,6 +15,7 @@ import numpy as np
 
 from delineate.errors import ExportError, InputError, UnreadableImage
 from delineate.formats.meshes.surfaces import Mesh, is_closed, surface
+from delineate.formats.meshes.threemf import read_3mf
 from delineate.formats.meshes.writing import GLTF_FROM_LPS, joined_corners, write_3mf, write_glb, write_obj, write_stl
 from delineate.volume import Segmentation
 
@@ -83,8 +84,8 @@ def read_scene(path: Path) -> tuple[Mesh, ...]:
         meshes = tuple(_meshes(data, suffix))
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
-    except InputError:
-        raise
+    except InputError as error:
+        raise error.at(path) from error
     # A damaged file ends in almost any exception inside the parsers.
     except Exception as error:
         raise UnreadableImage("not a sound surface file", got=str(error) or type(error).__name__, path=path) from error
@@ -111,10 +112,11 @@ def _check_suffix(path: Path) -> None:
 
 
 def _meshes(data: bytes, suffix: str) -> list[Mesh]:
+    if suffix == ".3mf":
+        return [Mesh(points, faces, name) for name, points, faces in read_3mf(data) if len(faces)]
+
     import trimesh
 
-    if suffix == ".3mf" and _is_empty_3mf(data):
-        return []
     options: dict[str, Any] = {"split_objects": True} if suffix == ".obj" else {}
     scene: Any = trimesh.load_scene(io.BytesIO(data), file_type=suffix[1:], process=False, **options)
     to_lps = np.linalg.inv(GLTF_FROM_LPS) if suffix == ".glb" else np.eye(3)
@@ -131,13 +133,6 @@ def _meshes(data: bytes, suffix: str) -> list[Mesh]:
             points, faces = joined_corners(points[faces].reshape(-1, 3))
         found.append(Mesh(points, faces, "" if suffix == ".stl" else str(key)))
     return [mesh for mesh in found if len(mesh.faces)]
-
-
-def _is_empty_3mf(data: bytes) -> bool:
-    # trimesh fails on a model without objects, which the format allows.
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        models = [archive.read(name) for name in archive.namelist() if name.lower().endswith(".model")]
-    return bool(models) and not any(b"<object" in model for model in models)
 
 
 def _place(name: str, order: Sequence[str]) -> int:
