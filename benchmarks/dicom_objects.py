@@ -28,7 +28,7 @@ from delineate.volume import Kind, Segmentation, Volume
 
 SHAPE = (512, 512, 400)
 TURN = np.array([[0.995, -0.0998, 0.0], [0.0998, 0.995, 0.0], [0.0, 0.0, 1.0]])
-KINDS = ("seg", "labelmap-seg", "rtstruct", "nrrd", "glb", "nifti")
+KINDS = ("seg", "labelmap-seg", "rtstruct", "nrrd", "nifti", "glb", "stl", "obj", "3mf")
 
 
 def main() -> None:
@@ -77,9 +77,13 @@ def measure(kind: str, folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f"{kind:<14}{written - began:10.1f}{read - written:10.1f}{done - read:10.1f}"
-        f"{path.stat().st_size / 1e6:8.0f}{peak:10.2f}  {min(proof.dice for proof in proofs):.6f}",
+        f"{size_of(path) / 1e6:8.0f}{peak:10.2f}  {min(proof.dice for proof in proofs):.6f}",
         flush=True,
     )
+
+
+def size_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
 
 
 def peers(folder: Path) -> None:

@@ -185,7 +185,8 @@ def export(segmentation: Path, series: Path, output: Path, **options: Any) -> No
     """A label map as DICOM SEG, RTSTRUCT, SR, NRRD or surfaces, linked to the DICOM series that was segmented.
 
     Each file is read back and compared in the patient's space before it gets its name; OUTPUT/NAME.proof.json says how
-    it agreed. Formats: nifti, nrrd, seg, labelmap-seg, rtstruct, stl, obj, glb, 3mf, and sr (after seg).
+    it agreed. Formats: nifti, nrrd, masks, seg, labelmap-seg, rtstruct, stl, obj, glb, 3mf, and sr
+    (after seg).
 
     \b
     Example: delineate export results/p1.nii.gz archive/p1/CT out --to seg --to rtstruct --to glb
