@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ from click.testing import CliRunner, Result
 
 from delineate import formats
 from delineate.cli import main
+from delineate.formats.deidentification.pseudonyms import Patient, load_or_make_key
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.labels import label_set
 from delineate.planning import plan_to_json
+from delineate.volume import Kind, Segmentation, align
+from delineate.workflow.exporting import files_of
 
 COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "export", "evaluate"]
-COMMANDS += ["scan", "group", "ungroup", "deidentify"]
+COMMANDS += ["scan", "import", "group", "ungroup", "deidentify"]
 
 
 def call(*words: object) -> Result:
@@ -151,8 +157,18 @@ def test_exports_are_made_of_results_that_are_there(trained: Path, tmp_path: Pat
     assert "0 segmented" in call(*words, "--export", "seg").output
     seg = tmp_path / "out" / "p.seg.dcm"
     assert b"SECRET-7" in seg.read_bytes()
-    assert call(*words, "--export", "seg", "--deidentify", tmp_path / "key.json").exit_code == 0
-    assert b"SECRET-7" not in seg.read_bytes()
+
+
+def test_results_with_a_key_are_called_as_imported_cases(trained: Path, tmp_path: Path) -> None:
+    volume, _ = blob_case(9)
+    formats.write_dicom_series(tmp_path / "tree" / "SECRET", volume, patient_id="SECRET-7")
+    words = ("predict", trained / "model", tmp_path / "tree", tmp_path / "out", "--device", "cpu", "--export", "seg")
+    assert call(*words, "--deidentify", tmp_path / "key.json").exit_code == 0
+    key = load_or_make_key(tmp_path / "key.json")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    stem = key.pseudonym(Patient("SECRET-7"))
+    assert names == {f"{stem}{suffix}" for suffix in (".nii.gz", ".json", ".seg.dcm", ".proof.json")}
+    assert not any(b"SECRET" in path.read_bytes() for path in (tmp_path / "out").iterdir())
 
 
 def test_one_damaged_file_does_not_keep_a_tree_from_being_segmented(trained: Path, tmp_path: Path) -> None:
@@ -252,3 +268,76 @@ def test_scan_does_not_overwrite_what_is_no_index(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "not an index of scans" in result.output
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def write_patient(folder: Path) -> formats.Stack:
+    """A CT of "SECRET-7" with its structure set."""
+    volume, blobs = blob_case(3)
+    formats.write_dicom_series(folder / "ct", replace(volume, kind=Kind.CT), patient_id="SECRET-7", seed="p")
+    stack = formats.stack_at(folder / "ct")
+    write_rtstruct(folder / "labels.dcm", align(blobs, stack.grid), files_of(stack))
+    return stack
+
+
+def test_import_says_what_it_made_and_what_to_do_next(tmp_path: Path) -> None:
+    write_patient(tmp_path / "tree")
+    words = ("import", tmp_path / "tree", tmp_path / "data", "--cache", tmp_path / "cache")
+    result = call(*words, "--label", "core")
+    assert result.exit_code == 0, result.output
+    for line in ("1 cases with labels, 0 without", "labels: 1 core", "not mapped onto a label: rim (1 case(s))"):
+        assert line in result.stdout
+    assert "--names" in result.stdout
+    assert result.stdout.endswith(f"Next: delineate check {tmp_path / 'data'}\n")
+    assert "SECRET" not in result.output.replace(str(tmp_path), "")
+    (tmp_path / "tree" / "labels.dcm").unlink()
+    result = call(*words, "--label", "core")
+    assert result.stdout.endswith(f"Next: delineate predict MODEL {tmp_path / 'data' / 'imagesTs'} RESULTS\n")
+
+
+def test_nothing_imported_is_exit_code_2_without_advice(tmp_path: Path) -> None:
+    write_patient(tmp_path / "tree")
+    words = ("import", tmp_path / "tree", tmp_path / "data", "--cache", tmp_path / "cache")
+    result = call(*words, "--label", "liver")
+    assert result.exit_code == 2
+    assert "no region is mapped onto a label" in result.stderr
+    assert "Next:" not in result.output
+
+
+def test_groups_go_out_and_come_back(tmp_path: Path) -> None:
+    stack = write_patient(tmp_path / "tree")
+    result = call("group", tmp_path / "tree" / "ct", tmp_path / "groups", "--slices", 5)
+    assert "12 slices in 3 groups of 5" in result.stdout
+    for name in ("01", "02", "03"):
+        grid = formats.read_grid(tmp_path / "groups" / name)
+        empty = Segmentation(np.zeros(grid.shape, np.uint8), grid, label_set({1: "a"}))
+        formats.write_segmentation(tmp_path / "found" / f"{name}.nii.gz", empty)
+    result = call("ungroup", tmp_path / "groups", tmp_path / "found", tmp_path / "whole.nii.gz")
+    assert "disagree on 0 voxels" in result.stdout
+    assert formats.read_grid(tmp_path / "whole.nii.gz").shape == stack.grid.shape
+
+
+def test_deidentify_counts_and_names_what_it_left_out(tmp_path: Path) -> None:
+    stack = write_patient(tmp_path / "tree")
+    stack.files[0].write_bytes(stack.files[0].read_bytes()[:500])
+    result = call("deidentify", tmp_path / "tree", tmp_path / "out", "--key", tmp_path / "key.json")
+    assert result.exit_code == 1
+    assert "12 objects of 1 patients written, 1 left out" in result.stdout
+    assert "left out: ct/slice_0001.dcm" in result.stderr
+
+
+def test_names_from_files_cannot_act_on_a_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "bad\x1b[2J\nname"
+    volume, _ = blob_case(0)
+    formats.write_dicom_series(folder / "mr", volume)[3].unlink()
+    result = call("convert", folder / "mr", tmp_path / "x.nii.gz")
+    assert result.exit_code == 2
+    assert "\x1b[2J" not in result.output
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_progress_is_apart_from_results(tmp_path: Path) -> None:
+    write_patient(tmp_path / "tree")
+    result = call("convert", tmp_path / "tree", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert "Converting: 1 of 1" in result.stderr
+    assert "Converting" not in result.stdout
+    assert len(result.stdout.splitlines()) == 2

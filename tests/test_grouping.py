@@ -11,6 +11,7 @@ from delineate.geometry import same_space
 from delineate.labels import label_set
 from delineate.volume import Kind, Segmentation, Volume, reorient
 from delineate.workflow.grouping import group, ungroup
+from delineate.workflow.results import ResultRecord, read_record, write_record
 
 SHAPE = (6, 5, 17)
 VOLUME = Volume(
@@ -60,6 +61,29 @@ def test_watching_sees_every_file(tmp_path: Path) -> None:
         tmp_path / "series", tmp_path / "groups", watch=lambda stage, done, total, _: seen.append((stage, done, total))
     )
     assert seen == [("Grouping", n, 17) for n in range(1, 18)]
+
+
+def test_what_the_values_mean_comes_along(tmp_path: Path) -> None:
+    segment_groups(tmp_path)
+    named = {"a": 3, "b": 6, "c": 9}
+    for name in ("01", "02", "03"):
+        record = ResultRecord(case=name, labels=named, volumes_ml={}, model="m", series_uid=None, seconds=2)
+        write_record(tmp_path / "found" / f"{name}.nii.gz", record)
+    joined = ungroup(tmp_path / "groups", tmp_path / "found", tmp_path / "whole.nii.gz")
+    assert joined.segmentation.labels == LABELS
+    found = read_record(tmp_path / "whole.nii.gz")
+    assert found is not None
+    assert (found.labels, found.model, found.seconds) == (named, "m", 6)
+    assert found.volumes_ml["c"] == round(float((MAP == 9).sum()) * VOLUME.grid.voxel_volume_ml, 3)
+
+
+def test_a_record_does_not_outlive_its_label_map(tmp_path: Path) -> None:
+    test_what_the_values_mean_comes_along(tmp_path)
+    (tmp_path / "found" / "02.json").unlink()
+    with pytest.raises(ExportError, match="there already"):
+        ungroup(tmp_path / "groups", tmp_path / "found", tmp_path / "whole.nii.gz")
+    ungroup(tmp_path / "groups", tmp_path / "found", tmp_path / "whole.nii.gz", again=True)
+    assert read_record(tmp_path / "whole.nii.gz") is None
 
 
 def test_a_missing_label_map_is_named(tmp_path: Path) -> None:

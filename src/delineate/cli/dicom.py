@@ -223,8 +223,9 @@ def group(series: Path, output: Path, slices: int) -> None:
 @click.argument("groups", type=EXISTING)
 @click.argument("segmentations", type=EXISTING)
 @click.argument("target", type=PATH)
+@click.option("--again", is_flag=True, help="Write over what has the name.")
 @users_errors
-def ungroup(groups: Path, segmentations: Path, target: Path) -> None:
+def ungroup(groups: Path, segmentations: Path, target: Path, again: bool) -> None:
     """Segmentations of the groups (01.nii.gz, 02.nii.gz, ...) put together on the series' own grid, exactly.
 
     \b
@@ -232,7 +233,7 @@ def ungroup(groups: Path, segmentations: Path, target: Path) -> None:
     """
     from delineate.workflow.grouping import ungroup as run
 
-    joined = run(groups, segmentations, target)
+    joined = run(groups, segmentations, target, again=again)
     say(f"{target}: overlapping groups disagree on {joined.disagreeing_voxels} voxels")
 
 

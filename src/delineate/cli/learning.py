@@ -219,8 +219,8 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
 def predict(model: Path, source: Path, output: Path, key_file: Path | None, **options: Any) -> None:
     """Segment a file, a folder of NIfTI files, a DICOM series, or a tree of them.
 
-    Results are named after the files, or the folders of the series. What was segmented before is kept; what has changed
-    is done again. --deidentify is for exports.
+    Results are named after the files, or the folders of the series; with --deidentify as `import` names its cases. What
+    was segmented before is kept; what has changed is done again.
 
     \b
     Example: delineate predict spleen imagesTs results --figures

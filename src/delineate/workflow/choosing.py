@@ -9,11 +9,12 @@ from pathlib import Path
 
 from delineate import formats
 from delineate.errors import InputError
+from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.nifti import is_nifti_name
 from delineate.settings import Settings
 from delineate.volume import Kind, Volume
 from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
-from delineate.workflow.importing import patients_of
+from delineate.workflow.importing import name_cases, patients_of
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.recipes import files_recipe, stack_recipe
 from delineate.workflow.scan_reports import ScanReport
@@ -52,12 +53,20 @@ class Chosen:
     stopped: bool = False
 
 
-def find_scans(path: Path, channels: Sequence[ChannelWish], *, settings: Settings, watch: Watch = nobody) -> Chosen:
+def find_scans(
+    path: Path,
+    channels: Sequence[ChannelWish],
+    *,
+    settings: Settings,
+    key: PseudonymKey | None = None,
+    watch: Watch = nobody,
+) -> Chosen:
     """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series, a tree or archive of them.
 
     `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series is named
-    after its folder, and by its number where a folder holds several. Of DICOM series those are taken that fit the first
-    channel; the others are looked for in the same tree. Raises `InputError` if there is nothing.
+    after its folder, and by its number where a folder holds several; with a `key`, as `import` names its case. Of DICOM
+    series those are taken that fit the first channel; the others are looked for in the same tree. Raises `InputError`
+    if there is nothing.
     """
     if not path.exists():
         raise InputError("nothing to segment: there is no such file or folder", path=path)
@@ -68,7 +77,7 @@ def find_scans(path: Path, channels: Sequence[ChannelWish], *, settings: Setting
     report = scan(path, settings=settings, watch=watch)
     if report.stopped:
         return Chosen((), stopped=True)
-    scans = _dicom_scans(report, channels)
+    scans = _dicom_scans(report, channels, key)
     if not scans:
         raise InputError(
             "nothing to segment",
@@ -89,9 +98,11 @@ def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
     return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
 
 
-def _dicom_scans(report: ScanReport, channels: Sequence[ChannelWish]) -> tuple[Scan, ...]:
+def _dicom_scans(report: ScanReport, channels: Sequence[ChannelWish], key: PseudonymKey | None) -> tuple[Scan, ...]:
     # What is refused is there too, and fails with its reason when its turn comes.
     found = [assembly for stacks, _ in patients_of(report) for assembly in assemble(stacks, (), channels)]
+    if key is not None:
+        return tuple(Scan(case.id, case.assembly.first.files[:1], case.assembly) for case in name_cases(found, key))
     folders = [assembly.first.files[0].parent for assembly in found]
     names = [
         _scan_name(report, one, alone=folders.count(folder) == 1) for one, folder in zip(found, folders, strict=True)

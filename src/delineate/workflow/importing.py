@@ -102,7 +102,9 @@ class ImportRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
+class PlannedCase:
+    """A case to be, under its name; `patient` is the pseudonym."""
+
     id: str
     patient: str
     assembly: Assembly
@@ -202,7 +204,7 @@ def import_tree(
     check_folder(folder)
     with exclusive(folder):
         key = load_or_make_key(key_file or folder.with_name(f"{folder.name}.key.json"))
-        planned = _planned(assemblies, key)
+        planned = name_cases(assemblies, key)
         retire_others(folder, {case.id for case in planned}, {case.patient for case in planned})
         begin(folder, table)
         for part in ("imagesTr", "imagesTs", "labelsTr", "imports", "."):
@@ -261,18 +263,18 @@ def _is_same(path: Path, other: Path) -> bool:
         return False
 
 
-def _planned(assemblies: Sequence[Assembly], key: PseudonymKey) -> list[_Planned]:
+def name_cases(assemblies: Sequence[Assembly], key: PseudonymKey) -> list[PlannedCase]:
     """The cases by patient and date. A patient's only case has the pseudonym as its name, several are numbered."""
     of_patient: dict[str, list[Assembly]] = {}
     for assembly in assemblies:
         facts = assembly.first.facts
         pseudonym = key.pseudonym(Patient(facts.patient_id, facts.issuer, facts.study_uid))
         of_patient.setdefault(pseudonym, []).append(assembly)
-    planned: list[_Planned] = []
+    planned: list[PlannedCase] = []
     for patient, own in of_patient.items():
         ordered = sorted(own, key=lambda a: (a.first.facts.study_date, a.first.facts.number or 0, _full_name(a.first)))
         ids = [patient if len(own) == 1 else f"{patient}_{n + 1}" for n in range(len(own))]
-        planned += [_Planned(case_id, patient, assembly) for case_id, assembly in zip(ids, ordered, strict=True)]
+        planned += [PlannedCase(case_id, patient, assembly) for case_id, assembly in zip(ids, ordered, strict=True)]
     return planned
 
 
@@ -299,7 +301,7 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
     return labels, RoiTable((*given, *(row for row in rows if row not in given)))
 
 
-def _import_cases(planned: Sequence[_Planned], folder: Path, recipe: _Recipe, watch: Watch) -> tuple[_Tally, bool]:
+def _import_cases(planned: Sequence[PlannedCase], folder: Path, recipe: _Recipe, watch: Watch) -> tuple[_Tally, bool]:
     tally = _Tally()
     with stop_on_signals() as stop:
         for done, case in enumerate(planned, start=1):
@@ -321,7 +323,7 @@ def _import_cases(planned: Sequence[_Planned], folder: Path, recipe: _Recipe, wa
     return tally, False
 
 
-def _kept(case: _Planned, folder: Path, recipe: _Recipe) -> ImportRecord | None:
+def _kept(case: PlannedCase, folder: Path, recipe: _Recipe) -> ImportRecord | None:
     """The record of a case that need not be done again; else nothing of it is left."""
     record = read_import(folder, case.id)
     if record is not None and not recipe.options.again and record.recipe == recipe.of(case.assembly):
@@ -332,7 +334,7 @@ def _kept(case: _Planned, folder: Path, recipe: _Recipe) -> ImportRecord | None:
     return None
 
 
-def _import_case(case: _Planned, folder: Path, recipe: _Recipe) -> ImportRecord:
+def _import_case(case: PlannedCase, folder: Path, recipe: _Recipe) -> ImportRecord:
     made_by = recipe.of(case.assembly)
     volume, notes = read_assembly(case.assembly)
     found = [read_regions(thing, volume.grid, recipe.table) for thing in case.assembly.labels]

@@ -49,7 +49,7 @@ class PredictionRun:
 @dataclass(frozen=True, slots=True)
 class PredictionOptions:
     """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions;
-    `exports`: formats, see `exporting.export`, `key`: they are of the pseudonymous patient.
+    `exports`: formats, see `exporting.export`. `key`: results are of the pseudonymous patient.
     """
 
     probabilities: bool = False
@@ -78,7 +78,8 @@ def predict(
     """
     options = options or PredictionOptions()
     use_threads(settings)
-    chosen = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds), settings=settings, watch=watch)
+    wishes = wishes_for(model.plan.channels, model.plan.kinds)
+    chosen = find_scans(source, wishes, settings=settings, key=options.key, watch=watch)
     if chosen.stopped:
         return PredictionRun((), (), (), stopped=True)
     scans = chosen.scans
