@@ -13,7 +13,7 @@ import pytest
 
 from delineate import errors
 from delineate.errors import DelineateError, ResourceError, UnreadableImage
-from delineate.files import atomic_path, exclusive, sweep, write_bytes, write_text
+from delineate.files import atomic_path, check_writable, exclusive, sweep, system_error, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -169,3 +169,26 @@ def test_what_a_killed_run_left_is_swept_away_and_nothing_else(tmp_path: Path) -
             os.utime(tmp_path / "below" / name, (0, 0))
     sweep(tmp_path / "below")
     assert names(tmp_path / "below") == sorted(kept)
+
+
+def test_errors_call_files_by_their_own_names(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage, match=r"\(.*/a\.txt\)"), atomic_path(tmp_path / "a.txt") as temporary:
+        raise UnreadableImage("broken", path=temporary)
+    with pytest.raises(UnreadableImage, match=r"\(elsewhere\)"), atomic_path(tmp_path / "a.txt"):
+        raise UnreadableImage("broken", path="elsewhere")
+
+
+def test_a_systems_error_is_found_in_what_a_library_made_of_it(tmp_path: Path) -> None:
+    wrapped = OSError("With tag (7FE0,0010) got exception")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ResourceError, match="the disk is full"), atomic_path(tmp_path / "a.txt"):
+        raise wrapped
+    assert system_error(ValueError("no system error")) is None
+
+
+def test_whether_a_folder_can_be_written_is_known_at_once(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert names(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        check_writable(tmp_path / "file")

@@ -6,13 +6,14 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from delineate.errors import ResourceError
+from delineate.errors import DelineateError, ResourceError
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.partial\.(.+)")
 _ASIDE = ".old"
@@ -41,6 +42,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if explained is None:
             raise
         raise explained from error
+    except DelineateError as error:
+        # Nobody knows the temporary name.
+        if error.path is None or temporary.name not in str(error.path):
+            raise
+        raise error.at(path) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink()
@@ -58,6 +64,26 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def system_error(error: BaseException) -> OSError | None:
+    """The system's own error, with its number, that an exception is or was raised from; None where there is none.
+
+    Libraries wrap it into errors of their own, some of its very type.
+    """
+    found: BaseException | None = error
+    while found is not None and not (isinstance(found, OSError) and found.errno is not None):
+        found = found.__cause__
+    return found
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder. Raises `ResourceError` if files cannot be written in it, before work is done for nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _explained(error, folder) or _cannot_write(error, folder) from error
+
+
 def remove(path: Path) -> None:
     """Remove a file if it is there. Raises `ResourceError` if it cannot be."""
     try:
@@ -73,10 +99,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     The lock ends with the process, however that ends. Raises `ResourceError` if another run has it. File systems
     without locks let everybody in.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _explained(error, folder) or _cannot_write(error, folder) from error
+    check_writable(folder)
     descriptor = _locked(folder)
     try:
         yield
@@ -141,7 +164,8 @@ def _replace_folder(temporary: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _explained(error: OSError, path: Path) -> ResourceError | None:
+def _explained(failed: OSError, path: Path) -> ResourceError | None:
+    error = system_error(failed) or failed
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("the disk is full", path=path, remedy="Free some space and run again.")
     if error.errno == errno.ENAMETOOLONG:

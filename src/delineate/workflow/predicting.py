@@ -14,7 +14,7 @@ import torch
 
 from delineate import formats, inference
 from delineate.errors import DelineateError, InputError
-from delineate.files import atomic_path, remove, write_bytes
+from delineate.files import atomic_path, check_writable, remove, write_bytes
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import ExportOptions
 from delineate.formats.nifti import is_nifti_name
@@ -85,6 +85,7 @@ def predict(
     scans = chosen.scans
     check_kinds(options.exports, model.labels, with_series=all(scan.assembly is not None for scan in scans))
     targets = _targets(scans, output)
+    check_writable(targets[0].parent)
     network = inference.place(model.network(), settings.device)
     written: list[Path] = []
     kept: list[Path] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delineate.errors import DelineateError, UnreadableImage
-from delineate.files import atomic_path
+from delineate.files import atomic_path, system_error
 from delineate.formats.deidentification.profile import attribute_type
 from delineate.formats.dicom.headers import quiet
 
@@ -78,9 +78,9 @@ def refused_if_broken(path: Path | None = None) -> Iterator[None]:
     except (DelineateError, MemoryError):
         raise
     except Exception as error:
-        # The system's errors have a number; pydicom raises some of the same kind without one.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+        system = system_error(error)
+        if system is not None:
+            raise system from None
         # Neither the error's text, which repeats values, nor the error itself, which a log would print.
         raise UnreadableImage("not a readable DICOM object", got=type(error).__name__, path=path) from None
     finally:

@@ -27,7 +27,7 @@ from delineate.errors import (
     LabelError,
     UnreadableImage,
 )
-from delineate.files import atomic_path
+from delineate.files import atomic_path, system_error
 from delineate.geometry import Box, Grid, Triple, crop_grid, index_to_world, world_to_index
 from delineate.volume import Segmentation, Source, reorient
 
@@ -301,8 +301,9 @@ def _typed(path: Path) -> Iterator[None]:
     except DelineateError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the file's content
+        system = system_error(error)
+        if system is not None:
+            raise system from error  # of the disk, not of the file's content
         raise UnreadableImage("not a sound DICOM file", got=str(error), path=path) from error
 
 
