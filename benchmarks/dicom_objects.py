@@ -23,8 +23,8 @@ from delineate.formats.dicom.writing import write_dicom_series
 from delineate.formats.exporters import EXPORTERS, ExportOptions
 from delineate.geometry import Grid, compose_affine
 from delineate.labels import label_set
-from delineate.proof import compare
 from delineate.volume import Kind, Segmentation, Volume
+from delineate.workflow.exporting import compared
 
 SHAPE = (512, 512, 400)
 TURN = np.array([[0.995, -0.0998, 0.0], [0.0998, 0.995, 0.0], [0.0, 0.0, 1.0]])
@@ -72,7 +72,7 @@ def measure(kind: str, folder: Path) -> None:
     written = time.perf_counter()
     found = exporter.read(path, segmentation)
     read = time.perf_counter()
-    proofs = compare(segmentation, found.segmentation)
+    proofs = compared(segmentation, found)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

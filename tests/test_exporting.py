@@ -21,7 +21,7 @@ from delineate.formats.exporters import EXPORTERS, ExportOptions, ReadBack, file
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation, align, reorient
-from delineate.workflow.exporting import export
+from delineate.workflow.exporting import compared, export
 from delineate.workflow.proofs import read_proofs
 
 VOLUME, BLOBS = blob_case(5)
@@ -68,7 +68,8 @@ def test_what_comes_back_otherwise_is_deleted(
 
     def flipped(path: Path, expected: Segmentation) -> ReadBack:
         found = honest.read(path, expected).segmentation
-        return ReadBack(replace(found, array=np.flip(found.array, -1)))
+        assert found is not None
+        return ReadBack(replace(found, array=np.flip(found.array, -1)), found.grid)
 
     monkeypatch.setitem(EXPORTERS, kind, replace(honest, read=flipped))
     with pytest.raises(ExportError, match=r"(core|rim) did not come back as it was written: .*centroid"):
@@ -146,9 +147,11 @@ def test_a_shift_below_a_voxel_is_noticed(
 
     def shifted(path: Path, expected: Segmentation) -> ReadBack:
         found = honest.read(path, expected).segmentation
+        assert found is not None
         affine = found.grid.affine.copy()
         affine[0, 3] += 0.05
-        return ReadBack(replace(found, grid=Grid(found.grid.shape, affine)))
+        grid = Grid(found.grid.shape, affine)
+        return ReadBack(replace(found, grid=grid), grid)
 
     monkeypatch.setitem(EXPORTERS, "nrrd", replace(honest, read=shifted))
     with pytest.raises(ExportError, match=r"Dice 1\.0000, .* centroid 0\.05 mm off"):
@@ -374,3 +377,18 @@ def leaking(write: Callable[..., None]) -> Callable[..., None]:
         dataset.save_as(path)
 
     return leaks
+
+
+@pytest.mark.parametrize("kind", ["masks", "stl", "obj", "glb", "3mf"])
+def test_overlapping_masks_are_read_one_by_one(
+    tmp_path: Path, series: tuple[Segmentation, ExportOptions], kind: str
+) -> None:
+    segmentation, options = series
+    masks = np.stack([segmentation.array == 1, segmentation.array > 0, segmentation.array > 9])
+    labels = label_set({1: "core", 2: "both", 3: "none"}, overlaps=True)
+    overlapping = replace(segmentation, array=masks, labels=labels)
+    EXPORTERS[kind].write(tmp_path / f"r{EXPORTERS[kind].suffix}", overlapping, options)
+    found = EXPORTERS[kind].read(tmp_path / f"r{EXPORTERS[kind].suffix}", overlapping)
+    assert found.segmentation is None
+    assert all(np.array_equal(mask, overlapping.mask(name)) for name, mask in found.masks())
+    assert [proof.dice for proof in compared(overlapping, found)] == [1.0, 1.0, 1.0]

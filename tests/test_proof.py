@@ -10,7 +10,7 @@ from anatomy import blob_case
 
 from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine
 from delineate.labels import LabelSet
-from delineate.proof import compare
+from delineate.proof import compare, compare_each
 from delineate.volume import Segmentation, crop, reorient
 
 EXPECTED = blob_case(3)[1]
@@ -93,3 +93,20 @@ def test_orientation_codes_that_tip_over_do_not_matter(degrees: float, shear: fl
         tipped = found.grid.affine + np.random.default_rng(0).normal(0, 1e-7, (4, 4)) * [[1], [1], [1], [0]]
         proofs = compare(expected, replace(found, grid=Grid(found.grid.shape, tipped)))
         assert [proof.dice for proof in proofs] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SRA"])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_masks_one_by_one_are_compared_alike(orientation: str, axis: int | None) -> None:
+    found = reorient(EXPECTED, orientation)
+    found = found if axis is None else replace(found, array=np.flip(found.array, axis))
+    masks = ((name, found.mask(name)) for name in ("rim", "core"))
+    assert compare_each(EXPECTED, masks, found.grid) == compare(EXPECTED, found)
+
+
+def test_missing_and_unknown_masks_are_seen() -> None:
+    masks = [("core", EXPECTED.mask("core")), ("other", EXPECTED.mask("rim")), ("empty", np.zeros((20, 16, 12), bool))]
+    core, rim, other = compare_each(EXPECTED, masks, EXPECTED.grid)
+    assert (core.name, core.dice) == ("core", 1.0)
+    assert (rim.name, rim.found_ml, rim.dice) == ("rim", 0.0, 0.0)
+    assert (other.name, other.volume_error) == ("other", float("inf"))

@@ -6,7 +6,7 @@ matched by where their centres lie in the patient, by nothing else, so that a fl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from delineate.geometry import (
     index_to_world,
     world_to_index,
 )
+from delineate.labels import label_set
 from delineate.metrics.counting import in_memory_order, tally
 from delineate.metrics.scores import Overlap
 from delineate.volume import Array, Segmentation, crop, reorient
@@ -62,6 +63,24 @@ def compare(expected: Segmentation, found: Segmentation) -> tuple[StructureProof
     whatever the order of their axes, voxels are matched by index, else one by one by their positions in the world.
     """
     return (*_compared(expected, found), *_unexpected(expected, found))
+
+
+def compare_each(expected: Segmentation, found: Iterable[tuple[str, Mask]], grid: Grid) -> tuple[StructureProof, ...]:
+    """As `compare`, of (I, J, K) masks on `grid` by name, which come one by one where all would not fit into memory."""
+    proofs: dict[str, StructureProof] = {}
+    for name, mask in found:
+        only = label_set({1: name})
+        one = Segmentation(_mask(expected, name).astype(np.uint8), expected.grid, only)
+        (proofs[name],) = _compared(one, Segmentation(mask.astype(np.uint8), grid, only))
+    nothing = np.zeros(grid.shape, dtype=np.bool_)
+    missing = (
+        compare_masks(name, (expected.mask(name), expected.grid), (nothing, grid))
+        for name in expected.labels.names
+        if name not in proofs
+    )
+    proofs |= {proof.name: proof for proof in missing}
+    unexpected = (name for name in proofs if name not in expected.labels.names and proofs[name].found_ml)
+    return tuple(proofs[name] for name in (*expected.labels.names, *unexpected))
 
 
 def _compared(expected: Segmentation, found: Segmentation) -> tuple[StructureProof, ...]:

@@ -33,6 +33,7 @@ from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation
 
 Mask = npt.NDArray[np.bool_]
+Masks = Callable[[], Iterator[tuple[str, Mask]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,15 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadBack:
-    """What a file holds. `volumes_ml`: what each surface encloses, by name; elsewhere the voxels say it."""
+    """What a file holds: a segmentation, or masks by name on `grid`.
 
-    segmentation: Segmentation
+    Masks are made one by one, at every call, where structures overlap: all of them at once may take more memory than
+    there is. `volumes_ml`: what each surface encloses, by name; elsewhere the voxels say it.
+    """
+
+    segmentation: Segmentation | None
+    grid: Grid
+    masks: Masks = lambda: iter(())
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -100,7 +107,7 @@ def _write_nifti(path: Path, segmentation: Segmentation, options: ExportOptions)
 
 
 def _read_nifti(path: Path, expected: Segmentation) -> ReadBack:
-    return ReadBack(read_segmentation(path, expected.labels))
+    return _whole(read_segmentation(path, expected.labels))
 
 
 def _write_masks(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
@@ -124,7 +131,7 @@ def _read_masks(path: Path, expected: Segmentation) -> ReadBack:
         for name, file in files.items():
             yield name, read_segmentation(file, label_set({1: name})).array == 1
 
-    return ReadBack(_joined(masks, expected.labels, grids.pop()))
+    return _joined(masks, expected.labels, grids.pop())
 
 
 def _write_nrrd(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
@@ -132,7 +139,7 @@ def _write_nrrd(path: Path, segmentation: Segmentation, options: ExportOptions) 
 
 
 def _read_nrrd(path: Path, expected: Segmentation) -> ReadBack:
-    return ReadBack(read_nrrd(path))
+    return _whole(read_nrrd(path))
 
 
 def _write_seg(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
@@ -145,7 +152,7 @@ def _write_label_map_seg(path: Path, segmentation: Segmentation, options: Export
 
 
 def _read_seg(path: Path, expected: Segmentation) -> ReadBack:
-    return ReadBack(read_seg(path).segmentation)
+    return _whole(read_seg(path).segmentation)
 
 
 def _write_rtstruct(path: Path, segmentation: Segmentation, options: ExportOptions) -> None:
@@ -155,8 +162,8 @@ def _write_rtstruct(path: Path, segmentation: Segmentation, options: ExportOptio
 def _read_rtstruct(path: Path, expected: Segmentation) -> ReadBack:
     found = read_rtstruct(path)
     if not any(roi.contours for roi in found.rois):
-        return ReadBack(_joined(lambda: iter(()), expected.labels, expected.grid))
-    return ReadBack(labels_from(found, expected.grid).segmentation)
+        return _joined(lambda: iter(()), expected.labels, expected.grid)
+    return _whole(labels_from(found, expected.grid).segmentation)
 
 
 def _with_voxels(segmentation: Segmentation) -> tuple[str, ...]:
@@ -230,25 +237,24 @@ def _of_meshes(meshes: Mapping[str, Mesh], expected: Segmentation) -> ReadBack:
             yield name, mesh_mask(mesh, expected.grid)
 
     volumes_ml = {name: mesh_volume_ml(meshes[name]) if name in meshes else 0.0 for name in expected.labels.names}
-    return ReadBack(_joined(masks, expected.labels, expected.grid), volumes_ml)
+    return replace(_joined(masks, expected.labels, expected.grid), volumes_ml=volumes_ml)
 
 
-def _joined(masks: Callable[[], Iterator[tuple[str, Mask]]], labels: LabelSet, grid: Grid) -> Segmentation:
-    """Masks by name as a label map, or as masks where some overlap; values are 1 to n in the order of `labels`."""
-    labels = LabelSet(tuple(replace(label, value=n) for n, label in enumerate(labels, start=1)), labels.overlaps)
-    number = dict(zip(labels.names, labels.values, strict=True))
+def _whole(segmentation: Segmentation) -> ReadBack:
+    return ReadBack(segmentation, segmentation.grid)
+
+
+def _joined(masks: Masks, labels: LabelSet, grid: Grid) -> ReadBack:
+    """Masks as a label map with values 1 to n in the order of `labels`; as they are where some overlap."""
+    if labels.overlaps:
+        return ReadBack(None, grid, masks)
+    labels = LabelSet(tuple(replace(label, value=n) for n, label in enumerate(labels, start=1)))
     array: npt.NDArray[Any] = np.zeros(grid.shape, dtype=smallest_type(labels.values), order="F")
-    if not labels.overlaps:
-        for name, mask in masks():
-            if np.logical_and(array, mask).any():
-                break
-            np.copyto(array, array.dtype.type(number[name]), where=mask)
-        else:
-            return Segmentation(array, grid, labels)
-    array = np.zeros((len(labels), *grid.shape), dtype=np.bool_)
     for name, mask in masks():
-        array[number[name] - 1] = mask
-    return Segmentation(array, grid, replace(labels, overlaps=True))
+        if np.logical_and(array, mask).any():
+            return ReadBack(None, grid, masks)
+        np.copyto(array, array.dtype.type(labels.named(name).value), where=mask)
+    return _whole(Segmentation(array, grid, labels))
 
 
 EXPORTERS: dict[str, Exporter] = {

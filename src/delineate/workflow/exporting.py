@@ -22,9 +22,9 @@ from delineate.formats.deidentification.residue import Identifier, identifiers_i
 from delineate.formats.dicom_results.seg import read_segments
 from delineate.formats.dicom_results.sources import check_names
 from delineate.formats.dicom_results.sr import Measured, read_sr, write_sr
-from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions
+from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions, ReadBack
 from delineate.labels import LabelSet, is_one_line, label_set
-from delineate.proof import StructureProof, compare
+from delineate.proof import StructureProof, compare, compare_each
 from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.proofs import (
@@ -236,10 +236,7 @@ def _write_proven(job: _Job, kind: str, temporary: Path, target: Path) -> ProofR
     exporter.write(temporary, job.segmentation, job.options)
     found = exporter.read(temporary, job.segmentation)
     bar = exporter.bar_for(job.options)
-    proofs = [
-        replace(proof, found_ml=found.volumes_ml.get(proof.name, proof.found_ml))
-        for proof in compare(job.segmentation, found.segmentation)
-    ]
+    proofs = compared(job.segmentation, found)
     _check(proofs, bar, target)
     if exporter.is_dicom:
         _check_residue(job, temporary, target)
@@ -251,6 +248,15 @@ def _write_proven(job: _Job, kind: str, temporary: Path, target: Path) -> ProofR
         most_volume_error=bar.volume_error,
         structures=[_record(proof) for proof in proofs],
     )
+
+
+def compared(expected: Segmentation, found: ReadBack) -> tuple[StructureProof, ...]:
+    """How what was read back agrees with what was meant."""
+    if found.segmentation is None:
+        proofs = compare_each(expected, found.masks(), found.grid)
+    else:
+        proofs = compare(expected, found.segmentation)
+    return tuple(replace(proof, found_ml=found.volumes_ml.get(proof.name, proof.found_ml)) for proof in proofs)
 
 
 def _check(proofs: Sequence[StructureProof], bar: Bar, target: Path) -> None:
