@@ -13,7 +13,16 @@ import pytest
 
 from delineate import errors
 from delineate.errors import DelineateError, ResourceError, UnreadableImage
-from delineate.files import atomic_path, check_writable, exclusive, sweep, system_error, write_bytes, write_text
+from delineate.files import (
+    atomic_path,
+    check_writable,
+    exclusive,
+    sweep,
+    system_error,
+    write_bytes,
+    write_once,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -192,3 +201,23 @@ def test_whether_a_folder_can_be_written_is_known_at_once(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot be written"):
         check_writable(tmp_path / "file")
+
+
+def test_what_is_written_once_stays(tmp_path: Path) -> None:
+    for data in (b"first", b"second"):
+        write_once(tmp_path / "a", data, mode=0o600)
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["a"]
+    with pytest.raises(ResourceError, match="cannot be written"):
+        write_once(tmp_path / "a" / "b", b"")
+
+
+def test_without_links_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    write_once(tmp_path / "a", b"first")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]

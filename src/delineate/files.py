@@ -28,7 +28,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     replaces an existing one; an existing folder is set aside, replaced, and only then removed. Whatever
     fails, nothing half-written stays. Raises `ResourceError` if the disk is full or cannot be written.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    temporary = _temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -62,6 +62,39 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a binary file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a binary file atomically unless there is one: of several at once one succeeds, and the others see its file.
+
+    `mode`: its permissions. Raises `ResourceError` as `atomic_path` does.
+    """
+    temporary = _temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        _flush(temporary)
+        _link(temporary, path)
+    except OSError as error:
+        raise _explained(error, path) or _cannot_write(error, path) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return
+    except OSError:
+        temporary.replace(path)  # a file system without links
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
 
 
 def system_error(error: BaseException) -> OSError | None:

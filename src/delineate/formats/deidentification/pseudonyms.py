@@ -9,7 +9,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from delineate.errors import InputError
-from delineate.files import atomic_path
+from delineate.files import write_once
 
 KEY_FORMAT = "delineate de-identification key"
 _SECRET_BYTES = 32
@@ -154,7 +153,5 @@ def _not_a_key(path: Path, got: str) -> InputError:
 
 def _write_new(path: Path) -> None:
     content = {"format": KEY_FORMAT, "secret": secrets.token_hex(_SECRET_BYTES), "prefix": "P-", "patients": []}
-    with atomic_path(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(content, indent=2) + "\n")
+    # Of several runs that find no key one makes it, and all use that one.
+    write_once(path, (json.dumps(content, indent=2) + "\n").encode(), mode=0o600)
