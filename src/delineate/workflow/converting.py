@@ -24,6 +24,7 @@ from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.recipes import stack_recipe
 from delineate.workflow.results import Failure
 from delineate.workflow.scanning import scan
+from delineate.workflow.scrubbing import scrubber
 
 _VERSION = 1
 _NOTES_SHOWN = 2
@@ -242,6 +243,7 @@ def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str |
     if not options.again and _is_there(target, stack, recipe, options):
         return None
     volume = read_series(stack)
+    notes = [*map(scrubber(stack.files[0]), stack.notes)]
     record = ConversionRecord(
         recipe=recipe,
         file=target.name,
@@ -251,7 +253,7 @@ def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str |
         values={Kind.CT: "HU", Kind.PET: "SUVbw"}.get(volume.kind, "as stored, rescaled"),
         slices=len(stack.slices),
         action=stack.action.value,
-        notes=list(stack.notes),
+        notes=notes,
         acquired_affine=stack.acquired.affine.tolist(),
         affine=volume.grid.affine.tolist(),
     )
@@ -261,8 +263,8 @@ def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str |
         # Cut off anywhere, a record never stands beside another file than its own.
         remove(target)
         write_text(_record_path(target), f"{text}\n")
-    more = len(stack.notes) - _NOTES_SHOWN
-    shown = [*stack.notes[:_NOTES_SHOWN], *([f"{more} more notes in its record"] if more > 0 else [])]
+    more = len(notes) - _NOTES_SHOWN
+    shown = [*notes[:_NOTES_SHOWN], *([f"{more} more notes in its record"] if more > 0 else [])]
     return "; ".join([f"{target}: {_in_words(volume.grid)}", *shown])
 
 

@@ -52,6 +52,7 @@ from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.recipes import files_recipe, stack_recipe
 from delineate.workflow.results import Failure
 from delineate.workflow.scan_reports import ScanReport
+from delineate.workflow.scrubbing import scrubber
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,7 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
     if not names and options.table is not None:
         names = list(dict.fromkeys(row.label for row in options.table.rows))
     if not names:
-        found = {name for assembly in assemblies for thing in assembly.labels for name in region_names(thing)}
+        found = {name for assembly in assemblies for name in _harmless_names(assembly)}
         names = sorted(found, key=lambda name: (name.casefold(), name))
         if not names:
             raise LabelError(
@@ -299,6 +300,13 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
     rows = tuple(RoiRow(wish.name, How.PATTERN, wish.pattern) for wish in options.labels if wish.pattern)
     given = options.table.rows if options.table is not None else default_table(labels).rows
     return labels, RoiTable((*given, *(row for row in rows if row not in given)))
+
+
+def _harmless_names(assembly: Assembly) -> Iterator[str]:
+    """The names of a case's regions that say nothing of the patient."""
+    if assembly.labels:
+        scrub = scrubber(assembly.first.files[0])
+        yield from (name for thing in assembly.labels for name in region_names(thing) if scrub(name) == name)
 
 
 def _import_cases(planned: Sequence[PlannedCase], folder: Path, recipe: _Recipe, watch: Watch) -> tuple[_Tally, bool]:
@@ -350,18 +358,19 @@ def _import_case(case: PlannedCase, folder: Path, recipe: _Recipe) -> ImportReco
     if segmentation is not None:
         formats.write_segmentation(folder / "labelsTr" / f"{case.id}.nii.gz", segmentation)
     uid = recipe.key.uid if recipe.options.deidentify else str
+    scrub = scrubber(case.assembly.first.files[0])
     record = ImportRecord(
         recipe=made_by,
         case=case.id,
         patient=case.patient,
         site=case.assembly.first.facts.manufacturer or None,
         series=[uid(stack.facts.series_uid) for stack in case.assembly.stacks],
-        notes=[*notes, *decided, *(note for regions in own for note in regions.notes)],
+        notes=[*map(scrub, (*notes, *decided, *(note for regions in own for note in regions.notes)))],
         acquired_affine=case.assembly.first.acquired.affine.tolist(),
         affine=volume.grid.affine.tolist(),
         labels_from=[uid(regions.thing.instance_uid) for regions in own],
-        names={name: label for regions in own for name, label in regions.label_of.items()},
-        unmapped=sorted({name for regions in own for name in regions.unmapped}),
+        names={scrub(name): label for regions in own for name, label in regions.label_of.items()},
+        unmapped=sorted({scrub(name) for regions in own for name in regions.unmapped}),
         voxels=_voxels(segmentation, recipe.labels),
     )
     write_import(folder, record)

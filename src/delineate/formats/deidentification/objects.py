@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,12 +51,12 @@ def read_object(path: Path) -> Dataset:
     return dataset
 
 
-def read_names(path: Path) -> Dataset:
+def read_names(path: Path, keywords: Sequence[str] = _NAMES) -> Dataset:
     """Only what says whom and which object a file is about. Raises `UnreadableImage` as `read_object`."""
     import pydicom
 
     with quiet(), refused_if_broken(path), _bounded(path) as stream:
-        return pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=list(_NAMES))
+        return pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=list(keywords))
 
 
 def write_object(path: Path, dataset: Dataset) -> None:
