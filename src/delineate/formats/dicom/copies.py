@@ -9,6 +9,7 @@ from pathlib import Path
 
 from delineate.errors import InconsistentSeries, InputError, UnreadableImage
 from delineate.formats.dicom.geometry import SAME_POSITION_MM, heights_of, same_height
+from delineate.formats.dicom.measurements import REMARKS
 from delineate.formats.dicom.pixels import content_digest, same_content
 from delineate.formats.dicom.slices import Instance, Slice
 
@@ -84,7 +85,8 @@ def without_equal_images(stack: Sequence[Slice]) -> tuple[tuple[Slice, ...], tup
     for place in same_height(heights_of(stack)):
         alike: dict[tuple[tuple[str, str], ...], list[Slice]] = {}
         for n in place:
-            alike.setdefault(stack[n].hints, []).append(stack[n])
+            told = tuple(pair for pair in stack[n].hints if pair[0] not in REMARKS)
+            alike.setdefault(told, []).append(stack[n])
         for slices in alike.values():
             different, said = _different_images(slices)
             kept += different

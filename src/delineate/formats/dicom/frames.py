@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from delineate.formats.dicom.headers import (
     is_damaged,
     items,
     number,
+    philips_frame,
     private_number,
     text,
+    values,
 )
 from delineate.formats.dicom.measurements import Lookup, contrast_of, hints_of
 from delineate.formats.dicom.slices import COSINE_TOLERANCE, Slice, Storage
@@ -54,36 +57,50 @@ def slices_of(dataset: Dataset, path: Path, place: PixelPlace | None) -> Iterato
     if not groups:
         if frames > 1:
             raise InconsistentSeries("a multi-frame image does not say where its frames are", path=path)
-        yield _slice(dataset, path, place, value=lambda keyword: first_value(dataset, keyword))
+        yield _slice(dataset, path, place, _Frame(lambda keyword: first_value(dataset, keyword), dataset))
         return
     if frames != len(groups):
         raise InconsistentSeries("frames and their descriptions differ", expected=frames, got=len(groups), path=path)
     shared: dict[str, Any] = {}
     for item in items(dataset, "SharedFunctionalGroupsSequence"):
-        shared |= _macro_values(item)
+        shared |= _macro_values(item, path)
+    # They belong into a macro; some writers leave them where single images have them.
+    outside = {keyword: first_value(dataset, keyword) for keyword in ("RescaleSlope", "RescaleIntercept")}
+    if shared.keys().isdisjoint(outside):
+        shared |= {keyword: value for keyword, value in outside.items() if value is not None}
     for n, item in enumerate(groups):
-        found = shared | _macro_values(item)
-        yield _slice(dataset, path, place, value=found.get, frame=n, frames=frames)
+        found = shared | _macro_values(item, path)
+        yield _slice(dataset, path, place, _Frame(found.get, philips_frame(item) or dataset, n, frames))
 
 
-def _macro_values(group: Dataset) -> dict[str, Any]:
-    """Values by keyword of a frame's (or the shared) functional group macros, one level down."""
-    values: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One image of a file: `value` looks its values up, `private` holds its private elements."""
+
+    value: Lookup
+    private: Dataset
+    number: int = 0
+    count: int = 1
+
+
+def _macro_values(group: Dataset, path: Path) -> dict[str, Any]:
+    """Values by keyword of a frame's (or the shared) functional group macros, and of those that they consist of."""
+    found: dict[str, Any] = {}
     for sequence in group:
         if sequence.VR == "SQ" and not sequence.tag.is_private and sequence.value:
             macro = sequence.value[0]
-            for element in macro:
-                if element.keyword:
-                    value = first_value(macro, element.keyword)
+            _check_readable(macro, path)
+            for part in (macro, *items(macro, "DiffusionGradientDirectionSequence")[:1]):
+                for element in part:
+                    value = first_value(part, element.keyword) if element.keyword else None
                     if value is not None:
-                        values.setdefault(element.keyword, value)
-    return values
+                        found.setdefault(element.keyword, value)
+    return found
 
 
-def _slice(
-    dataset: Dataset, path: Path, place: PixelPlace | None, *, value: Lookup, frame: int = 0, frames: int = 1
-) -> Slice:
-    if not text(dataset, "Modality"):
+def _slice(dataset: Dataset, path: Path, place: PixelPlace | None, frame: _Frame) -> Slice:
+    value, modality = frame.value, text(dataset, "Modality")
+    if not modality:
         raise InconsistentSeries("an image that does not say its Modality", expected="CT, MR or PT", path=path)
     directions = _numbers(value, "ImageOrientationPatient", 6, path).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 2 * COSINE_TOLERANCE:
@@ -99,20 +116,20 @@ def _slice(
         raise InconsistentSeries(
             "values scaled by a look-up table are not supported", expected="rescale slope and intercept", path=path
         )
-    uptake = uptake_of(dataset) if text(dataset, "Modality") == "PT" else None
+    uptake = uptake_of(dataset) if modality == "PT" else None
     x, y, z = _numbers(value, "ImagePositionPatient", 3, path).tolist()
     if max(abs(x), abs(y), abs(z)) > _LARGEST_MM:
         raise InconsistentSeries("an impossible ImagePositionPatient", got=(x, y, z), path=path)
     instance_number = number(dataset, "InstanceNumber")
     return Slice(
         path=path,
-        frame=frame,
-        frames=frames,
+        frame=frame.number,
+        frames=frame.count,
         instance_uid=text(dataset, "SOPInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),
         study_uid=text(dataset, "StudyInstanceUID"),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        kind=_kind(text(dataset, "Modality"), uptake),
+        kind=_kind(modality, uptake),
         position_mm=(x, y, z),
         row_direction=tuple(directions[0].tolist()),
         column_direction=tuple(directions[1].tolist()),
@@ -122,12 +139,13 @@ def _slice(
         slope=_scaling(value, "RescaleSlope", 1.0, path),
         intercept=_scaling(value, "RescaleIntercept", 0.0, path),
         rescaled=value("RescaleSlope") is not None,
-        scale_slope=private_number(dataset, PHILIPS_SCALE_SLOPE),
+        scale_slope=private_number(frame.private, PHILIPS_SCALE_SLOPE) if modality == "MR" else None,
         padding=_padding(dataset),
         inverted=text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
-        instance_number=frame if frames > 1 else None if instance_number is None else int(instance_number),
-        contrast=tuple(contrast_of(dataset, value)),
-        hints=tuple(hints_of(dataset, value)),
+        instance_number=frame.number if frame.count > 1 else None if instance_number is None else int(instance_number),
+        counted=_counted(dataset) if frame.count == 1 else None,
+        contrast=tuple(contrast_of(dataset, value, frame.private)),
+        hints=tuple(hints_of(dataset, value, frames=frame.count)),
         uptake=uptake,
     )
 
@@ -206,13 +224,29 @@ def _storage(dataset: Dataset, path: Path, place: PixelPlace | None) -> Storage:
     )
 
 
+def _counted(dataset: Dataset) -> int | None:
+    """Images that there should be in all: of an acquisition (a derived image may quote that), or a PET (C.8.9.1)."""
+    keyword = "NumberOfSlices" if text(dataset, "Modality") == "PT" else "ImagesInAcquisition"
+    original = next(iter(values(dataset, "ImageType")), None) == "ORIGINAL"
+    count = number(dataset, keyword) if original or keyword == "NumberOfSlices" else None
+    return int(count) if count is not None and count > 0 else None
+
+
 def _padding(dataset: Dataset) -> tuple[float, float] | None:
     """The range of stored values that mean "no pixel" (PS3.3 C.7.5.1.1.2)."""
     value, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
     if value is None:
         return None
-    other = value if limit is None else limit
-    return min(value, other), max(value, other)
+    ends = [_as_stored(dataset, end) for end in (value, value if limit is None else limit)]
+    return min(ends), max(ends)
+
+
+def _as_stored(dataset: Dataset, value: float) -> float:
+    """A padding value that was written with the other sign than the pixels have: its bits are what counts."""
+    words = 2.0 ** (number(dataset, "BitsAllocated") or 16)
+    if number(dataset, "PixelRepresentation") == 1:
+        return value - words if value >= words / 2 else value
+    return value + words if value < 0 else value
 
 
 def _kind(modality: str, uptake: Uptake | None) -> Kind:

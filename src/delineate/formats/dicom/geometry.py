@@ -38,10 +38,14 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`fault`, and the error that says it with files and positions (None for no fault)."""
+    """`fault`, and the error that says it with files and positions (None for no fault).
+
+    `missing`: how many slices of an even stack are not there, where that is what is wrong.
+    """
 
     fault: Fault
     error: InconsistentSeries | None = None
+    missing: int = 0
 
 
 def judge(stack: Sequence[Slice]) -> Verdict:
@@ -54,7 +58,7 @@ def judge(stack: Sequence[Slice]) -> Verdict:
         return Verdict(Fault.REPEATED, repeats)
     uneven = _uneven(stack, heights)
     if uneven is not None:
-        return Verdict(Fault.UNEVEN, uneven)
+        return uneven
     tilt = _tilt(stack)
     return Verdict(Fault.NOTHING) if tilt is None else Verdict(Fault.TILT, tilt)
 
@@ -124,7 +128,9 @@ def same_size(first: Slice, second: Slice) -> bool:
 
 
 def same_spacing(first: Slice, second: Slice) -> bool:
-    return max(abs(a - b) for a, b in zip(first.spacing_mm, second.spacing_mm, strict=True)) <= SPACING_TOLERANCE_MM
+    apart = max(abs(a - b) for a, b in zip(first.spacing_mm, second.spacing_mm, strict=True))
+    # Across the whole image the difference may not move a pixel by more than a slice may be off.
+    return apart <= min(SPACING_TOLERANCE_MM, POSITION_TOLERANCE_MM / max(first.rows, first.columns))
 
 
 def _too_few(stack: Sequence[Slice]) -> InconsistentSeries:
@@ -186,7 +192,7 @@ def tilt_degrees(stack: Sequence[Slice]) -> float:
     return angle if angle > TILT_TOLERANCE_DEGREES and sideways_mm > POSITION_TOLERANCE_MM else 0.0
 
 
-def _uneven(stack: Sequence[Slice], heights: FloatArray) -> InconsistentSeries | None:
+def _uneven(stack: Sequence[Slice], heights: FloatArray) -> Verdict | None:
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     tolerance = min(POSITION_TOLERANCE_MM, 0.1 * usual)
@@ -204,20 +210,22 @@ def _uneven(stack: Sequence[Slice], heights: FloatArray) -> InconsistentSeries |
     missing = np.round(ratios).astype(int) - 1
     whole_gaps = bool((np.abs(gaps - (missing + 1) * usual) <= 2 * tolerance).all() and (missing >= 0).all())
     if whole_gaps and missing.sum() > 0:
-        return InconsistentSeries(
+        error = InconsistentSeries(
             f"{missing.sum()} slice(s) missing",
             expected=f"a slice every {usual:.3f} mm",
             got=where,
             path=stack[0].path.parent,
             remedy=remedy,
         )
-    return InconsistentSeries(
+        return Verdict(Fault.UNEVEN, error, int(missing.sum()))
+    error = InconsistentSeries(
         "unevenly spaced slices",
         expected=f"steps of {usual:.3f} mm, each slice within {tolerance:.3g} mm of its even place",
         got=f"{distances.max():.3f} mm at {_at(stack[int(distances.argmax())])}; {where}",
         path=stack[0].path.parent,
         remedy=remedy,
     )
+    return Verdict(Fault.UNEVEN, error)
 
 
 def names(slices: Sequence[Slice]) -> str:

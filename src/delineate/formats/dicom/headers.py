@@ -27,6 +27,7 @@ _KEYWORDS = (
     "BitsStored",
     "Columns",
     "ComplexImageComponent",
+    "ConvolutionKernel",
     "CorrectedImage",
     "CurrentRequestedProcedureEvidenceSequence",
     "DecayCorrection",
@@ -35,18 +36,24 @@ _KEYWORDS = (
     "DiffusionGradientOrientation",
     "EchoNumbers",
     "EchoTime",
+    "FlipAngle",
     "FrameOfReferenceUID",
     "HighBit",
+    "ImageComments",
     "ImageOrientationPatient",
     "ImagePositionPatient",
     "ImageType",
+    "ImagesInAcquisition",
     "InstanceNumber",
+    "InversionTime",
     "LossyImageCompression",
     "IssuerOfPatientID",
+    "KVP",
     "Manufacturer",
     "Modality",
     "ModalityLUTSequence",
     "NumberOfFrames",
+    "NumberOfSlices",
     "NumberOfTemporalPositions",
     "PatientID",
     "PatientWeight",
@@ -78,22 +85,30 @@ _KEYWORDS = (
     "StudyDate",
     "StudyInstanceUID",
     "TemporalPositionIdentifier",
+    "TimezoneOffsetFromUTC",
     "TransferSyntaxUID",
     "TriggerTime",
     "Units",
 )
 PHILIPS_SUV_FACTOR, PHILIPS_ACTIVITY_FACTOR = (0x7053, 0x1000), (0x7053, 0x1009)
 PHILIPS_SCALE_SLOPE = (0x2005, 0x100E)
+GE_COMPONENT = (0x0043, 0x102F)
 PRIVATE_B_VALUES = ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003))  # Siemens, GE, Philips
 _CREATOR_OF = {
     PHILIPS_SUV_FACTOR: "Philips PET Private Group",
     PHILIPS_ACTIVITY_FACTOR: "Philips PET Private Group",
     PHILIPS_SCALE_SLOPE: "Philips MR Imaging DD 001",
+    GE_COMPONENT: "GEMS_PARM_01",
     PRIVATE_B_VALUES[0]: "SIEMENS MR HEADER",
     PRIVATE_B_VALUES[1]: "GEMS_PARM_01",
     PRIVATE_B_VALUES[2]: "Philips Imaging DD 001",
 }
-_CREATORS = tuple((group, 0x0010) for group in sorted({group for group, _ in _CREATOR_OF}))
+_BLOCKS = (0x10, 0x11)  # a vendor takes the first that is free (PS3.5 7.8.1); two vendors are all that is met
+_PRIVATE = (
+    *((group, (block << 8) + (element & 0xFF)) for group, element in _CREATOR_OF for block in _BLOCKS),
+    *((group, block) for group in sorted({group for group, _ in _CREATOR_OF}) for block in _BLOCKS),
+)
+_PHILIPS_FRAME, _PHILIPS_FRAME_CREATOR = (0x2005, 0x140F), (0x2005, 0x0014)
 
 _PIXEL_DATA, _FLOAT_PIXEL_DATA = b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00"
 _VR_OF_PIXELS = (b"OB", b"OW", b"OF", b"UN")
@@ -166,7 +181,7 @@ def _tag(keyword: str | tuple[int, int]) -> BaseTag:
 
 @cache
 def _wanted_tags() -> list[Any]:
-    return [_tag(keyword) for keyword in (*_KEYWORDS, *_CREATOR_OF, *_CREATORS)]
+    return [_tag(keyword) for keyword in (*_KEYWORDS, *_PRIVATE)]
 
 
 def read_header(path: Path) -> tuple[Dataset, PixelPlace | None]:
@@ -271,7 +286,7 @@ def text(dataset: Dataset, keyword: str | tuple[int, int]) -> str:
 def number(dataset: Dataset, keyword: str | tuple[int, int]) -> float | None:
     """The element's first number, or None where there is none that is finite."""
     value = first_value(dataset, keyword)
-    first = value[0] if isinstance(value, (list, tuple)) or is_multi(value) else value
+    first = value[0] if is_multi(value) else value
     try:
         found = float("nan") if first is None else float(first)
     except (TypeError, ValueError, OverflowError):
@@ -280,12 +295,25 @@ def number(dataset: Dataset, keyword: str | tuple[int, int]) -> float | None:
 
 
 def private_number(dataset: Dataset, tag: tuple[int, int]) -> float | None:
-    """The first number of a private element, where its block belongs to the vendor that it is known of.
+    """The first number of a private element, in whichever of the group's first two blocks belongs to its vendor.
 
-    Blocks other than the group's first are not looked at: what is missed there is refused or said to be missing.
+    `tag`: as in block 10. What is missed in other blocks is refused, or said to be missing.
     """
-    ours = text(dataset, (tag[0], 0x0010)) == _CREATOR_OF[tag]
-    return number(dataset, tag) if ours else None
+    group, element = tag
+    for block in _BLOCKS:
+        if text(dataset, (group, block)) == _CREATOR_OF[tag]:
+            return number(dataset, (group, (block << 8) + (element & 0xFF)))
+    return None
+
+
+def philips_frame(group: Dataset) -> Dataset | None:
+    """What Philips says of a frame beside the standard's macros: an image's header of old, private elements included.
+
+    `group`: the frame's item of the Per-Frame Functional Groups Sequence.
+    """
+    if text(group, _PHILIPS_FRAME_CREATOR) != "Philips MR Imaging DD 005":
+        return None
+    return next(iter(items(group, _PHILIPS_FRAME)), None)
 
 
 def is_damaged(dataset: Dataset, keyword: str) -> bool:
@@ -301,7 +329,8 @@ def is_damaged(dataset: Dataset, keyword: str) -> bool:
 def is_multi(value: object) -> bool:
     from pydicom.multival import MultiValue
 
-    return isinstance(value, MultiValue)
+    # Binary numbers come as plain lists.
+    return isinstance(value, (list, MultiValue))
 
 
 def values(dataset: Dataset, keyword: str) -> list[Any]:
@@ -310,7 +339,7 @@ def values(dataset: Dataset, keyword: str) -> list[Any]:
     return [] if value is None else list(value) if is_multi(value) else [value]
 
 
-def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+def items(dataset: Dataset, keyword: str | tuple[int, int]) -> list[Dataset]:
     """The items of a sequence; none where there is none, or the element is something else."""
     value = first_value(dataset, keyword)
     return list(value) if value is not None and dataset[keyword].VR == "SQ" else []

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 SCAN_MODALITIES = ("CT", "MR", "PT")
+_CAPTURES = ("SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "CT_SOM5 PROT", "DOSE_INFO")
 
 
 def read_instance(path: Path) -> Instance:
@@ -86,6 +87,8 @@ def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
         return "a localizer"
     if "MOSAIC" in image_type:
         return "a Siemens mosaic: one image that tiles a whole volume; export it as single slices or multi-frame"
+    if any(capture in word.upper() for word in image_type for capture in _CAPTURES) and not _has_place(dataset):
+        return "a screen save or protocol page"
     if facts.modality and facts.modality not in SCAN_MODALITIES:
         return f"no CT, MR or PET: {facts.modality}"
     if samples != 1 or photometric.startswith(("RGB", "YBR", "PALETTE")):
@@ -93,6 +96,11 @@ def _other_object(dataset: Dataset, facts: SeriesFacts) -> str | None:
     if _sop_name(facts.sop_class).startswith("Secondary Capture"):
         return "a secondary capture"
     return None
+
+
+def _has_place(dataset: Dataset) -> bool:
+    keywords = ("ImagePositionPatient", "PerFrameFunctionalGroupsSequence")
+    return any(first_value(dataset, keyword) is not None for keyword in keywords)
 
 
 def _sop_name(uid: str) -> str:

@@ -75,12 +75,18 @@ def _scales(stack: Sequence[Slice]) -> list[_Scale]:
     # Where the series' time was rewritten, decay counts from its earliest acquisition: the least is left of the dose
     # at the latest, which would make the largest factor.
     uptake = min(factors) if len(factors) == len(stack) else 1.0
-    precise = all(s.scale_slope for s in stack) and len({s.slope * (s.scale_slope or 1.0) for s in stack}) > 1
+    precise = has_scale_slopes(stack)
     scales = []
     for s in stack:
         divisor = s.slope * (s.scale_slope or 1.0) if precise else 1.0
         scales.append(_Scale(s.slope / divisor * uptake, s.intercept / divisor * uptake))
     return scales
+
+
+def has_scale_slopes(stack: Sequence[Slice]) -> bool:
+    """Whether Philips' scale slopes matter: where displayed values of slices differ by more than rounding from true."""
+    products = [s.slope * s.scale_slope for s in stack if s.scale_slope]
+    return len(products) == len(stack) and not np.allclose(products, products[0], rtol=1e-5, atol=0.0)
 
 
 def _check_backed(stack: Sequence[Slice]) -> None:

@@ -39,7 +39,7 @@ def find_series(folder: Path, *, repair: Repair = Repair.STRAIGHTEN) -> tuple[St
     stacks = [
         stack
         for instances in of_series.values()
-        if any(instance.slices for instance in instances)
+        if any(instance.slices or not instance.expected for instance in instances)
         for stack in sort_out(instances, repair=repair)
     ]
     # Sorting is stable: the volumes of one series stay in their order.

@@ -55,8 +55,9 @@ class Slice:
     `row_direction` is the way along a row (the column index grows), `column_direction` down a column, both unit
     vectors in LPS; `position_mm` is the centre of the first pixel; `spacing_mm` is (between rows, between columns).
     `rescaled`: whether the file gives slope and intercept; without, they are 1 and 0.
-    `contrast` holds what makes two images two measurements (echo, b-value, time point, component of a complex image);
-    `hints` what may tell volumes of one series apart where positions repeat, most telling first.
+    `counted`: how many images the header says that there are. `contrast` holds what makes two images two measurements
+    (echo, b-value, time point, component of a complex image);
+    `hints` what may tell volumes of one series apart where positions repeat, most telling first (see `measurements`).
     """
 
     path: Path
@@ -80,6 +81,7 @@ class Slice:
     padding: tuple[float, float] | None
     inverted: bool
     instance_number: int | None
+    counted: int | None
     contrast: tuple[tuple[str, str], ...]
     hints: tuple[tuple[str, str], ...]
     uptake: Uptake | None

@@ -33,15 +33,19 @@ from delineate.formats.dicom.geometry import (
     plain_grid,
     tilt_degrees,
 )
+from delineate.formats.dicom.notes import absence_notes, value_notes
 from delineate.formats.dicom.separation import Part, separate
 from delineate.formats.dicom.slices import Instance, SeriesFacts, Slice
 from delineate.geometry import Grid
 from delineate.resampling import StackPositions, even_grid
-from delineate.volume import Kind
 
 MOST_GROWTH = 4
 """How many times as many voxels as pixels a repair may make: half the slices missing makes 2, a tilt of 30 degrees
 seldom more than 2."""
+
+
+FEW_TO_NAME = 5
+"""From so many on, single slices of one series are reported together."""
 
 
 class Action(Enum):
@@ -145,8 +149,11 @@ def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTE
     kept, notes, clashes = without_copies([instance for instance in instances if instance.slices])
     broken = [stack.error for stack in aside if stack.action is Action.REFUSE] + [clash.error for clash in clashes]
     facts = {instance.path: instance.facts for instance in kept}
-    parts = separate([slice_ for instance in kept for slice_ in instance.slices]) if kept else []
-    stacks = [_decide(facts[part.slices[0].path], part, repair, notes) for part in parts]
+    slices = [slice_ for instance in kept for slice_ in instance.slices]
+    parts = separate(slices) if slices else []
+    stacks = _gathered([_decide(facts[part.slices[0].path], part, repair, notes) for part in parts])
+    absent = tuple(absence_notes(slices, sum(len(stack.files) for stack in aside)))
+    stacks = [replace(stack, notes=(*stack.notes, *absent)) if stack.is_scan else stack for stack in stacks]
     if broken:
         differing = {clash.files[0]: clash.files for clash in clashes}
         stacks = [_refused(stack, broken[0], differing) for stack in stacks]
@@ -167,6 +174,22 @@ def _without_slices(instances: Sequence[Instance]) -> Iterator[Stack]:
         yield Stack(group[0].facts, tuple(i.path for i in group), (), action, error=error)
 
 
+def _gathered(stacks: Sequence[Stack]) -> list[Stack]:
+    """Single slices together where there are many: of planes that turn about an axis or follow a curve."""
+    single = [stack for stack in stacks if stack.action is Action.SKIP and len(stack.slices) == 1]
+    if len(single) < FEW_TO_NAME:
+        return list(stacks)
+    slices = [stack.slices[0] for stack in single]
+    error = InconsistentSeries(
+        "single slices are no volume",
+        expected=f"at least {FEWEST_SLICES} that are parallel and alike",
+        got=f"{len(slices)} that are not, in {names(slices)}",
+        path=slices[0].path.parent,
+    )
+    files = tuple(sorted({path for stack in single for path in stack.files}))
+    return [*(s for s in stacks if s not in single), Stack(single[0].facts, files, (), Action.SKIP, error=error)]
+
+
 def _refused(stack: Stack, error: InputError | None, differing: Mapping[Path, Sequence[Path]]) -> Stack:
     """The stack with the error, and with the files that differ from one of its own under its UID."""
     files = {path for own in stack.files for path in (own, *differing.get(own, ()))}
@@ -182,7 +205,7 @@ def _decide(facts: SeriesFacts, part: Part, repair: Repair, dropped: Mapping[Pat
     notes += part.notes
     notes += [f"one of several volumes of the series: {part.name}"] if part.name else []
     notes += _repair_notes(action, stack, verdict)
-    notes += _value_notes(stack)
+    notes += value_notes(stack, manufacturer=facts.manufacturer) if error is None else []
     return Stack(facts, files, stack, action, part.name, tuple(notes), error)
 
 
@@ -234,22 +257,3 @@ def _repair_notes(action: Action, stack: Sequence[Slice], verdict: Verdict) -> l
     if action is Action.INTERPOLATE and verdict.error is not None:
         return [f"interpolated onto even steps: {verdict.error.problem} ({verdict.error.got})"]
     return []
-
-
-def _value_notes(stack: Sequence[Slice]) -> Iterator[str]:
-    first = stack[0]
-    if any(s.storage.lossy for s in stack):
-        yield "lossy compression: the numbers are not the scanner's"
-    if first.kind is Kind.CT and not first.rescaled:
-        yield "no rescale slope and intercept: the stored numbers are taken for HU"
-    if any(s.inverted for s in stack):
-        yield "MONOCHROME1: meant to be shown inverted; the numbers are kept"
-    if first.padding is not None:
-        low, high = (value * first.slope + first.intercept for value in first.padding)
-        yield f"padding of {low:g}{'' if low == high else f' to {high:g}'} kept outside the image"
-    uptakes = [s.uptake for s in stack if s.uptake is not None]
-    if uptakes:
-        # Of differing factors the least is used: see `pixels`.
-        yield min(uptakes, key=lambda uptake: uptake.factor or 0.0).how
-    if len({(s.scale_slope or 1.0) * s.slope for s in stack}) > 1 and all(s.scale_slope for s in stack):
-        yield "Philips' scale slopes applied: they differ between the slices"
