@@ -186,3 +186,17 @@ def test_progress_names_pseudonyms_only(source: Path, tmp_path: Path) -> None:
     assert f"{stage} {done:g}/{total:g}" == "De-identifying 7/7"
     assert {one[3] for one in told} == {"", note}
     assert note == KEY.pseudonym(Patient("HQ-4711"))
+
+
+def test_a_folder_that_cannot_be_listed_is_said(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "closed").mkdir()
+    look = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (failure,) = deidentify_tree(source, tmp_path / "out", KEY).failures
+    assert (str(failure.path), failure.reason) == ("closed", "a folder that cannot be listed: Permission denied")

@@ -226,7 +226,7 @@ def _check_room(needed: int, folder: Path) -> None:
             expected=f"{needed} bytes",
             got=f"{free} bytes",
             path=folder,
-            remedy="Free some space, or name an index on another disk (--index).",
+            remedy="Free some space, or keep the cache on another disk (--cache).",
         )
 
 

@@ -195,7 +195,10 @@ def _named(stacks: Iterable[formats.Stack], options: ConvertOptions) -> Iterator
     for stack in stacks:
         facts = stack.facts
         token = hashlib.sha256(f"{options.uid(facts.study_uid)} {options.uid(facts.series_uid)}".encode()).hexdigest()
-        yield given(f"{facts.modality}_{token[:10]}" + (f"_{_word(stack.name)}" if stack.name else "")), stack
+        yield (
+            given(f"{_word(facts.modality) or 'image'}_{token[:10]}" + (f"_{_word(stack.name)}" if stack.name else "")),
+            stack,
+        )
 
 
 class _Names:

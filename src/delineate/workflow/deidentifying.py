@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from delineate.formats.deidentification.deidentify import (
 from delineate.formats.deidentification.objects import read_names, read_object, text_of, write_object
 from delineate.formats.deidentification.profile import EDITION
 from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey
+from delineate.formats.dicom.files import ClosedFolder, walk
 from delineate.formats.dicom.headers import is_dicom
 from delineate.workflow.progress import Watch, nobody
 
@@ -160,7 +160,13 @@ def _record(target: Path, key: PseudonymKey, options: DeidentifyOptions) -> None
 
 def _found(source: Path, key: PseudonymKey, tally: _Tally, watch: Watch) -> list[_Object]:
     """Every object below a folder, from its header alone, in the order of the paths."""
-    paths = [Path(folder, name) for folder, _, names in os.walk(source) for name in names]
+    paths: list[Path] = []
+    for found in walk(source):
+        if isinstance(found, ClosedFolder):
+            reason = f"a folder that cannot be listed: {found.reason}"
+            tally.failures.append(Failure(found.path.relative_to(source), reason))
+        else:
+            paths.append(found.path)
     headers: dict[Path, Dataset] = {}
     for done, path in enumerate(sorted(paths), start=1):
         try:

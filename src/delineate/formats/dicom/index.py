@@ -301,7 +301,7 @@ def _writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(
-            "the index cannot be written", got=error.strerror, path=path, remedy="Name another file (--index)."
+            "the index cannot be written", got=error.strerror, path=path, remedy="Name another place for it (--cache)."
         ) from error
 
 
@@ -324,7 +324,7 @@ def _explained(path: Path) -> Iterator[None]:
         if "malformed" in str(error) or "no such" in str(error):
             raise DamagedIndex("the index is damaged", got=str(error), path=path) from error
         raise ResourceError(
-            "the index cannot be used", got=str(error), path=path, remedy="Name another file (--index)."
+            "the index cannot be used", got=str(error), path=path, remedy="Name another place for it (--cache)."
         ) from error
     except sqlite3.DatabaseError as error:
         raise DamagedIndex("the index is damaged", got=str(error), path=path) from error
