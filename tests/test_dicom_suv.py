@@ -130,6 +130,12 @@ NO_SUV: list[tuple[dict[str, object], str]] = [
     ({"SeriesTime": None, "AcquisitionTime": None}, "no SUV: the time from injection to scan is not known"),
     ({"SeriesTime": "1", "AcquisitionTime": None}, "no SUV: the time from injection to scan is not known"),
     ({"SeriesTime": "99", "AcquisitionTime": None}, "no SUV: the time from injection to scan is not known"),
+    ({"PatientWeight": "74000"}, "no SUV: a dose of 3.7e+08 Bq for 74000 kg cannot be"),
+    ({"DecayFactor": "1.11163", "ActualFrameDuration": "180000"}, "no SUV: DecayFactor contradicts"),  # moved series
+    (
+        {"AcquisitionTime": "141516", "DecayFactor": "1.0095", "ActualFrameDuration": "180000"},  # each bed's own start
+        "no SUV: DecayFactor contradicts",
+    ),
 ]
 
 
@@ -139,6 +145,37 @@ def test_without_what_it_takes_there_is_no_suv(changes: dict[str, object], how: 
     found = uptake_of(pet(**changes))
     assert found.factor is None
     assert how in found.how
+
+
+def test_a_dose_in_mbq_makes_no_suv() -> None:
+    found = uptake_of(pet(RadiopharmaceuticalInformationSequence=[drug(RadionuclideTotalDose="370")]))
+    assert (found.factor, found.how) == (None, "no SUV: a dose of 370 Bq for 74 kg cannot be")
+
+
+@pytest.mark.parametrize(("clock", "factor"), [("140000", "1.00951"), ("141516", "1.11163"), ("141516", "1")])
+def test_decay_factors_that_fit_the_times(clock: str, factor: str) -> None:
+    found = uptake_of(pet(AcquisitionTime=clock, DecayFactor=factor, ActualFrameDuration="180000"))
+    assert found.factor == pytest.approx(AFTER_AN_HOUR, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("injected", "here", "clock"),
+    [
+        ("20240305110000.00+0000", "+0200", None),
+        ("20240305073000-0530", "+0000", None),
+        ("20240305110000+0000", None, "130000"),  # whatever the zone is, the time of day is local
+        ("20240305130000", "+0200", None),
+    ],
+)
+def test_injections_in_other_time_zones(injected: str, here: str | None, clock: str | None) -> None:
+    drugs = drug(RadiopharmaceuticalStartDateTime=injected, RadiopharmaceuticalStartTime=clock)
+    found = uptake_of(pet(TimezoneOffsetFromUTC=here, RadiopharmaceuticalInformationSequence=[drugs]))
+    assert found.factor == pytest.approx(AFTER_AN_HOUR, rel=1e-9)
+
+
+def test_an_injection_in_an_unknown_time_zone_is_not_known() -> None:
+    drugs = drug(RadiopharmaceuticalStartDateTime="20240305110000+0000", RadiopharmaceuticalStartTime=None)
+    assert uptake_of(pet(RadiopharmaceuticalInformationSequence=[drugs])).factor is None
 
 
 @pytest.mark.parametrize("start", ["20240301130000", "20240305150000"])
@@ -176,6 +213,17 @@ def test_decay_counts_from_the_first_bed_where_the_series_time_is_that_of_proces
     assert f"SUVbw = {AFTER_AN_HOUR:.6g} x value (74 kg, 370 MBq)" in stack.notes
     volume = read_series(stack)
     expected = np.round(intensity(PLANES[3].points_mm) + 500) * 3.5 * AFTER_AN_HOUR
+    np.testing.assert_allclose(volume.array[0, :, :, 3].T, expected, rtol=1e-5)
+
+
+def test_philips_factors_are_each_images_own(tmp_path: Path) -> None:
+    def edit(dataset: Dataset, n: int) -> None:
+        dataset.Units = "CNTS"
+        dataset.add_new((0x7053, 0x0010), "LO", "Philips PET Private Group")
+        dataset.add_new((0x7053, 0x1000), "DS", f"{0.25 * (n + 1):g}")
+
+    volume = read_series(written(tmp_path, edit))
+    expected = np.round(intensity(PLANES[3].points_mm) + 500) * 3.5 * 1.0
     np.testing.assert_allclose(volume.array[0, :, :, 3].T, expected, rtol=1e-5)
 
 

@@ -23,6 +23,7 @@ _KEYWORDS = (
     "AcquisitionDateTime",
     "AcquisitionNumber",
     "AcquisitionTime",
+    "ActualFrameDuration",
     "BitsAllocated",
     "BitsStored",
     "Columns",

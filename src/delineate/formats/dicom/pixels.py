@@ -71,16 +71,24 @@ class _Scale:
 
 def _scales(stack: Sequence[Slice]) -> list[_Scale]:
     """What turns the stored numbers of each slice into its values."""
-    factors = [s.uptake.factor for s in stack if s.uptake is not None and s.uptake.factor is not None]
-    # Where the series' time was rewritten, decay counts from its earliest acquisition: the least is left of the dose
-    # at the latest, which would make the largest factor.
-    uptake = min(factors) if len(factors) == len(stack) else 1.0
+    factors = _uptake_factors(stack)
     precise = has_scale_slopes(stack)
     scales = []
-    for s in stack:
+    for s, uptake in zip(stack, factors, strict=True):
         divisor = s.slope * (s.scale_slope or 1.0) if precise else 1.0
         scales.append(_Scale(s.slope / divisor * uptake, s.intercept / divisor * uptake))
     return scales
+
+
+def _uptake_factors(stack: Sequence[Slice]) -> list[float]:
+    """What turns each slice's activity into SUV; 1 where that is not known of all."""
+    uptakes = [s.uptake for s in stack if s.uptake is not None]
+    factors = [uptake.factor for uptake in uptakes if uptake.factor is not None]
+    if len(factors) != len(stack):
+        return [1.0] * len(stack)
+    # Where the series' time was rewritten, decay counts from its earliest acquisition: the least is left of the dose
+    # at the latest, which would make the largest factor.
+    return [min(factors)] * len(stack) if all(uptake.timed for uptake in uptakes) else factors
 
 
 def has_scale_slopes(stack: Sequence[Slice]) -> bool:
