@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -17,11 +18,12 @@ from anatomy import blob_case
 from delineate import formats
 from delineate.errors import ExportError, LabelError, UnreadableImage
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
+from delineate.formats.dicom_results.seg import read_seg
 from delineate.formats.exporters import EXPORTERS, ExportOptions, ReadBack, file_names
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation, align, reorient
-from delineate.workflow.exporting import compared, export
+from delineate.workflow.exporting import compared, export, export_file
 from delineate.workflow.proofs import read_proofs
 
 VOLUME, BLOBS = blob_case(5)
@@ -392,3 +394,14 @@ def test_overlapping_masks_are_read_one_by_one(
     assert found.segmentation is None
     assert all(np.array_equal(mask, overlapping.mask(name)) for name, mask in found.masks())
     assert [proof.dice for proof in compared(overlapping, found)] == [1.0, 1.0, 1.0]
+
+
+def test_an_interpolated_series_gets_its_segmentation(tmp_path: Path) -> None:
+    files = formats.write_dicom_series(tmp_path / "mr", VOLUME, seed="x")
+    files[4].unlink()
+    stack = formats.stack_at(tmp_path / "mr", repair=formats.Repair.INTERPOLATE)
+    formats.write_segmentation(tmp_path / "p.nii.gz", align(BLOBS, stack.grid))
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MR"}, "labels": {"core": 1, "rim": 2}}')
+    options: Any = {"label_file": tmp_path / "dataset.json", "repair": "interpolate"}
+    (path,) = export_file(tmp_path / "p.nii.gz", tmp_path / "mr", tmp_path / "out", ["seg"], **options)
+    assert np.count_nonzero(read_seg(path).segmentation.array) == np.count_nonzero(BLOBS.array)

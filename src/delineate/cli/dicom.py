@@ -179,6 +179,7 @@ def _say_import(run: ImportRun, dataset: Path) -> None:
 @click.option("--labels", "label_file", type=EXISTING, help="A dataset.json. [default: the JSON beside SEGMENTATION]")
 @click.option("--smooth", type=click.IntRange(0), default=0, show_default=True, help="Rounds of smoothing of surfaces.")
 @click.option("--simplify", type=click.FloatRange(0, 0.99), default=0.0, help="Share of triangles to take away.")
+@repair_option
 @key_option
 @users_errors
 def export(segmentation: Path, series: Path, output: Path, **options: Any) -> None:

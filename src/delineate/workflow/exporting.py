@@ -101,12 +101,13 @@ def export_file(
     kinds: Sequence[str],
     *,
     label_file: Path | None = None,
+    repair: str = "straighten",
     smooth: int = 0,
     simplify: float = 0.0,
     key: PseudonymKey | None = None,
     watch: Watch = nobody,
 ) -> tuple[Path, ...]:
-    """`export` a NIfTI label map on the grid of the DICOM series at `series` into a folder.
+    """`export` a NIfTI label map on the grid of the DICOM series at `series`, read with `repair`, into a folder.
 
     Its labels are those of `label_file`, a dataset.json, or of the record that `predict` wrote beside it. Raises
     `LabelError` where there is neither, `GeometryMismatch` where the map does not lie on the series' grid, and what
@@ -121,7 +122,7 @@ def export_file(
         raise LabelError(
             "what the label map's values mean is not known", path=path, remedy="Give a dataset.json with --labels."
         )
-    stack = formats.stack_at(series)
+    stack = formats.stack_at(series, repair=formats.Repair(repair))
     segmentation = align(formats.read_segmentation(path, labels), stack.grid)
     segmentation = replace(segmentation, author=None if record is None else record.model)
     options = ExportOptions(sources=files_of(stack), smooth=smooth, simplify=simplify)
