@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -307,6 +308,21 @@ def test_find_series_splits_by_orientation_and_localizer(tmp_path: Path) -> None
 def test_objects_without_an_image_are_refused() -> None:
     with pytest.raises(InconsistentSeries, match="holds no image: SR"):
         read_series([DATA / "transfer_syntaxes" / "no-pixel-data.dcm"])
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "a")
+    (tmp_path / "a" / "closed").mkdir()
+    look = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UnreadableImage, match=r"cannot be listed: got Permission denied \(.*closed\)"):
+        find_series(tmp_path)
 
 
 def test_find_series_in_an_empty_folder(tmp_path: Path) -> None:

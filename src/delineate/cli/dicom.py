@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from delineate.settings import Settings
     from delineate.workflow.importing import ImportRun
 
+_MOST_SHOWN = 5
 REPAIRS = click.Choice(["none", "straighten", "interpolate"])
 repair_option = click.option(
     "--repair",
@@ -161,8 +162,10 @@ def _say_import(run: ImportRun, dataset: Path) -> None:
         say(f"labels: {', '.join(f'{label.value} {label.name}' for label in run.dataset.labels)}")
     for name, count in sorted(run.unmapped.items()):
         say(f"not mapped onto a label: {name} ({count} case(s))")
-    for path in run.unused:
-        say(f"labels of no imported series: {path}")
+    for path in run.unused[:_MOST_SHOWN]:
+        say(f"labels that no case took: {path}")
+    if len(run.unused) > _MOST_SHOWN:
+        say(f"and {len(run.unused) - _MOST_SHOWN} more objects whose labels no case took")
     if run.unmapped:
         say(f"To map them: edit {dataset / 'names.csv'}, and run again with --names {dataset / 'names.csv'}")
     if run.dataset is not None:

@@ -84,8 +84,8 @@ class ImportOptions:
 class ImportRun:
     """What became of an import. `kept`: how many cases were there already, of the same files and options.
 
-    `unmapped`: names of regions that mean no label, and in how many cases; `unused`: objects with labels that belong to
-    no imported series.
+    `unmapped`: names of regions that mean no label, and in how many cases; `unused`: objects with labels that no
+    case took.
     """
 
     dataset: Dataset | None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delineate.errors import InconsistentSeries
+from delineate.errors import InconsistentSeries, UnreadableImage
 from delineate.formats.dicom.geometry import mixed
 from delineate.formats.dicom.headers import is_dicom
 from delineate.formats.dicom.instances import read_instance
@@ -117,9 +117,17 @@ def _outside(array: Array, kind: Kind) -> float:
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files in a folder and all folders below, in order of their paths; links are not followed to folders."""
-    for parent, folders, names in os.walk(folder):
+    """The DICOM files in a folder and all folders below, in order of their paths; links are not followed to folders.
+
+    Raises `UnreadableImage` for a folder that cannot be listed.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_refuse_closed):
         folders.sort()
         for path in (Path(parent, name) for name in sorted(names)):
             if path.is_file() and is_dicom(path):
                 yield path
+
+
+def _refuse_closed(error: OSError) -> None:
+    # Passing it over might make a slice missing.
+    raise UnreadableImage("a folder cannot be listed", got=error.strerror, path=error.filename) from error
