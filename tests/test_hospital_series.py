@@ -150,6 +150,11 @@ def test_slices_of_one_volume_that_were_measured_differently_are_named(tmp_path:
     assert only(tmp_path).notes == ("the kVp differs between the slices: 100, 120",)
 
 
+def test_series_that_share_a_uid_and_lie_end_to_end_are_named(tmp_path: Path) -> None:
+    write_series(tmp_path, PLANES, edit=lambda dataset, n: setattr(dataset, "SeriesDescription", "AB"[n // 5]))
+    assert only(tmp_path).notes == ("the series description differs between the slices",)
+
+
 def test_a_result_beside_its_volume_is_skipped(tmp_path: Path) -> None:
     write_series(tmp_path, PLANES)
     write_series(tmp_path, PLANES[3:4], first=8, world=other_world, edit=setting("ImageType", ["DERIVED", "X", "MIP"]))
@@ -299,6 +304,12 @@ def test_philips_slopes_without_scale_slopes_are_said(tmp_path: Path) -> None:
     assert any("Philips' scale slopes are missing" in note for note in only(tmp_path).notes)
 
 
+def test_equal_pixels_of_other_scaling_are_no_copies(tmp_path: Path) -> None:
+    write_measurements(tmp_path, [unnumbered], modality="CT")
+    write_series(tmp_path, PLANES, first=8, edit=together(setting("RescaleIntercept", 0), unnumbered))
+    assert "slices at the same position" in str(only(tmp_path).error)
+
+
 # What is no volume
 
 
@@ -307,6 +318,13 @@ def test_planes_that_turn_about_an_axis_are_skipped_together(tmp_path: Path) -> 
     stack = only(tmp_path)
     assert (stack.action, len(stack.files)) == (Action.SKIP, 15)
     assert "single slices are no volume" in str(stack.error)
+    assert "15 slices of mixed orientations in 0000.dcm" in str(stack.error)
+
+
+def test_a_series_of_two_patients_is_refused_without_their_names(tmp_path: Path) -> None:
+    write_series(tmp_path, PLANES, edit=setting("PatientID", *["Miller"] * 4, *["Smith"] * 4))
+    assert only(tmp_path).action is Action.REFUSE
+    assert "one series of several patients: expected one, got 2 patient IDs" in str(only(tmp_path).error)
 
 
 def test_a_screen_save_does_not_refuse_its_series(tmp_path: Path) -> None:
@@ -374,3 +392,11 @@ def test_a_derived_series_may_quote_its_source(tmp_path: Path) -> None:
 def test_instance_numbers_that_are_not_there(tmp_path: Path, numbers: range, absent: str | None) -> None:
     write_series(tmp_path, PLANES, edit=setting("InstanceNumber", *numbers))
     assert only(tmp_path).notes == (() if absent is None else (absent,))
+
+
+@pytest.mark.parametrize(("thickness", "said", "note"), [(1, 1.25, True), (2.5, 2.5, False), (2, 1.25, False)])
+def test_every_other_slice_missing(tmp_path: Path, thickness: float, said: float, note: bool) -> None:
+    edit = together(setting("SpacingBetweenSlices", said), setting("SliceThickness", thickness))
+    write_series(tmp_path, PLANES, edit=edit)
+    told = "SpacingBetweenSlices is 1.25 mm and slices lie 2.5 mm apart: others between may be missing"
+    assert only(tmp_path).notes == ((told,) if note else ())

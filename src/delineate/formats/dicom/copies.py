@@ -98,7 +98,7 @@ def _different_images(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
     """The first of each image among slices of one height. Pixels are read only where there are several."""
     if len(slices) == 1:
         return list(slices), []
-    kept: dict[tuple[bytes, tuple[float, ...]], Slice] = {}
+    kept: dict[tuple[object, ...], Slice] = {}
     notes: list[str] = []
     for slice_ in slices:
         try:
@@ -107,7 +107,8 @@ def _different_images(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
         except UnreadableImage as error:
             content = str(slice_.path).encode()
             notes.append(f"{slice_.name} cannot be compared with others at its place: {error.problem}")
-        key = content, tuple(round(p / SAME_POSITION_MM) for p in slice_.position_mm)
+        scaling = slice_.slope, slice_.intercept, slice_.scale_slope, slice_.uptake, slice_.inverted
+        key = content, scaling, tuple(round(p / SAME_POSITION_MM) for p in slice_.position_mm)
         twin = kept.setdefault(key, slice_)
         if twin is not slice_:
             notes.append(f"dropped {slice_.name}: the same image at the same place as {twin.name}")

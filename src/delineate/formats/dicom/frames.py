@@ -135,6 +135,7 @@ def _slice(dataset: Dataset, path: Path, place: PixelPlace | None, frame: _Frame
         column_direction=tuple(directions[1].tolist()),
         spacing_mm=(row_mm, column_mm),
         thickness_mm=finite(value("SliceThickness")),
+        said_step_mm=finite(value("SpacingBetweenSlices")),
         storage=_storage(dataset, path, place),
         slope=_scaling(value, "RescaleSlope", 1.0, path),
         intercept=_scaling(value, "RescaleIntercept", 0.0, path),

@@ -82,6 +82,7 @@ _KEYWORDS = (
     "SeriesTime",
     "SharedFunctionalGroupsSequence",
     "SliceThickness",
+    "SpacingBetweenSlices",
     "SpecificCharacterSet",
     "StudyDate",
     "StudyInstanceUID",

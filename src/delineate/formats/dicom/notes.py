@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from delineate.formats.dicom.geometry import positions_of
 from delineate.formats.dicom.measurements import MEASURED
 from delineate.formats.dicom.pixels import has_scale_slopes
 from delineate.formats.dicom.slices import Slice
 from delineate.volume import Kind
 
 _MOST_SHOWN = 4
+_STEP_ROUNDING_MM = 0.05
 _LEAST_SHARE_HERE = 4  # of numbers that skip more than one in so many, they count something else than these images
 
 
@@ -31,6 +35,7 @@ def value_notes(stack: Sequence[Slice], *, manufacturer: str = "") -> Iterator[s
         yield min(uptakes, key=lambda uptake: uptake.factor or 0.0).how
     yield from _scaling_notes(stack, manufacturer)
     yield from _measured_notes(stack)
+    yield from _step_notes(stack)
 
 
 def _scaling_notes(stack: Sequence[Slice], manufacturer: str) -> Iterator[str]:
@@ -44,12 +49,26 @@ def _scaling_notes(stack: Sequence[Slice], manufacturer: str) -> Iterator[str]:
 def _measured_notes(stack: Sequence[Slice]) -> Iterator[str]:
     """How the slices of one volume were measured, where that is not the same for all."""
     each = [dict(s.hints) for s in stack]
+    if len({hints.get("description") for hints in each}) > 1:
+        yield "the series description differs between the slices"
     for name in MEASURED:
         values = list(dict.fromkeys(hints.get(name, "none") for hints in each))
         if len(values) > 1:
             shown = ", ".join(values[:_MOST_SHOWN])
             more = f" and {len(values) - _MOST_SHOWN} more" if len(values) > _MOST_SHOWN else ""
             yield f"the {name} differs between the slices: {shown}{more}"
+
+
+def _step_notes(stack: Sequence[Slice]) -> Iterator[str]:
+    """Every other slice missing leaves even steps; what the header says of them may show it."""
+    said, thickness = stack[0].said_step_mm, stack[0].thickness_mm
+    # Some write the gap between slices there; it is no measure where slices are thicker.
+    if said is None or thickness is None or not 0 < thickness <= said + _STEP_ROUNDING_MM:
+        return
+    step = float(np.linalg.norm(positions_of(stack)[-1] - positions_of(stack)[0])) / (len(stack) - 1)
+    times = round(step / said)
+    if times > 1 and abs(step - times * said) <= _STEP_ROUNDING_MM:
+        yield f"SpacingBetweenSlices is {said:g} mm and slices lie {step:.4g} mm apart: others between may be missing"
 
 
 def absence_notes(slices: Sequence[Slice], others: int) -> Iterator[str]:

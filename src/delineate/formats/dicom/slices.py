@@ -54,6 +54,7 @@ class Slice:
 
     `row_direction` is the way along a row (the column index grows), `column_direction` down a column, both unit
     vectors in LPS; `position_mm` is the centre of the first pixel; `spacing_mm` is (between rows, between columns).
+    `said_step_mm`: the distance of slices as the header has it, which nothing is measured by.
     `rescaled`: whether the file gives slope and intercept; without, they are 1 and 0.
     `counted`: how many images the header says that there are. `contrast` holds what makes two images two measurements
     (echo, b-value, time point, component of a complex image);
@@ -73,6 +74,7 @@ class Slice:
     column_direction: tuple[float, float, float]
     spacing_mm: tuple[float, float]
     thickness_mm: float | None
+    said_step_mm: float | None
     storage: Storage
     slope: float
     intercept: float

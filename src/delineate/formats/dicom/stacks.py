@@ -29,6 +29,7 @@ from delineate.formats.dicom.geometry import (
     by_height,
     heights_of,
     judge,
+    mixed,
     names,
     plain_grid,
     tilt_degrees,
@@ -147,7 +148,8 @@ def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTE
         raise ValueError(f"the files of one series are sorted out at a time, not of {len(series)}")
     aside = list(_without_slices(instances))
     kept, notes, clashes = without_copies([instance for instance in instances if instance.slices])
-    broken = [stack.error for stack in aside if stack.action is Action.REFUSE] + [clash.error for clash in clashes]
+    broken = [*_mixed_up(instances), *(stack.error for stack in aside if stack.action is Action.REFUSE)]
+    broken += [clash.error for clash in clashes]
     facts = {instance.path: instance.facts for instance in kept}
     slices = [slice_ for instance in kept for slice_ in instance.slices]
     parts = separate(slices) if slices else []
@@ -158,6 +160,16 @@ def sort_out(instances: Sequence[Instance], *, repair: Repair = Repair.STRAIGHTE
         differing = {clash.files[0]: clash.files for clash in clashes}
         stacks = [_refused(stack, broken[0], differing) for stack in stacks]
     return tuple(sorted([*stacks, *aside], key=lambda stack: (not stack.is_scan, stack.files[0])))
+
+
+def _mixed_up(instances: Sequence[Instance]) -> Iterator[InconsistentSeries]:
+    patients = {instance.facts.patient_id for instance in instances}
+    if len(patients) > 1:
+        # Who they are is no business of a log.
+        got, folder = f"{len(patients)} patient IDs", instances[0].path.parent
+        yield InconsistentSeries(
+            "one series of several patients", expected="one", got=got, path=folder, remedy="Find out whose scan it is."
+        )
 
 
 def _without_slices(instances: Sequence[Instance]) -> Iterator[Stack]:
@@ -180,10 +192,11 @@ def _gathered(stacks: Sequence[Stack]) -> list[Stack]:
     if len(single) < FEW_TO_NAME:
         return list(stacks)
     slices = [stack.slices[0] for stack in single]
+    differing = mixed(slices)
     error = InconsistentSeries(
         "single slices are no volume",
         expected=f"at least {FEWEST_SLICES} that are parallel and alike",
-        got=f"{len(slices)} that are not, in {names(slices)}",
+        got=f"{len(slices)} {'slices' if differing is None else differing.problem} in {names(slices)}",
         path=slices[0].path.parent,
     )
     files = tuple(sorted({path for stack in single for path in stack.files}))
