@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,17 @@ def test_an_edited_table_makes_cases_anew(tmp_path: Path, run: Import) -> None:
     result = run(labels=("tumour", "organ"), table=table)
     assert (result.kept, dict(result.unmapped)) == (0, {})
     assert values_of(tmp_path, "tumour").mask("tumour").any()
+
+
+def test_rows_of_other_labels_map_nothing_and_stay_in_the_table(tmp_path: Path, run: Import) -> None:
+    write_patient(tmp_path / "tree", "p")
+    run()
+    table = tmp_path / "data" / "names.csv"
+    before = table.read_text()
+    result = run(labels=("rim",), table=table)
+    assert dict(result.unmapped) == {"core": 1}
+    assert table.read_text() == before
+    assert "no region is mapped onto a label" in str(run(labels=("liver",), table=table).failures[0].error)
 
 
 def test_a_table_that_was_edited_is_never_lost(tmp_path: Path, run: Import) -> None:
@@ -198,6 +210,20 @@ def test_an_object_that_is_there_twice_counts_once(tmp_path: Path, run: Import) 
     write_rtstruct(tmp_path / "tree" / "revised.dcm", align(case()[1], stack.grid), files_of(stack))
     assert "several objects hold 'core'" in str(run().failures[0].error)
     assert "revised.dcm" in str(run().failures[0].error)
+
+
+def test_own_names_that_are_compared_as_equal_are_one_label(tmp_path: Path, run: Import) -> None:
+    for n, name in enumerate(("Core", "core", "core", "?!")):
+        write_patient(tmp_path / "tree" / str(n), f"p{n}", seed=n)
+
+        def renamed(dataset: Any, name: str = name) -> None:
+            dataset.StructureSetROISequence[0].ROIName = name
+
+        edited(tmp_path / "tree" / str(n) / "labels.dcm", renamed)
+    result = run()
+    assert result.dataset is not None
+    assert result.dataset.labels.names == ("core", "rim")
+    assert (result.failures, dict(result.unmapped), result.labelled) == ((), {"?!": 1}, 4)
 
 
 def test_regions_without_contours_are_no_labels(tmp_path: Path, run: Import) -> None:

@@ -117,6 +117,11 @@ def match_rois(names: Iterable[str], table: RoiTable) -> RoiMatches:
     return RoiMatches(MappingProxyType(mapped), tuple(unmapped), MappingProxyType(ambiguous))
 
 
+def canonical(name: str) -> str:
+    """The words by which a name is compared; "" for one that no table maps."""
+    return _parsed(name).text if len(name) <= LONGEST_NAME and _parsed(name).words else ""
+
+
 def table_from_csv(text: str) -> RoiTable:
     """A table from CSV with the header `label,how,text`; empty lines, and spaces around cells, do not count.
 

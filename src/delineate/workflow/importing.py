@@ -25,7 +25,7 @@ from delineate.files import exclusive, sweep
 from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey, load_or_make_key
 from delineate.formats.dicom.slices import Instance
 from delineate.labels import LabelSet, label_set
-from delineate.roi_names import How, RoiRow, RoiTable, default_table, table_to_csv
+from delineate.roi_names import How, RoiRow, RoiTable, canonical, default_table, table_to_csv
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.assembling import (
     LABEL_MODALITIES,
@@ -210,7 +210,7 @@ def import_tree(
         begin(folder, table)
         for part in ("imagesTr", "imagesTs", "labelsTr", "imports", "."):
             sweep(folder / part)
-        tally, stopped = _import_cases(planned, folder, _Recipe(options, labels, table, key), watch)
+        tally, stopped = _import_cases(planned, folder, _Recipe(options, labels, _rows_for(labels, table), key), watch)
         dataset = Dataset(folder.name, tuple(wish.name for wish in options.channels), labels, tuple(tally.cases))
         if tally.cases:
             write_dataset_json(folder, dataset)
@@ -289,8 +289,7 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
     if not names and options.table is not None:
         names = list(dict.fromkeys(row.label for row in options.table.rows))
     if not names:
-        found = {name for assembly in assemblies for name in _harmless_names(assembly)}
-        names = sorted(found, key=lambda name: (name.casefold(), name))
+        names = _distinct_names(name for assembly in assemblies for name in _harmless_names(assembly))
         if not names:
             raise LabelError(
                 "no labels: no SEG or RTSTRUCT belongs to these series",
@@ -300,6 +299,21 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
     rows = tuple(RoiRow(wish.name, How.PATTERN, wish.pattern) for wish in options.labels if wish.pattern)
     given = options.table.rows if options.table is not None else default_table(labels).rows
     return labels, RoiTable((*given, *(row for row in rows if row not in given)))
+
+
+def _distinct_names(names: Iterable[str]) -> list[str]:
+    """The names in order, of those that are compared as equal ("Liver", "liver") the most frequent."""
+    spellings: dict[str, Counter[str]] = {}
+    for name in names:
+        if canonical(name):
+            spellings.setdefault(canonical(name), Counter())[name] += 1
+    chosen = [max(sorted(counts), key=lambda name: counts[name]) for counts in spellings.values()]
+    return sorted(chosen, key=lambda name: (name.casefold(), name))
+
+
+def _rows_for(labels: LabelSet, table: RoiTable) -> RoiTable:
+    # A name that means another label is not one that is mapped.
+    return RoiTable(tuple(row for row in table.rows if row.label in labels.names))
 
 
 def _harmless_names(assembly: Assembly) -> Iterator[str]:
