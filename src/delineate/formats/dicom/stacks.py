@@ -1,12 +1,13 @@
 """From the files of one series to the volumes in it: the written policy, every decision said.
 
-1. Files without an image of a scan (reports, localizers, secondary captures, colour, mosaics) are skipped.
+1. Files without an image of a scan (reports, localizers, captures, colour, mosaics) are skipped.
 2. An instance or image that is there twice, identical in header and pixels, is dropped; one that differs refuses the
-   series, as does a file that should hold a slice and cannot be used.
+   series, as does a file that should hold a slice and cannot be used, and one of another patient.
 3. Slices of other size, orientation, pixel spacing, frame of reference, echo, b-value, time point or complex component
    are other volumes.
 4. Where positions repeat, the first attribute (or pair of them) that tells the repeats apart separates the volumes;
-   else, where every position repeats equally often, the instance numbers' order does; else the series is refused.
+   else, where every position repeats equally often, the instance numbers do if they go through the volumes in one
+   order; else the series is refused.
 5. Tilted stacks are straightened. Missing slices and uneven steps are refused unless interpolation is asked for.
 6. One or two slices are no volume, and skipped.
 """
