@@ -299,7 +299,7 @@ def test_nothing_imported_is_exit_code_2_without_advice(tmp_path: Path) -> None:
     words = ("import", tmp_path / "tree", tmp_path / "data", "--cache", tmp_path / "cache")
     result = call(*words, "--label", "liver")
     assert result.exit_code == 2
-    assert "no region is mapped onto a label" in result.stderr
+    assert "no region of any case is mapped onto a label" in result.stderr
     assert "Next:" not in result.output
 
 

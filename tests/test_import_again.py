@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from test_dicom_series import edited, setting
-from test_importing import case, write_channel, write_patient
+from test_importing import case, renaming, write_channel, write_patient
 
 from delineate import formats
 from delineate.dataset import open_dataset
@@ -81,7 +80,8 @@ def test_rows_of_other_labels_map_nothing_and_stay_in_the_table(tmp_path: Path, 
     result = run(labels=("rim",), table=table)
     assert dict(result.unmapped) == {"core": 1}
     assert table.read_text() == before
-    assert "no region is mapped onto a label" in str(run(labels=("liver",), table=table).failures[0].error)
+    with pytest.raises(LabelError, match="no region of any case"):
+        run(labels=("liver",), table=table)
 
 
 def test_a_table_that_was_edited_is_never_lost(tmp_path: Path, run: Import) -> None:
@@ -137,11 +137,22 @@ def test_another_repair_or_channel_makes_cases_anew(tmp_path: Path, run: Import)
 
 
 def test_a_case_that_fails_now_leaves_nothing_of_what_it_was(tmp_path: Path, run: Import) -> None:
+    write_patient(tmp_path / "tree" / "1", "p")
+    write_patient(tmp_path / "tree" / "2", "q", seed=2)
+    edited(tmp_path / "tree" / "1" / "labels.dcm", renaming("liver", "rim"))
+    assert run().labelled == 2
+    result = run(labels=("liver",))
+    assert result.labelled == 1
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.name.startswith(result.failures[0].case)]
+
+
+def test_labels_that_nothing_is_mapped_onto_undo_nothing(tmp_path: Path, run: Import) -> None:
     write_patient(tmp_path / "tree", "p")
     run()
-    assert isinstance(run(labels=("liver",)).failures[0].error, LabelError)
-    left = [path.name for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert sorted(left) == ["names.csv", "names.csv"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
+    with pytest.raises(LabelError, match=r"no region of any case .* 2 names, the most frequent \['core', 'rim'\]"):
+        run(labels=("livr",))
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
 
 
 def test_a_second_scan_of_a_patient_renames_the_first(tmp_path: Path, run: Import) -> None:
@@ -215,11 +226,7 @@ def test_an_object_that_is_there_twice_counts_once(tmp_path: Path, run: Import) 
 def test_own_names_that_are_compared_as_equal_are_one_label(tmp_path: Path, run: Import) -> None:
     for n, name in enumerate(("Core", "core", "core", "?!")):
         write_patient(tmp_path / "tree" / str(n), f"p{n}", seed=n)
-
-        def renamed(dataset: Any, name: str = name) -> None:
-            dataset.StructureSetROISequence[0].ROIName = name
-
-        edited(tmp_path / "tree" / str(n) / "labels.dcm", renamed)
+        edited(tmp_path / "tree" / str(n) / "labels.dcm", renaming(name))
     result = run()
     assert result.dataset is not None
     assert result.dataset.labels.names == ("core", "rim")
@@ -234,6 +241,7 @@ def test_regions_without_contours_are_no_labels(tmp_path: Path, run: Import) -> 
             contours.ContourSequence = []
 
     edited(tmp_path / "tree" / "labels.dcm", emptied)
+    write_patient(tmp_path / "tree" / "2", "q", seed=2)
     result = run(labels=("core",))
     assert "no region is mapped onto a label" in str(result.failures[0].error)
 

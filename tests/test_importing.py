@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,11 +202,23 @@ def test_the_table_is_left_to_edit_and_taken_again(tmp_path: Path, run: Import) 
 
 
 def test_a_case_whose_regions_mean_nothing_fails_by_name(tmp_path: Path, run: Import) -> None:
-    write_patient(tmp_path / "tree", "p")
+    write_patient(tmp_path / "tree" / "1", "p")
+    write_patient(tmp_path / "tree" / "2", "q", seed=2)
+    edited(tmp_path / "tree" / "1" / "labels.dcm", renaming("liver", "lesion"))
     result = run(labels=("liver",))
-    assert result.dataset is None
+    assert result.labelled == 1
     assert isinstance(result.failures[0].error, LabelError)
     assert "got ['core', 'rim']" in str(result.failures[0].error)
+
+
+def renaming(*names: str) -> Callable[[Any], None]:
+    """Gives the regions of a structure set other names."""
+
+    def rename(dataset: Any) -> None:
+        for region, name in zip(dataset.StructureSetROISequence, names, strict=False):
+            region.ROIName = name
+
+    return rename
 
 
 def write_overlapping(folder: Path) -> None:
@@ -252,8 +265,12 @@ def test_channels_that_cannot_be_understood(word: str, match: str) -> None:
 
 def test_a_label_needs_a_name() -> None:
     assert parse_label("tumour = gtv.*").pattern == "gtv.*"
-    with pytest.raises(InputError, match="without a name"):
-        parse_label("=gtv")
+    for text, match in (("=gtv", "without a name"), ("Background", "what has no label")):
+        with pytest.raises(InputError, match=match):
+            parse_label(text)
+    for labels, match in ((("a=(",), "broken pattern"), (("a", "a"), "occur twice")):
+        with pytest.raises(LabelError, match=match):
+            import_options(labels=labels)
 
 
 @needs_data

@@ -25,7 +25,7 @@ from delineate.files import exclusive, sweep
 from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey, load_or_make_key
 from delineate.formats.dicom.slices import Instance
 from delineate.labels import LabelSet, label_set
-from delineate.roi_names import How, RoiRow, RoiTable, canonical, default_table, table_to_csv
+from delineate.roi_names import How, RoiRow, RoiTable, canonical, default_table, match_rois, table_to_csv
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.assembling import (
     LABEL_MODALITIES,
@@ -53,6 +53,9 @@ from delineate.workflow.recipes import files_recipe, stack_recipe
 from delineate.workflow.results import Failure
 from delineate.workflow.scan_reports import ScanReport
 from delineate.workflow.scrubbing import scrubber
+
+BACKGROUND = "background"  # what dataset.json calls the value 0
+_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +148,12 @@ class _Tally:
 
 
 def parse_label(text: str) -> LabelWish:
-    """A wish from "liver" or "tumour=PATTERN". Raises `InputError` for an empty name."""
+    """A wish from "liver" or "tumour=PATTERN". Raises `InputError` for an empty name, or a reserved one."""
     name, _, pattern = text.partition("=")
     if not name.strip():
-        raise InputError("a label without a name", expected="NAME or NAME=PATTERN", got=text)
+        raise InputError("a label without a name", expected="NAME or NAME=PATTERN", got=repr(text))
+    if name.strip().lower() == BACKGROUND:
+        raise InputError("the background is what has no label", expected="the name of a structure", got=repr(text))
     return LabelWish(name.strip(), pattern.strip())
 
 
@@ -163,15 +168,23 @@ def import_options(
     again: bool = False,
 ) -> ImportOptions:
     """Options from words and a names.csv. Raises `InputError` or `LabelError` for what cannot be understood."""
+    wishes = tuple(parse_label(word) for word in labels)
+    # Now, and not after an archive was searched.
+    label_set({n: wish.name for n, wish in enumerate(wishes, start=1)})
+    RoiTable(_pattern_rows(wishes))
     return ImportOptions(
         channels=tuple(parse_channel(word) for word in channels or ("CT",)),
-        labels=tuple(parse_label(word) for word in labels),
+        labels=wishes,
         table=None if table is None else read_table(table),
         repair=formats.Repair(repair),
         later_wins=overlap == "later",
         deidentify=deidentify,
         again=again,
     )
+
+
+def _pattern_rows(wishes: Iterable[LabelWish]) -> tuple[RoiRow, ...]:
+    return tuple(RoiRow(wish.name, How.PATTERN, wish.pattern) for wish in wishes if wish.pattern)
 
 
 def patients_of(report: ScanReport) -> Iterator[tuple[list[formats.Stack], list[Instance]]]:
@@ -202,6 +215,8 @@ def import_tree(
     folder = folder if folder.name not in ("", "..") else folder.resolve()
     assemblies, unused = _assembled(patients, options)
     labels, table = _labels_and_table(assemblies, options)
+    used = _rows_for(labels, table)
+    _check_any_mapped(assemblies, labels, used)
     check_folder(folder)
     with exclusive(folder):
         key = load_or_make_key(key_file or folder.with_name(f"{folder.name}.key.json"))
@@ -210,7 +225,7 @@ def import_tree(
         begin(folder, table)
         for part in ("imagesTr", "imagesTs", "labelsTr", "imports", "."):
             sweep(folder / part)
-        tally, stopped = _import_cases(planned, folder, _Recipe(options, labels, _rows_for(labels, table), key), watch)
+        tally, stopped = _import_cases(planned, folder, _Recipe(options, labels, used, key), watch)
         dataset = Dataset(folder.name, tuple(wish.name for wish in options.channels), labels, tuple(tally.cases))
         if tally.cases:
             write_dataset_json(folder, dataset)
@@ -296,7 +311,7 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
                 remedy="Name the labels (--label NAME) to import the images alone.",
             )
     labels = label_set(dict(enumerate(names, start=1)))
-    rows = tuple(RoiRow(wish.name, How.PATTERN, wish.pattern) for wish in options.labels if wish.pattern)
+    rows = _pattern_rows(options.labels)
     given = options.table.rows if options.table is not None else default_table(labels).rows
     return labels, RoiTable((*given, *(row for row in rows if row not in given)))
 
@@ -305,7 +320,7 @@ def _distinct_names(names: Iterable[str]) -> list[str]:
     """The names in order, of those that are compared as equal ("Liver", "liver") the most frequent."""
     spellings: dict[str, Counter[str]] = {}
     for name in names:
-        if canonical(name):
+        if canonical(name) not in ("", BACKGROUND):
             spellings.setdefault(canonical(name), Counter())[name] += 1
     chosen = [max(sorted(counts), key=lambda name: counts[name]) for counts in spellings.values()]
     return sorted(chosen, key=lambda name: (name.casefold(), name))
@@ -314,6 +329,24 @@ def _distinct_names(names: Iterable[str]) -> list[str]:
 def _rows_for(labels: LabelSet, table: RoiTable) -> RoiTable:
     # A name that means another label is not one that is mapped.
     return RoiTable(tuple(row for row in table.rows if row.label in labels.names))
+
+
+def _check_any_mapped(assemblies: Sequence[Assembly], labels: LabelSet, table: RoiTable) -> None:
+    """A slip of the pen is not to undo an earlier import case by case."""
+    names: Counter[str] = Counter()
+    for assembly in assemblies:
+        for thing in assembly.labels:
+            matches = match_rois(region_names(thing), table)
+            if matches.mapped:
+                return
+            names.update(map(scrubber(assembly.first.files[0]), matches.unmapped))
+    if names:
+        raise LabelError(
+            "no region of any case is mapped onto a label",
+            expected=f"one of {list(labels.names)}",
+            got=f"{len(names)} names, the most frequent {[name for name, _ in names.most_common(_MOST_SHOWN)]}",
+            remedy="Name labels by --label NAME=PATTERN, or leave --label away to see every name.",
+        )
 
 
 def _harmless_names(assembly: Assembly) -> Iterator[str]:
