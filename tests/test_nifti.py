@@ -316,7 +316,42 @@ def test_a_header_that_asks_for_gigabytes_gets_none(tmp_path: Path, name: str) -
     make: Any = nibabel.Nifti1Image
     header = make(np.zeros((2, 2, 2)), np.eye(4)).header
     header.set_data_shape((20000, 20000, 20000))
+    header["vox_offset"] = 352
     data = header.binaryblock + bytes(4 + 1000)
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-    with pytest.raises(UnreadableImage, match="truncated or corrupt: expected 64000000000000 bytes"):
+    with pytest.raises(UnreadableImage, match="truncated or corrupt: expected 64000000000352 bytes"):
         nifti.read_volume(tmp_path / name)
+
+
+def damage(path: Path, field: str, value: object) -> Path:
+    """The file with one field of its header as it must not be."""
+    data = path.read_bytes()
+    make: Any = nibabel.Nifti1Header
+    header = make(data[:348], check=False)
+    header[field] = value
+    path.write_bytes(header.binaryblock + data[348:])
+    return path
+
+
+@pytest.mark.parametrize("offset", [0, 348, -1, np.nan])
+def test_voxels_inside_the_header_are_refused(tmp_path: Path, offset: float) -> None:
+    path = damage(save(tmp_path / "a.nii"), "vox_offset", offset)
+    with pytest.raises(
+        UnreadableImage, match="voxels that start inside the header: expected vox_offset of at least 352"
+    ):
+        nifti.read_volume(path)
+
+
+@pytest.mark.parametrize("size", [0, -0.9, np.nan, np.inf])
+def test_voxel_sizes_that_a_qform_cannot_use_are_refused(tmp_path: Path, size: float) -> None:
+    path = save(tmp_path / "a.nii", edit=lambda header: header.set_sform(None, 0))
+    damage(path, "pixdim", [1, size, 0.8, 2.5, 1, 1, 1, 1])
+    with pytest.raises(GeometryMismatch, match="voxel sizes are not positive"):
+        nifti.read_grid(path)
+
+
+@pytest.mark.parametrize(("name", "packed"), [("a.nii.gz", False), ("b.nii", True)])
+def test_renamed_files_are_read_by_their_content(tmp_path: Path, name: str, packed: bool) -> None:
+    data = save(tmp_path / "original.nii").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    assert np.array_equal(nifti.read_volume(tmp_path / name).array[0], VALUES)

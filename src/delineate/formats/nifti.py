@@ -41,6 +41,7 @@ Nifti1Image = Any  # nibabel's methods carry no types, and importing it here wou
 _RAS_TO_LPS = np.array([[-1.0], [-1.0], [1.0], [1.0]])
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units & 7: metre, millimetre, micrometre
 _LARGEST_DEFLATION = 1032  # deflate's own limit
+_GZIP = b"\x1f\x8b"
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT
 
 
@@ -115,7 +116,7 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        with gzip.open(path) if _is_packed(path) else path.open("rb") as stream:
             yield stream
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
@@ -131,6 +132,12 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         raise UnreadableImage("the file is truncated or corrupt", got=str(error), path=path, remedy=remedy) from error
 
 
+def _is_packed(path: Path) -> bool:
+    """By the content: files are renamed without being packed or unpacked."""
+    with path.open("rb") as stream:
+        return stream.read(len(_GZIP)) == _GZIP
+
+
 def _image(stream: BufferedIOBase, path: Path) -> Nifti1Image:
     """The image in an open stream; its voxels are still to be read from there."""
     import nibabel
@@ -142,14 +149,35 @@ def _image(stream: BufferedIOBase, path: Path) -> Nifti1Image:
     found = sizes & kinds.keys()
     if len(start) < 4 or not found:
         raise UnreadableImage("not a NIfTI file", got="an empty file" if not start else "another content", path=path)
+    size = found.pop()
+    kind = kinds[size]
     stream.seek(0)
-    image = kinds[found.pop()].from_stream(stream)
+    _check_header(kind.header_class.from_fileobj(stream, check=False), size, path)
+    stream.seek(0)
+    image = kind.from_stream(stream)
     header: Any = image.header
     dtype = header.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
-        kind = "colour" if dtype.fields is not None else str(dtype)
-        raise UnreadableImage("voxels must be plain numbers", expected="integers or floats", got=kind, path=path)
+        got = "colour" if dtype.fields is not None else str(dtype)
+        raise UnreadableImage("voxels must be plain numbers", expected="integers or floats", got=got, path=path)
     return image
+
+
+def _check_header(header: Any, size: int, path: Path) -> None:
+    """What nibabel would read as it stands, or put right by a guess with no more than a line in a log."""
+    offset, least = float(header["vox_offset"]), size + 4  # four bytes say whether extensions follow
+    if not offset >= least:
+        raise UnreadableImage(
+            "voxels that start inside the header", expected=f"vox_offset of at least {least}", got=offset, path=path
+        )
+    sizes = [float(mm) for mm in header["pixdim"][1:4]][: max(2, min(3, int(header["dim"][0])))]
+    if header["qform_code"] > 0 and not all(0 < mm < np.inf for mm in sizes):
+        raise GeometryMismatch(
+            "the header's voxel sizes are not positive",
+            got=sizes,
+            path=path,
+            remedy="Convert the original again; where the sform is right, set the qform_code to 0.",
+        )
 
 
 def _shape(image: Nifti1Image, path: Path) -> Triple:
@@ -222,7 +250,7 @@ def _check_backed(image: Nifti1Image, path: Path) -> None:
     """No memory is asked for that only a header wants."""
     wanted = int(image.dataobj.offset) + math.prod(image.shape) * image.get_data_dtype().itemsize
     there = path.stat().st_size
-    if wanted > there * (_LARGEST_DEFLATION if path.name.lower().endswith(".gz") else 1):
+    if wanted > there * (_LARGEST_DEFLATION if _is_packed(path) else 1):
         raise UnreadableImage(
             "the file is truncated or corrupt",
             expected=f"{wanted} bytes, as its header says",
