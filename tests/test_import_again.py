@@ -19,8 +19,9 @@ from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
 from delineate.settings import detect
 from delineate.volume import Kind, Segmentation, align
 from delineate.workflow.exporting import files_of
+from delineate.workflow.import_options import import_options
 from delineate.workflow.import_records import read_import
-from delineate.workflow.importing import ImportRun, import_options, import_tree, patients_of
+from delineate.workflow.importing import ImportRun, import_tree, patients_of
 from delineate.workflow.scanning import scan
 
 Import = Callable[..., ImportRun]

@@ -23,8 +23,9 @@ from delineate.resampling import resample_anywhere
 from delineate.settings import detect
 from delineate.volume import Kind, Segmentation, Volume, align, reorient
 from delineate.workflow.exporting import files_of
+from delineate.workflow.import_options import import_options, parse_label
 from delineate.workflow.import_records import ImportRecord, read_import
-from delineate.workflow.importing import ImportRun, import_options, import_tree, parse_label, patients_of
+from delineate.workflow.importing import ImportRun, import_tree, patients_of
 from delineate.workflow.scanning import scan
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "sarcoma"

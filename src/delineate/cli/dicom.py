@@ -139,7 +139,8 @@ def import_(tree: Path, dataset: Path, key_file: Path | None, **options: Any) ->
     Example: delineate import archive liver --label liver --label "tumour=(gtv|lesion).*"
     Example: delineate import archive sarcoma --channel CT --channel PT --label "tumour=gtv.*"
     """
-    from delineate.workflow.importing import import_options, import_tree, patients_of
+    from delineate.workflow.import_options import import_options
+    from delineate.workflow.importing import import_tree, patients_of
     from delineate.workflow.scanning import scan as scan_tree
 
     settings = _scan_settings({name: options.pop(name) for name in ("threads", "cache")})

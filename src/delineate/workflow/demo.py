@@ -25,8 +25,9 @@ from delineate.workflow import predicting
 from delineate.workflow.checking import check
 from delineate.workflow.evaluating import EvaluationResult, evaluate
 from delineate.workflow.exporting import files_of
+from delineate.workflow.import_options import import_options
 from delineate.workflow.import_records import read_import
-from delineate.workflow.importing import import_options, import_tree, patients_of
+from delineate.workflow.importing import import_tree, patients_of
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.proofs import read_proofs
 from delineate.workflow.scanning import scan

@@ -20,21 +20,20 @@ import numpy as np
 
 from delineate import formats
 from delineate.dataset import Case, Dataset, write_dataset_json
-from delineate.errors import DatasetError, DelineateError, InputError, LabelError
+from delineate.errors import DatasetError, DelineateError, LabelError
 from delineate.files import exclusive, sweep
 from delineate.formats.deidentification.pseudonyms import Patient, PseudonymKey, load_or_make_key
 from delineate.formats.dicom.slices import Instance
 from delineate.labels import LabelSet, label_set
-from delineate.roi_names import How, RoiRow, RoiTable, canonical, default_table, match_rois, table_to_csv
+from delineate.roi_names import RoiTable, canonical, default_table, match_rois, table_to_csv
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.assembling import (
     LABEL_MODALITIES,
     Assembly,
-    ChannelWish,
     assemble,
-    parse_channel,
     read_assembly,
 )
+from delineate.workflow.import_options import BACKGROUND, ImportOptions, pattern_rows
 from delineate.workflow.import_records import (
     RECORD_VERSION,
     ImportRecord,
@@ -43,7 +42,6 @@ from delineate.workflow.import_records import (
     forget,
     outdate,
     read_import,
-    read_table,
     retire_others,
     write_import,
 )
@@ -54,33 +52,7 @@ from delineate.workflow.results import Failure
 from delineate.workflow.scan_reports import ScanReport
 from delineate.workflow.scrubbing import scrubber
 
-BACKGROUND = "background"  # what dataset.json calls the value 0
 _MOST_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class LabelWish:
-    """A label, and a regular expression for the names of regions that mean it ("" is the usual names)."""
-
-    name: str
-    pattern: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """`labels`: none takes every region by its own name. `table`: beside or instead of the labels' own patterns.
-
-    `later_wins`: where structures overlap, the one of the higher value has the voxel; else the case fails.
-    `deidentify`: records hold UIDs as the key maps them.
-    """
-
-    channels: tuple[ChannelWish, ...]
-    labels: tuple[LabelWish, ...] = ()
-    table: RoiTable | None = None
-    repair: formats.Repair = formats.Repair.STRAIGHTEN
-    later_wins: bool = False
-    deidentify: bool = False
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,46 +117,6 @@ class _Tally:
     failures: list[Failure] = field(default_factory=list)
     unmapped: Counter[str] = field(default_factory=Counter)
     kept: int = 0
-
-
-def parse_label(text: str) -> LabelWish:
-    """A wish from "liver" or "tumour=PATTERN". Raises `InputError` for an empty name, or a reserved one."""
-    name, _, pattern = text.partition("=")
-    if not name.strip():
-        raise InputError("a label without a name", expected="NAME or NAME=PATTERN", got=repr(text))
-    if name.strip().lower() == BACKGROUND:
-        raise InputError("the background is what has no label", expected="the name of a structure", got=repr(text))
-    return LabelWish(name.strip(), pattern.strip())
-
-
-def import_options(
-    *,
-    channels: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    table: Path | None = None,
-    overlap: str = "refuse",
-    repair: str = "straighten",
-    deidentify: bool = False,
-    again: bool = False,
-) -> ImportOptions:
-    """Options from words and a names.csv. Raises `InputError` or `LabelError` for what cannot be understood."""
-    wishes = tuple(parse_label(word) for word in labels)
-    # Now, and not after an archive was searched.
-    label_set({n: wish.name for n, wish in enumerate(wishes, start=1)})
-    RoiTable(_pattern_rows(wishes))
-    return ImportOptions(
-        channels=tuple(parse_channel(word) for word in channels or ("CT",)),
-        labels=wishes,
-        table=None if table is None else read_table(table),
-        repair=formats.Repair(repair),
-        later_wins=overlap == "later",
-        deidentify=deidentify,
-        again=again,
-    )
-
-
-def _pattern_rows(wishes: Iterable[LabelWish]) -> tuple[RoiRow, ...]:
-    return tuple(RoiRow(wish.name, How.PATTERN, wish.pattern) for wish in wishes if wish.pattern)
 
 
 def patients_of(report: ScanReport) -> Iterator[tuple[list[formats.Stack], list[Instance]]]:
@@ -311,7 +243,7 @@ def _labels_and_table(assemblies: Sequence[Assembly], options: ImportOptions) ->
                 remedy="Name the labels (--label NAME) to import the images alone.",
             )
     labels = label_set(dict(enumerate(names, start=1)))
-    rows = _pattern_rows(options.labels)
+    rows = pattern_rows(options.labels)
     given = options.table.rows if options.table is not None else default_table(labels).rows
     return labels, RoiTable((*given, *(row for row in rows if row not in given)))
 
