@@ -31,6 +31,7 @@ from pydicom import Dataset
 from delineate.formats.dicom.series import find_series, read_series
 from delineate.formats.dicom.stacks import Action, Stack
 from delineate.geometry import FloatArray
+from delineate.volume import Kind
 
 PLANES = planes(axes=OBLIQUE)
 
@@ -358,6 +359,36 @@ def test_padding_written_with_the_other_sign(tmp_path: Path) -> None:
 
     write_series(tmp_path, PLANES, edit=pad)
     assert only(tmp_path).notes == ("padding of -2000 kept outside the image",)
+
+
+def test_padding_beyond_the_stored_bits_stays_out_of_tissue(tmp_path: Path) -> None:
+    def pad(dataset: Dataset, n: int) -> None:
+        values = np.round(intensity(PLANES[n].points_mm)) + 1024
+        values[0] = 63536  # -2000 in 16 bits, and 2096 in the lower 12
+        store(dataset, values, intercept=-1024, bits=12)
+        dataset.PixelPaddingValue = 63536
+
+    write_series(tmp_path, PLANES, edit=pad)
+    assert "padding beyond the stored bits: all bits are read" in only(tmp_path).notes
+    array = read_series(only(tmp_path)).array[0]
+    assert (array[:, 0] == 63536 - 1024).all()
+    assert np.array_equal(array[:, 1:, 2].T, np.round(intensity(PLANES[2].points_mm))[1:])
+
+
+@pytest.mark.parametrize(
+    ("units", "kind", "notes"),
+    [
+        ("HU", Kind.CT, ()),
+        ("hu ", Kind.CT, ()),
+        ("HU_MOD", Kind.CT, ("RescaleType is HU_MOD: taken for HU",)),
+        ("US", Kind.CT, ("RescaleType is US: taken for HU",)),
+        ("Z_EFF", Kind.OTHER, ("RescaleType is Z_EFF: the numbers are not HU",)),
+        ("MGML", Kind.OTHER, ("RescaleType is MGML: the numbers are not HU",)),
+    ],
+)
+def test_ct_images_of_other_quantities(tmp_path: Path, units: str, kind: Kind, notes: tuple[str, ...]) -> None:
+    write_series(tmp_path, PLANES, edit=setting("RescaleType", units))
+    assert (read_series(only(tmp_path)).kind, only(tmp_path).notes) == (kind, notes)
 
 
 # Slices that positions cannot show to be missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 2**16
 """Rows and columns are 16-bit numbers."""
+
+HOUNSFIELD_UNITS = ("", "HU_MOD", "US")
+"""Rescale types of CT that may pass for HU: none or HU itself, HU of multi-energy images, and what is not specified."""
 
 _PREDICTIVE_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in range(50, 210))
 _SMALLEST_MM, _LARGEST_MM = 1e-5, 1e5
@@ -120,7 +123,10 @@ def _slice(dataset: Dataset, path: Path, place: PixelPlace | None, frame: _Frame
     x, y, z = _numbers(value, "ImagePositionPatient", 3, path).tolist()
     if max(abs(x), abs(y), abs(z)) > _LARGEST_MM:
         raise InconsistentSeries("an impossible ImagePositionPatient", got=(x, y, z), path=path)
-    instance_number = number(dataset, "InstanceNumber")
+    instance_number, padding = number(dataset, "InstanceNumber"), _padding(dataset)
+    # HU is what CT has where nothing is said, and copies of one image may or may not say it.
+    said = str(value("RescaleType") or "").strip().upper()
+    units = said if modality == "CT" and said != "HU" else ""
     return Slice(
         path=path,
         frame=frame.number,
@@ -129,19 +135,20 @@ def _slice(dataset: Dataset, path: Path, place: PixelPlace | None, frame: _Frame
         series_uid=text(dataset, "SeriesInstanceUID"),
         study_uid=text(dataset, "StudyInstanceUID"),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        kind=_kind(modality, uptake),
+        kind=_kind(modality, uptake, units),
         position_mm=(x, y, z),
         row_direction=tuple(directions[0].tolist()),
         column_direction=tuple(directions[1].tolist()),
         spacing_mm=(row_mm, column_mm),
         thickness_mm=finite(value("SliceThickness")),
         said_step_mm=finite(value("SpacingBetweenSlices")),
-        storage=_storage(dataset, path, place),
+        storage=_with_padding(_storage(dataset, path, place), padding),
         slope=_scaling(value, "RescaleSlope", 1.0, path),
         intercept=_scaling(value, "RescaleIntercept", 0.0, path),
         rescaled=value("RescaleSlope") is not None,
+        units=units,
         scale_slope=private_number(frame.private, PHILIPS_SCALE_SLOPE) if modality == "MR" else None,
-        padding=_padding(dataset),
+        padding=padding,
         inverted=text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
         instance_number=frame.number if frame.count > 1 else None if instance_number is None else int(instance_number),
         counted=_counted(dataset) if frame.count == 1 else None,
@@ -242,6 +249,16 @@ def _padding(dataset: Dataset) -> tuple[float, float] | None:
     return min(ends), max(ends)
 
 
+def _with_padding(storage: Storage, padding: tuple[float, float] | None) -> Storage:
+    """Padding beyond the stored bits would turn into tissue if the bits above them were cleared."""
+    low = -(2.0 ** (storage.bits_stored - 1)) if storage.signed else 0.0
+    if padding is None or storage.floating or (low <= padding[0] and padding[1] < low + 2.0**storage.bits_stored):
+        return storage
+    allocated = storage.bits_allocated
+    fits = storage.place is not None and storage.high_bit == storage.bits_stored - 1 < allocated - 1
+    return replace(storage, bits_stored=allocated, high_bit=allocated - 1, widened=True) if fits else storage
+
+
 def _as_stored(dataset: Dataset, value: float) -> float:
     """A padding value that was written with the other sign than the pixels have: its bits are what counts."""
     words = 2.0 ** (number(dataset, "BitsAllocated") or 16)
@@ -250,8 +267,11 @@ def _as_stored(dataset: Dataset, value: float) -> float:
     return value + words if value < 0 else value
 
 
-def _kind(modality: str, uptake: Uptake | None) -> Kind:
+def _kind(modality: str, uptake: Uptake | None, units: str) -> Kind:
     if modality == "PT":
         # Kind.PET means SUV; activity in Bq/ml must not pass for it.
         return Kind.PET if uptake is not None and uptake.factor is not None else Kind.OTHER
+    if modality == "CT" and units not in HOUNSFIELD_UNITS:
+        # Effective atomic numbers, electron densities and iodine are CT images too, and must not pass for HU.
+        return Kind.OTHER
     return {"CT": Kind.CT, "MR": Kind.MR}.get(modality, Kind.OTHER)

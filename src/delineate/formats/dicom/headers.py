@@ -70,6 +70,7 @@ _KEYWORDS = (
     "ReferencedSeriesSequence",
     "RescaleIntercept",
     "RescaleSlope",
+    "RescaleType",
     "Rows",
     "SOPClassUID",
     "SOPInstanceUID",

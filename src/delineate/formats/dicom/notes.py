@@ -17,13 +17,17 @@ _STEP_ROUNDING_MM = 0.05
 _LEAST_SHARE_HERE = 4  # of numbers that skip more than one in so many, they count something else than these images
 
 
-def value_notes(stack: Sequence[Slice], *, manufacturer: str = "") -> Iterator[str]:
+def value_notes(stack: Sequence[Slice], *, modality: str = "", manufacturer: str = "") -> Iterator[str]:
     """Of the numbers of one volume."""
     first = stack[0]
     if any(s.storage.lossy for s in stack):
         yield "lossy compression: the numbers are not the scanner's"
     if first.kind is Kind.CT and not first.rescaled:
         yield "no rescale slope and intercept: the stored numbers are taken for HU"
+    if first.units and modality == "CT":
+        yield f"RescaleType is {first.units}: {'taken for' if first.kind is Kind.CT else 'the numbers are not'} HU"
+    if any(s.storage.widened for s in stack):
+        yield "padding beyond the stored bits: all bits are read"
     if any(s.inverted for s in stack):
         yield "MONOCHROME1: meant to be shown inverted; the numbers are kept"
     if first.padding is not None:

@@ -90,6 +90,7 @@ def _exact(slice_: Slice) -> tuple[object, ...]:
         slice_.contrast,
         slice_.kind,
         slice_.rescaled,
+        slice_.units,
         storage.rows,
         storage.columns,
     )

@@ -34,7 +34,10 @@ class SeriesFacts:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How the pixels of an image are stored: PS3.3 C.7.6.3.1. `place` is None where they must be decoded."""
+    """How the pixels of an image are stored: PS3.3 C.7.6.3.1. `place` is None where they must be decoded.
+
+    `widened`: whether all bits are taken for stored, since the padding value needs more than the header says.
+    """
 
     rows: int
     columns: int
@@ -46,6 +49,7 @@ class Storage:
     place: PixelPlace | None
     syntax: str
     lossy: bool
+    widened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class Slice:
     `row_direction` is the way along a row (the column index grows), `column_direction` down a column, both unit
     vectors in LPS; `position_mm` is the centre of the first pixel; `spacing_mm` is (between rows, between columns).
     `said_step_mm`: the distance of slices as the header has it, which nothing is measured by.
-    `rescaled`: whether the file gives slope and intercept; without, they are 1 and 0.
+    `rescaled`: whether the file gives slope and intercept; without, they are 1 and 0. `units`: of the numbers of CT
+    by RescaleType (PS3.3 C.11.1.1.2); "" for HU and all others.
     `counted`: how many images the header says that there are. `contrast` holds what makes two images two measurements
     (echo, b-value, time point, component of a complex image);
     `hints` what may tell volumes of one series apart where positions repeat, most telling first (see `measurements`).
@@ -79,6 +84,7 @@ class Slice:
     slope: float
     intercept: float
     rescaled: bool
+    units: str
     scale_slope: float | None
     padding: tuple[float, float] | None
     inverted: bool

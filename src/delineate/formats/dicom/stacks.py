@@ -219,7 +219,8 @@ def _decide(facts: SeriesFacts, part: Part, repair: Repair, dropped: Mapping[Pat
     notes += part.notes
     notes += [f"one of several volumes of the series: {part.name}"] if part.name else []
     notes += _repair_notes(action, stack, verdict)
-    notes += value_notes(stack, manufacturer=facts.manufacturer) if error is None else []
+    if error is None:
+        notes += value_notes(stack, modality=facts.modality, manufacturer=facts.manufacturer)
     return Stack(facts, files, stack, action, part.name, tuple(notes), error)
 
 
