@@ -8,21 +8,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from delineate import evaluation, formats
 from delineate.dataset import open_dataset
-from delineate.errors import DelineateError, InputError
+from delineate.errors import DelineateError, InputError, LabelError
 from delineate.evaluation import CaseScores, SideConfusion
 from delineate.files import write_text
 from delineate.formats.nifti import is_nifti_name
 from delineate.labels import Colour, LabelSet, label_set
 from delineate.reports.tables import ScoreRow
 from delineate.settings import Settings
-from delineate.volume import align
+from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record
 
@@ -70,7 +70,7 @@ def evaluate(
     def one(pair: _Pair) -> tuple[CaseScores, tuple[SideConfusion, ...]] | DelineateError:
         try:
             reference = formats.read_segmentation(pair.reference, labels)
-            prediction = formats.read_segmentation(pair.prediction, labels)
+            prediction = _read_prediction(pair.prediction, labels)
             # A DICOM series may hold its slices in another order than the reference's file.
             prediction = align(prediction, reference.grid)
             scores = evaluation.score_case(
@@ -94,6 +94,29 @@ def evaluate(
         raise InputError("no case could be scored", got="; ".join(problems[:5]) or "no case", path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
     return _write(folder, scored, swaps, problems, labels)
+
+
+def _read_prediction(path: Path, labels: LabelSet) -> Segmentation:
+    """A prediction under the references' labels: by their names where `predict` wrote down what its values mean.
+
+    Structures that only the prediction has are left out. Raises `LabelError` if there is none that both have.
+    """
+    record = read_record(path)
+    if record is None or record.labels == dict(zip(labels.names, labels.values, strict=True)):
+        return formats.read_segmentation(path, labels)
+    found = formats.read_segmentation(path, label_set({value: name for name, value in record.labels.items()}))
+    shared = [label for label in labels if label.name in record.labels]
+    if not shared:
+        raise LabelError(
+            "the prediction has none of the reference's structures",
+            expected=f"one of {list(labels.names)}",
+            got=list(record.labels),
+            path=path,
+        )
+    values = np.zeros(max(record.labels.values()) + 1, dtype=np.uint8 if max(labels.values) <= 255 else np.uint16)
+    for label in shared:
+        values[record.labels[label.name]] = label.value
+    return replace(found, array=values[found.array], labels=labels)
 
 
 def _pair(references: Path, predictions: Path) -> tuple[list[_Pair], list[str]]:
