@@ -98,6 +98,16 @@ def test_measurements_are_told_apart_without_instance_numbers(
     assert_separated(tmp_path, names)
 
 
+def test_thick_and_thin_slices_of_one_series(tmp_path: Path) -> None:
+    thin = planes(15, axes=OBLIQUE, step_mm=1.25)
+    write_series(tmp_path, PLANES, edit=together(setting("SliceThickness", 5), unnumbered))
+    edit = together(setting("SliceThickness", 1.25), unnumbered)
+    write_series(tmp_path, thin, first=8, world=other_world, edit=edit)
+    found = scans(find_series(tmp_path))
+    assert_true(found["thickness 5"], PLANES)
+    assert_true(found["thickness 1.25"], thin, world=other_world)
+
+
 def test_what_people_typed_stays_out_of_names(tmp_path: Path) -> None:
     comments = ("Miller, Jane: arterial", "Miller, Jane: venous")
     write_measurements(tmp_path, [setting("ImageComments", comment) for comment in comments])
