@@ -196,12 +196,14 @@ def export(segmentation: Path, series: Path, output: Path, **options: Any) -> No
     \b
     Example: delineate export results/p1.nii.gz archive/p1/CT out --to seg --to rtstruct --to glb
     """
+    from delineate.formats.exporters import ExportOptions
     from delineate.workflow.exporting import export_file
 
+    surfaces = ExportOptions(smooth=options.pop("smooth"), simplify=options.pop("simplify"))
     key = key_of(options.pop("key_file"))
     kinds = options.pop("kinds") or ("seg", "rtstruct")
     with open_watch() as watch:
-        files = export_file(segmentation, series, output, kinds, key=key, watch=watch, **options)
+        files = export_file(segmentation, series, output, kinds, options=surfaces, key=key, watch=watch, **options)
     for path in files:
         say(path)
 

@@ -102,8 +102,7 @@ def export_file(
     *,
     label_file: Path | None = None,
     repair: str = "straighten",
-    smooth: int = 0,
-    simplify: float = 0.0,
+    options: ExportOptions | None = None,
     key: PseudonymKey | None = None,
     watch: Watch = nobody,
 ) -> tuple[Path, ...]:
@@ -125,7 +124,7 @@ def export_file(
     stack = formats.stack_at(series, repair=formats.Repair(repair))
     segmentation = align(formats.read_segmentation(path, labels), stack.grid)
     segmentation = replace(segmentation, author=None if record is None else record.model)
-    options = ExportOptions(sources=files_of(stack), smooth=smooth, simplify=simplify)
+    options = replace(options or ExportOptions(), sources=files_of(stack))
     return export(segmentation, folder / formats.image_stem(path), kinds, options=options, key=key, watch=watch)
 
 

@@ -24,7 +24,7 @@ from delineate.formats.dicom.headers import (
     values,
 )
 from delineate.formats.dicom.measurements import Lookup, contrast_of, hints_of
-from delineate.formats.dicom.slices import COSINE_TOLERANCE, Slice, Storage
+from delineate.formats.dicom.slices import COSINE_TOLERANCE, Slice, Storage, finite_numbers
 from delineate.formats.dicom.suv import Uptake, uptake_of
 from delineate.geometry import FloatArray
 from delineate.volume import Kind
@@ -160,11 +160,8 @@ def _slice(dataset: Dataset, path: Path, place: PixelPlace | None, frame: _Frame
 
 def _numbers(value: Lookup, keyword: str, count: int, path: Path) -> FloatArray:
     found = value(keyword)
-    try:
-        array = np.array(found, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if found is None or array.shape != (count,) or not np.isfinite(array).all():
+    array = finite_numbers(found, count)
+    if array is None:
         raise InconsistentSeries(
             f"a slice without a usable {keyword}",
             expected=f"{count} numbers",

@@ -137,3 +137,12 @@ class Instance:
 def same_cosines(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Whether two lists of six direction cosines are one orientation, up to rounding."""
     return max(abs(a - b) for a, b in zip(first, second, strict=True)) <= COSINE_TOLERANCE
+
+
+def finite_numbers(value: object, count: int) -> FloatArray | None:
+    """An element's value as so many finite numbers; None where it is none."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if value is not None and array.shape == (count,) and np.isfinite(array).all() else None

@@ -15,7 +15,7 @@ import numpy as np
 
 from delineate.errors import InconsistentSeries, UnreadableImage
 from delineate.formats.dicom.headers import first_value, number, text
-from delineate.formats.dicom.slices import COSINE_TOLERANCE, same_cosines
+from delineate.formats.dicom.slices import COSINE_TOLERANCE, finite_numbers, same_cosines
 from delineate.geometry import FloatArray, Grid, Triple, compose_affine
 from delineate.volume import Array
 
@@ -115,11 +115,8 @@ def _macro(group: Dataset, shared: Dataset | None, sequence: str) -> Dataset | N
 
 def _numbers(macro: Dataset | None, keyword: str, count: int, *, frame: int, path: Path) -> FloatArray:
     value = None if macro is None else first_value(macro, keyword)
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if value is None or array.shape != (count,) or not np.isfinite(array).all():
+    array = finite_numbers(value, count)
+    if array is None:
         raise InconsistentSeries(
             f"frame {frame + 1} has no usable {keyword}: it does not say where it lies in the patient",
             expected=f"{count} numbers",
