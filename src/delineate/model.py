@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -37,6 +37,12 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     delineate: str
     torch: str
+    origin: str = ""  # what it was imported from, if it was not trained by delineate
+
+
+class _Locate(msgspec.Struct, frozen=True, kw_only=True):
+    structures: tuple[str, ...]
+    margin_mm: float
 
 
 class _Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,28 +53,67 @@ class _Card(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     postprocessing: tuple[Rule, ...]
     provenance: Provenance
+    stages: dict[str, str] = {}
+    locate: _Locate | None = None
+
+
+Weights = Mapping[str, Tensor]
+"""A network's state by name, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Locator:
+    """Where to look first: the model runs only in the box of `structures`, as `model` sees them, and a margin."""
+
+    model: Model
+    structures: tuple[str, ...]
+    margin_mm: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """Weights with everything needed to use them. `weights` are the network's state by name, on the CPU."""
+    """Weights with everything needed to use them.
 
-    weights: Mapping[str, Tensor]
+    `more_folds`: further weights of the same plan; the logits of all are averaged. `previous`: the cascade's stage
+    before, whose masks the network sees as well. `overlays`: further models; what they find is painted over what this
+    one found, in their order. `plan.labels` are what this network finds, `labels` all structures of the result.
+    """
+
+    weights: Weights
     plan: Plan
     labels: LabelSet
     provenance: Provenance
     postprocessing: tuple[Rule, ...] = ()
+    more_folds: tuple[Weights, ...] = ()
+    previous: Model | None = None
+    overlays: tuple[Model, ...] = ()
+    locator: Locator | None = None
+    _digests: dict[str, str] = field(init=False, repr=False, default_factory=dict)
+
+    @property
+    def folds(self) -> tuple[Weights, ...]:
+        return (self.weights, *self.more_folds)
+
+    @property
+    def stages(self) -> dict[str, Model]:
+        """The other models this one consists of, by the name of their folder."""
+        found = {} if self.previous is None else {"previous": self.previous}
+        found |= {f"overlay_{n}": overlay for n, overlay in enumerate(self.overlays, start=1)}
+        return found if self.locator is None else found | {"locator": self.locator.model}
 
     @property
     def digest(self) -> str:
-        """sha256 over weights, plan and labels: the name by which results refer to their model."""
-        return _combined({name: _sha256(data) for name, data in _pieces(self).items()})
+        """sha256 over weights, plan, labels and the other stages: the name by which results refer to their model."""
+        if not self._digests:  # hashing takes a while, and every result asks
+            files = {name: _sha256(data) for name, data in _pieces(self).items()}
+            self._digests["model"] = _combined(files | _stage_digests(self))
+        return self._digests["model"]
 
-    def network(self) -> nn.Module:
-        """The network with these weights, for inference. Raises `ModelError` if they do not fit the plan."""
-        net = build_network(self.plan.network, in_channels=len(self.plan.channels), out_channels=self.plan.classes)
+    def network(self, fold: int = 0) -> nn.Module:
+        """The network with the weights of a fold, for inference. Raises `ModelError` if they do not fit the plan."""
+        net = build_network(self.plan.network, in_channels=self.plan.inputs, out_channels=self.plan.classes)
         try:
-            net.load_state_dict(dict(self.weights))
+            net.load_state_dict(dict(self.folds[fold]))
         except RuntimeError as error:
             raise ModelError("the weights do not fit the plan's network", got=str(error).splitlines()[-1]) from error
         return net.eval()
@@ -76,9 +121,20 @@ class Model:
 
 def save_model(folder: Path, model: Model) -> None:
     """Write the model's files into `folder`, each atomically, the card with the digests last."""
+    for name, stage in model.stages.items():
+        save_model(folder / name, stage)
     pieces = _pieces(model)
     files = {name: _sha256(data) for name, data in pieces.items()}
-    card = _Card(digest=_combined(files), files=files, postprocessing=model.postprocessing, provenance=model.provenance)
+    stages = _stage_digests(model)
+    locator = model.locator
+    card = _Card(
+        digest=_combined(files | stages),
+        files=files,
+        postprocessing=model.postprocessing,
+        provenance=model.provenance,
+        stages=stages,
+        locate=None if locator is None else _Locate(structures=locator.structures, margin_mm=locator.margin_mm),
+    )
     for name, data in pieces.items():
         write_bytes(folder / name, data)
     write_text(folder / MODEL_FILE, msgspec.json.format(msgspec.json.encode(card), indent=2).decode() + "\n")
@@ -90,28 +146,68 @@ def load_model(folder: Path) -> Model:
     Raises `ModelError` for a missing or changed piece, an edited plan.json included.
     """
     card = _read_card(folder)
+    weights = _weight_files(card.files, folder)
     pieces = {name: _read(folder, name) for name in card.files}
-    if set(pieces) != {PLAN_FILE, LABELS_FILE, WEIGHTS_FILE}:
-        raise ModelError("the model's list of files is wrong", got=sorted(pieces), path=folder / MODEL_FILE)
     for name, digest in card.files.items():
-        if _sha256(pieces[name]) != digest:
-            raise ModelError(
-                f"{name} was changed after the model was saved",
-                expected=digest[:12],
-                got=_sha256(pieces[name])[:12],
-                path=folder / name,
-                remedy="Copy the model folder again, or train anew with the changed plan.",
-            )
+        _check_digest(_sha256(pieces[name]), digest, folder / name)
+    stages = {name: load_model(folder / name) for name in card.stages}
+    for name, digest in card.stages.items():
+        _check_digest(stages[name].digest, digest, folder / name)
     try:
-        return Model(
-            weights=load(pieces[WEIGHTS_FILE]),
+        folds = [load(pieces[name]) for name in weights]
+        model = Model(
+            weights=folds[0],
             plan=plan_from_json(pieces[PLAN_FILE]),
             labels=msgspec.json.decode(pieces[LABELS_FILE], type=LabelSet),
             provenance=card.provenance,
             postprocessing=card.postprocessing,
+            more_folds=tuple(folds[1:]),
+            previous=stages.get("previous"),
+            overlays=tuple(stages[name] for name in sorted(stages, key=_number) if name.startswith("overlay_")),
+            locator=_locator(card, stages, folder),
         )
     except (SafetensorError, msgspec.DecodeError, PlanError) as error:
         raise ModelError("a piece of the model cannot be read", got=str(error), path=folder) from error
+    model._digests["model"] = _combined(card.files | card.stages)
+    return model
+
+
+def _weight_files(files: Mapping[str, str], folder: Path) -> list[str]:
+    """The files with weights, in the order of the folds."""
+    weights = [_weights_file(n) for n in range(len(files) - 2)]
+    if len(weights) < 1 or set(files) != {PLAN_FILE, LABELS_FILE, *weights}:
+        raise ModelError("the model's list of files is wrong", got=sorted(files), path=folder / MODEL_FILE)
+    return weights
+
+
+def _check_digest(got: str, expected: str, path: Path) -> None:
+    if got != expected:
+        raise ModelError(
+            f"{path.name} was changed after the model was saved",
+            expected=expected[:12],
+            got=got[:12],
+            path=path,
+            remedy="Copy the model folder again, or train anew with the changed plan.",
+        )
+
+
+def _locator(card: _Card, stages: Mapping[str, Model], folder: Path) -> Locator | None:
+    if (card.locate is None) != ("locator" not in stages):
+        raise ModelError("the model's locator is incomplete", path=folder / MODEL_FILE, remedy="Copy the folder again.")
+    return None if card.locate is None else Locator(stages["locator"], card.locate.structures, card.locate.margin_mm)
+
+
+def _number(stage: str) -> int:
+    digits = stage.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _stage_digests(model: Model) -> dict[str, str]:
+    return {name: stage.digest for name, stage in model.stages.items()}
+
+
+def _weights_file(fold: int) -> str:
+    return f"weights_{fold}.safetensors" if fold else WEIGHTS_FILE
 
 
 def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | None = None) -> Model:
@@ -125,12 +221,14 @@ def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | No
 
 
 def _pieces(model: Model) -> dict[str, bytes]:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(model.weights.items())}
-    return {
+    pieces = {
         PLAN_FILE: plan_to_json(model.plan).encode(),
         LABELS_FILE: msgspec.json.format(msgspec.json.encode(model.labels), indent=2) + b"\n",
-        WEIGHTS_FILE: save(weights),
     }
+    for fold, weights in enumerate(model.folds):
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+        pieces[_weights_file(fold)] = save(tensors)
+    return pieces
 
 
 def _read_card(folder: Path) -> _Card:

@@ -20,7 +20,7 @@ from delineate.geometry import (
     reshape_grid,
     respace_grid,
 )
-from delineate.planning import ClipZScore, Normalisation, Plan, Window, ZScore
+from delineate.planning import ClipZScore, Normalisation, Plan, Rescale, Unchanged, Window, ZScore
 from delineate.resampling import Interpolation, resample, resample_argmax, resample_labels
 from delineate.volume import Array, Kind, Segmentation, Volume, align, change_array_axes, crop, cut, read_only, reorient
 
@@ -120,6 +120,11 @@ def normalise(channel: FloatImage, how: Normalisation) -> FloatImage:
     if isinstance(how, Window):
         share = (np.clip(channel, how.lower, how.upper) - how.lower) / (how.upper - how.lower)
         return np.asarray(share * (how.to_upper - how.to_lower) + how.to_lower, dtype=np.float32)
+    if isinstance(how, Rescale):
+        low, high = float(channel.min()), float(channel.max())
+        return np.asarray((channel - low) / max(high - low, 1e-8), dtype=np.float32)
+    if isinstance(how, Unchanged):
+        return np.asarray(channel, dtype=np.float32)
     return _zscore(channel, how)
 
 

@@ -77,7 +77,7 @@ def start(plan: Plan, *, device: str = "cpu") -> TrainingState:
     """A run at step 0, with weights drawn from the plan's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.training.seed)
-        network = build_network(plan.network, in_channels=len(plan.channels), out_channels=plan.classes)
+        network = build_network(plan.network, in_channels=plan.inputs, out_channels=plan.classes)
     network = place(network, device)
     phase = Phase(first=0, last=plan.training.steps, start=0.0, peak=plan.training.learning_rate)
     average = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
@@ -237,7 +237,7 @@ def validate(
 def averaged_network(state: TrainingState, plan: Plan, *, device: str = "cpu") -> nn.Module:
     """A second network with the averaged weights, for inference."""
     with torch.random.fork_rng(devices=[]):
-        network = build_network(plan.network, in_channels=len(plan.channels), out_channels=plan.classes)
+        network = build_network(plan.network, in_channels=plan.inputs, out_channels=plan.classes)
     network.load_state_dict(state.average)
     return place(network, device).eval()
 

@@ -1,4 +1,4 @@
-"""A Plan says everything about how a model is prepared for, trained and run. It is data: JSON a person may edit."""
+"""The rules that make a plan of a fingerprint, a machine and a person's wishes."""
 
 from __future__ import annotations
 
@@ -11,143 +11,18 @@ import msgspec
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint, Intensities
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
+from delineate.planning.plan import (
+    AugmentationPlan,
+    ClipZScore,
+    NetworkPlan,
+    Normalisation,
+    Plan,
+    Tiling,
+    TrainingPlan,
+    Window,
+    ZScore,
+)
 from delineate.volume import Kind
-
-SCHEMA_VERSION = 1
-
-
-class ClipZScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="clip_zscore"):
-    """Clip to lower..upper, subtract the mean, divide by std; the same numbers for every case (CT)."""
-
-    lower: float
-    upper: float
-    mean: float
-    std: float
-
-
-class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="window"):
-    """Map lower..upper linearly onto to_lower..to_upper and clip."""
-
-    lower: float
-    upper: float
-    to_lower: float = 0.0
-    to_upper: float = 1.0
-
-
-class ZScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="zscore"):
-    """Clip to the case's own percentiles, subtract its mean, divide by its standard deviation (MR)."""
-
-    lower_percentile: float = 0.0
-    upper_percentile: float = 100.0
-
-
-Normalisation = ClipZScore | Window | ZScore
-
-
-class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One network. A level is a resolution, the highest first; 2 or 3 numbers an axis tuple (2D or 3D)."""
-
-    architecture: str
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernels: tuple[tuple[int, ...], ...]
-    convolutions: tuple[int, ...] = ()  # per level of the encoder; empty means the architecture's own choice
-    deep_supervision: bool = True
-    norm: Literal["instance", "batch"] = "instance"
-    dropout: float = 0.0
-
-
-class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Probabilities are per patch; ranges are (lowest, highest), sampled uniformly."""
-
-    spatial_probability: float = 0.7
-    rotation_degrees: tuple[float, float, float] = (25.0, 25.0, 25.0)  # largest angle about each array axis
-    scale: tuple[float, float] = (0.75, 1.33)
-    shear: float = 0.08
-    shift_mm: float = 4.0
-    elastic_probability: float = 0.25
-    elastic_mm: float = 3.0  # standard deviation of the control points' displacement
-    flip_axes: tuple[int, ...] = ()
-    noise_probability: float = 0.15
-    noise_std: tuple[float, float] = (0.0, 0.1)
-    blur_probability: float = 0.1
-    blur_voxels: tuple[float, float] = (0.4, 1.0)
-    brightness_probability: float = 0.15
-    brightness: tuple[float, float] = (0.8, 1.25)
-    contrast_probability: float = 0.15
-    contrast: tuple[float, float] = (0.75, 1.3)
-    gamma_probability: float = 0.3
-    gamma: tuple[float, float] = (0.7, 1.5)
-    low_resolution_probability: float = 0.1
-    low_resolution: tuple[float, float] = (0.5, 1.0)
-
-
-class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How weights are found. An epoch is `samples_per_image` patches from each training image.
-
-    `missing_labels`: what it means that a structure is not in a case's reference: it is "absent" from the patient (a
-    lesion, say), or "unknown", because nobody drew it: then the case says nothing about it, for or against.
-    """
-
-    batch_size: int
-    steps: int
-    samples_per_image: int = 4
-    positive_fraction: float = 0.5
-    missing_labels: Literal["absent", "unknown"] = "absent"
-    loss: Literal["dice", "dice_ce"] = "dice_ce"
-    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 5e-2
-    momentum: float = 0.99
-    warmup_fraction: float = 0.04
-    decay: Literal["cosine", "poly"] = "cosine"
-    gradient_clip: float = 12.0
-    ema_decay: float = 0.99
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    validations: int = 10
-    seed: int = 0
-
-
-class Tiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a trained network goes over a scan: windows of the plan's patch size, blended by a Gaussian."""
-
-    overlap: float = 0.5
-    gaussian: bool = True
-    mirror_axes: tuple[int, ...] = ()
-    batch_size: int = 1
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole recipe. `patch_size`, `spacing_mm` and axes refer to arrays in `orientation`.
-
-    `resize_to`: every case gets this shape instead of `spacing_mm`. `reasons`: choices in words.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    dataset: str
-    channels: tuple[str, ...]
-    kinds: tuple[Kind, ...]
-    labels: tuple[str, ...]
-    orientation: str = "RAS"
-    spacing_mm: TripleMM
-    resize_to: Triple | None = None
-    crop_foreground: bool = True
-    normalisation: tuple[Normalisation, ...]
-    patch_size: Triple
-    network: NetworkPlan
-    training: TrainingPlan
-    augmentation: AugmentationPlan = AugmentationPlan()
-    tiling: Tiling = Tiling()
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def dimensions(self) -> int:
-        return len(self.network.strides[0])
-
-    @property
-    def classes(self) -> int:
-        """Channels of the network's output: background and the labels."""
-        return 1 + len(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,51 +335,3 @@ def training_bytes(plan: Plan) -> int:
         before = features
     heads = 6 * 4 * plan.classes * math.prod(plan.patch_size)
     return int(plan.training.batch_size * (kept + heads) + 20 * weights + 3e8)
-
-
-def plan_to_json(plan: Plan) -> str:
-    """Readable JSON: nested, indented, in the order of the fields."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n"
-
-
-def plan_from_json(text: str | bytes) -> Plan:
-    """Raises `PlanError` for a newer schema, unknown or missing fields, wrong types, inconsistent choices."""
-    try:
-        version = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get("schema_version")
-        number = msgspec.json.decode(version, type=int) if version is not None else SCHEMA_VERSION
-        if number > SCHEMA_VERSION:
-            raise PlanError(
-                "the plan was written by a newer delineate",
-                expected=f"schema version {SCHEMA_VERSION} or older",
-                got=number,
-                remedy="Update delineate: pip install --upgrade delineate.",
-            )
-        plan = msgspec.json.decode(text, type=Plan)
-    except msgspec.DecodeError as error:
-        raise PlanError("the plan cannot be read", got=str(error), remedy="Correct that entry of plan.json.") from error
-    check_plan(plan)
-    return plan
-
-
-def check_plan(plan: Plan) -> None:
-    """Raises `PlanError` if parts of a (hand-edited) plan contradict each other."""
-    network, patch = plan.network, plan.patch_size
-    factors = [math.prod(s[axis] for s in network.strides) for axis in range(plan.dimensions)]
-    facts = {
-        "orientation must be three of R/L, A/P, I/S": plan.orientation in ORIENTATIONS,
-        "spacing_mm must be positive": min(plan.spacing_mm) > 0,
-        "one normalisation a channel": len(plan.normalisation) == len(plan.channels) == len(plan.kinds),
-        "features, strides and kernels need one entry a level": len(network.features)
-        == len(network.strides)
-        == len(network.kernels),
-        "a 2D plan needs a patch of one slice": plan.dimensions == 3 or patch[2] == 1,
-        f"patch_size must be a multiple of the strides' product {factors}": all(
-            n % f == 0 for n, f in zip(patch, factors, strict=False)
-        ),
-        "batch_size and steps must be positive": min(plan.training.batch_size, plan.training.steps) > 0,
-        "overlap must be from 0 to below 1": 0 <= plan.tiling.overlap < 1,
-        "positive_fraction must be from 0 to 1": 0 <= plan.training.positive_fraction <= 1,
-    }
-    for rule, holds in facts.items():
-        if not holds:
-            raise PlanError(f"the plan contradicts itself: {rule}", remedy="Correct plan.json or plan anew.")

@@ -1,0 +1,1 @@
+"""Models from other systems, and models for them: nnU-Net folders, ONNX, TorchScript, MONAI bundles."""
