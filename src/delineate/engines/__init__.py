@@ -1,7 +1,7 @@
 """What runs a network at inference: PyTorch, OpenVINO, ONNX Runtime.
 
-An engine makes a `Runner` of a network: it takes windows and gives logits, and does nothing else. One more engine is one
-more file and one more line in `ENGINES`.
+An engine makes a `Runner` of a network: it takes windows and gives logits, and does nothing else. One more engine is
+one more file and one more line in `ENGINES`.
 """
 
 from __future__ import annotations
