@@ -1,0 +1,27 @@
+"""A network in torch as training and validation run it: on its device, in the layout it is fastest in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from delineate.planning import Plan
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def place(network: nn.Module, device: str) -> nn.Module:
+    """The network on a device, in the memory layout its convolutions are fastest in."""
+    placed = network.to(device)
+    if any(parameter.ndim == 5 for parameter in placed.parameters()):
+        return placed.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def run_network(network: nn.Module, images: Tensor, plan: Plan) -> Tensor | tuple[Tensor, ...]:
+    """Outputs (B, classes, I, J, K) of images (B, C, I, J, K); a 2D network sees the one slice without its axis K."""
+    if plan.dimensions == 3:
+        outputs: Tensor | tuple[Tensor, ...] = network(images.contiguous(memory_format=torch.channels_last_3d))
+        return outputs
+    flat = network(images.squeeze(-1).contiguous(memory_format=torch.channels_last))
+    return tuple(out.unsqueeze(-1) for out in flat) if isinstance(flat, tuple) else flat.unsqueeze(-1)
