@@ -6,7 +6,11 @@ STAMP := $(VENV)/.installed
 
 BENCHMARKS := resampling training_step metrics preparation reading scanning dicom_objects contours
 
-.PHONY: demo test lint bench clean
+# nnU-Net has an environment of its own: nothing of delineate's needs it.
+PEER := .venv-nnunet
+export NNUNET_PYTHON ?= $(PEER)/bin/python
+
+.PHONY: demo test lint bench bench-nnunet clean
 
 demo: $(STAMP)
 	$(BIN)/delineate demo demo
@@ -24,6 +28,25 @@ bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev,bench]"
 	for script in $(BENCHMARKS); do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
+# About two hours on two cores, most of it nnU-Net's. The tables are printed even where a model does not agree.
+bench-nnunet: $(STAMP) $(PEER)/.installed
+	$(NNUNET_PYTHON) benchmarks/nnunet/peer.py train
+	$(NNUNET_PYTHON) benchmarks/nnunet/peer.py predict
+	$(NNUNET_PYTHON) benchmarks/nnunet/peer.py predict --mirror
+	$(NNUNET_PYTHON) benchmarks/nnunet/peer.py predict --float32
+	status=0; for mirror in "" --mirror; do $(BIN)/python benchmarks/nnunet/compare.py $$mirror || status=1; done; \
+	for what in network batch case phantom export; do $(BIN)/python benchmarks/nnunet/measure.py $$what || status=1; done; \
+	exit $$status
+
+# torchvision has no build for this torch; nnU-Net imports every trainer it finds, and primus needs torchvision.
+$(PEER)/.installed:
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip install -q torch==2.13.0
+	$(PEER)/bin/pip install -q torch==2.13.0 nnunetv2==2.8.1
+	$(PEER)/bin/pip uninstall -q -y torchvision
+	rm -r $(PEER)/lib/python3*/site-packages/nnunetv2/training/nnUNetTrainer/primus
+	touch $@
+
 # torch comes first and pinned: a looser requirement would fetch gigabytes of CUDA libraries.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,4 +55,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(PEER) .nnunet demo

@@ -1,0 +1,137 @@
+"""The same cases through delineate, from nnU-Net's own trained-model folders: do the masks agree, voxel by voxel?
+
+    python benchmarks/nnunet/compare.py [MODEL ...] [--mirror] [--limit N]
+
+Exits with 1 where fewer than 99.99 % of a model's voxels have the same label, or a structure's Dice over all cases is
+below 0.9999. nnU-Net adds logits up in float16 and rounds them to float16 once more when it resamples them; where its
+masks with logits in float32 lie beside the others, two more columns say how much of the difference that explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from models import INPUTS, MASKS, MODELS, Trained, by_name
+
+from delineate import formats
+from delineate.exchange import read_nnunet
+from delineate.inference import segment
+from delineate.model import Model, with_tiling
+
+Labels = npt.NDArray[np.integer]
+LEAST_EQUAL, LEAST_DICE = 0.9999, 0.9999
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Voxels of all cases of a model, by the labels two programs gave them: `counts[a, b]` got a from the first and b
+    from the second. `worst`: the case with the smallest share of equal voxels."""
+
+    counts: npt.NDArray[np.int64]
+    worst: tuple[float, str]
+    cases: int
+
+    @property
+    def equal(self) -> float:
+        return float(np.trace(self.counts) / self.counts.sum())
+
+    @property
+    def dice(self) -> npt.NDArray[np.float64]:
+        """Of each structure that either of the two found, over all cases at once."""
+        hits, sizes = np.diag(self.counts)[1:], (self.counts.sum(0) + self.counts.sum(1))[1:]
+        return np.asarray(2 * hits[sizes > 0] / sizes[sizes > 0])
+
+    @property
+    def passes(self) -> bool:
+        return self.equal >= LEAST_EQUAL and bool(np.all(self.dice >= LEAST_DICE))
+
+
+def agreement(pairs: Iterator[tuple[str, Labels, Labels]]) -> Agreement:
+    """Count (case, labels of one, labels of the other). Raises `ValueError` for arrays that differ in shape."""
+    total = np.zeros((256, 256), np.int64)
+    shares: list[tuple[float, str]] = []
+    for case, one, other in pairs:
+        if one.shape != other.shape:
+            raise ValueError(f"{case}: masks of shapes {one.shape} and {other.shape}")
+        counts = np.bincount(one.ravel().astype(np.int64) * 256 + other.ravel(), minlength=256**2)
+        total += counts.reshape(256, 256)
+        shares.append((float(np.mean(one == other)), case))
+    return Agreement(total, min(shares), len(shares))
+
+
+def stored(path: Path) -> Labels:
+    """The label map of a file as it lies there, and nothing done to its axes."""
+    return np.asarray(nib.load(path).dataobj).astype(np.int64)  # type: ignore[attr-defined]
+
+
+def predict(model: Model, trained: Trained, target: Path, cases: Sequence[str]) -> None:
+    """delineate's masks of the held-out cases, as files."""
+    target.mkdir(parents=True, exist_ok=True)
+    kind = model.plan.kinds[0]
+    for case in cases:
+        volume = formats.read_volume(INPUTS / trained.data.folder / "images" / f"{case}_0000.nii.gz", kind=kind)
+        formats.write_segmentation(target / f"{case}.nii.gz", segment(model, volume).segmentation)
+
+
+def pairs(one: Path, other: Path, cases: Sequence[str]) -> Iterator[tuple[str, Labels, Labels]]:
+    for case in cases:
+        yield case, stored(one / f"{case}.nii.gz"), stored(other / f"{case}.nii.gz")
+
+
+def cases_of(folder: Path, limit: int | None) -> list[str]:
+    return sorted(path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))[:limit]
+
+
+def compare(trained: Trained, *, mirrored: bool, limit: int | None) -> tuple[str, bool]:
+    """A row of the table, and whether the model passes."""
+    way = "mirrored" if mirrored else "plain"
+    theirs, exact = MASKS / trained.name / way, MASKS / trained.name / f"{way}_float32"
+    cases = cases_of(theirs, limit)
+    if not cases:
+        return f"| {trained.name} | {way} | no masks of nnU-Net |", False
+    model = with_tiling(read_nnunet(trained.folder), overlap=0.5, mirror=mirrored)
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Path(folder)
+        predict(model, trained, ours, cases)
+        result = agreement(pairs(ours, theirs, cases))
+        controlled = cases_of(exact, limit)
+        control = " | "
+        if controlled:
+            rounding = agreement(pairs(theirs, exact, controlled)).equal
+            control = f"{rounding:.4%} | {agreement(pairs(ours, exact, controlled)).equal:.4%}"
+    share, case = result.worst
+    row = f"| {trained.name} | {way} | {result.cases} | {result.equal:.4%} | {share:.4%} ({case}) "
+    return f"{row}| {result.dice.min(initial=1.0):.5f} | {control} |", result.passes
+
+
+HEADER = (
+    "| model | mirroring | cases | equal voxels | worst case | lowest Dice | "
+    "nnU-Net, float16 against float32 logits | delineate against nnU-Net with float32 logits |\n|" + "---|" * 8
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("models", nargs="*", help="all by default")
+    parser.add_argument("--mirror", action="store_true")
+    parser.add_argument("--limit", type=int, help="so many cases only")
+    arguments = parser.parse_args()
+    print(HEADER)
+    passed = True
+    for trained in [by_name(name) for name in arguments.models] or MODELS:
+        row, passes = compare(trained, mirrored=arguments.mirror, limit=arguments.limit)
+        passed &= passes
+        print(row, flush=True)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
