@@ -114,7 +114,7 @@ def _shrink(configuration: dict[str, Any], model: Trained) -> None:
 
 
 def train(model: Trained) -> None:
-    """Each fold by nnU-Net's trainer, unless it is there; stages of a cascade predict their training cases, as it does."""
+    """Each fold by nnU-Net's trainer, unless it is there; a cascade's stages predict their training cases as well."""
     os.environ["nnUNet_n_proc_DA"] = "0"  # noqa: SIM112 - the loading of patches in this process
     staged = model.after or any(other.after == model.name for other in MODELS)
     for fold in model.folds:
