@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,11 @@ from delineate.files import (
     atomic_path,
     check_writable,
     exclusive,
+    leftovers,
+    scratch_file,
     sweep,
     system_error,
+    temporary_name,
     write_bytes,
     write_once,
     write_text,
@@ -221,3 +225,37 @@ def test_without_links_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.Mon
     write_once(tmp_path / "a", b"first")
     assert (tmp_path / "a").read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
+
+
+def test_what_a_process_left_is_swept_when_it_is_gone_and_not_before(tmp_path: Path) -> None:
+    name = "import delineate.files as f, pathlib; print(f.temporary_name(pathlib.Path('a')), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", name], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        left = tmp_path / process.stdout.readline().strip()
+        left.write_text("half")
+        sweep(tmp_path)
+        assert names(tmp_path) == [left.name]
+        process.kill()
+    assert [one.name for one in leftovers(tmp_path)] == ["a"]
+    sweep(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_number_that_a_later_process_got_names_another_process(tmp_path: Path) -> None:
+    mine = temporary_name(tmp_path / "a")
+    later = mine.with_name(re.sub(r"-\d+\.partial", "-1000000000.partial", mine.name))
+    for path in (mine, later):
+        path.write_text("half")
+    sweep(tmp_path)
+    assert names(tmp_path) == [mine.name]
+
+
+def test_scratch_space_has_no_name_and_is_the_disks(tmp_path: Path) -> None:
+    with scratch_file(tmp_path, 100_000) as stream:
+        assert names(tmp_path) == []
+        status = os.fstat(stream.fileno())
+        assert (status.st_size, status.st_nlink) == (100_000, 0)
+        assert status.st_blocks * 512 >= 100_000
+    with pytest.raises(ResourceError, match=r"no room for voxels.*: expected 1000000000000.00 GB, got .* GB free"):
+        scratch_file(tmp_path / "new", 10**21).__enter__()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
+import hashlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -11,13 +14,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import psutil
 
 from delineate.errors import DelineateError, ResourceError
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.partial\.(.+)")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}(?:\.([0-9a-f]{6})-(\d+)-(\d+))?\.partial\.(.+)")
 _ASIDE = ".old"
 _ABANDONED_SECONDS = 3600.0
+_CLOCK_SECONDS = 10.0  # by which a clock that is set right moves the time at which a process began
 
 
 @contextmanager
@@ -28,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     replaces an existing one; an existing folder is set aside, replaced, and only then removed. Whatever
     fails, nothing half-written stays. Raises `ResourceError` if the disk is full or cannot be written.
     """
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -69,7 +77,7 @@ def write_once(path: Path, data: bytes, *, mode: int = 0o666) -> None:
 
     `mode`: its permissions. Raises `ResourceError` as `atomic_path` does.
     """
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -93,8 +101,23 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.replace(path)  # a file system without links
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that says which process made it, so that others know when nobody needs it."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.{_place()}-{_process(os.getpid())}.partial.{path.name}")
+
+
+@functools.cache
+def _place() -> str:
+    """Six digits for the machine, or the container on it: beyond it the numbers of processes mean nothing."""
+    namespace = Path("/proc/self/ns/pid")
+    parts = (platform.node(), namespace.stat().st_ino if namespace.exists() else 0)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:6]
+
+
+@functools.cache
+def _process(number: int) -> str:
+    # Numbers of processes are given again, the second in which one began is not.
+    return f"{number}-{int(psutil.Process(number).create_time())}"
 
 
 def system_error(error: BaseException) -> OSError | None:
@@ -159,23 +182,88 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-def sweep(folder: Path) -> None:
-    """Remove what `atomic_path` left in a folder when its process was killed, an hour ago or more."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What a process that is gone left under a temporary name: where, and the name it was to get."""
+
+    path: Path
+    name: str
+
+
+def leftovers(folder: Path) -> tuple[Leftover, ...]:
+    """What dead processes left in a folder under names of `temporary_name`, in alphabetical order.
+
+    A process of another machine, of which nothing is known, counts as dead after an hour.
+    """
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         left = _TEMPORARY.fullmatch(path.name)
-        if left is None or not _is_abandoned(path):
-            continue
+        if left is not None and _is_abandoned(path, left):
+            found.append(Leftover(path, left.group(4)))
+    return tuple(found)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `atomic_path` left in a folder when its process was killed; see `leftovers`."""
+    for left in leftovers(folder):
         # What was set aside may be all there is.
-        aside = left.group(1).endswith(_ASIDE)
-        if not aside or path.with_name(left.group(1).removesuffix(_ASIDE)).exists():
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
+        aside = left.name.endswith(_ASIDE)
+        if not aside or left.path.with_name(left.name.removesuffix(_ASIDE)).exists():
+            shutil.rmtree(left.path, ignore_errors=True) if left.path.is_dir() else remove(left.path)
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, left: re.Match[str]) -> bool:
+    place, number, began = left.group(1, 2, 3)
+    if place == _place():
+        return not _is_running(int(number), float(began))
     try:
         return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
     except OSError:
         return False
+
+
+def _is_running(number: int, began: float) -> bool:
+    try:
+        process = psutil.Process(number)
+        same = abs(process.create_time() - began) < _CLOCK_SECONDS
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+def check_space(folder: Path, needed: int, *, what: str) -> None:
+    """Raises `ResourceError` if fewer bytes are free where a folder is, or is to be, than `what` will take."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ResourceError(
+            f"the disk has no room for {what}",
+            expected=f"{needed / 1e9:.2f} GB",
+            got=f"{free / 1e9:.2f} GB free",
+            path=folder,
+            remedy="Free some space, or choose a folder on another disk.",
+        )
+
+
+@contextmanager
+def scratch_file(folder: Path, size: int) -> Iterator[BinaryIO]:
+    """An open file of `size` bytes that has no name, and so is gone with its last user, however that ends.
+
+    The disk's blocks are taken at once: who writes to memory that is mapped to a file that has none left is killed.
+    Raises `ResourceError` if the disk has no room for it, or cannot be written.
+    """
+    check_writable(folder)
+    check_space(folder, size, what="voxels that do not fit into memory")
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        try:
+            stream.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            raise _explained(error, folder) or _cannot_write(error, folder) from error
+        yield stream
 
 
 def _flush(path: Path) -> None:

@@ -21,7 +21,7 @@ from delineate.workflow.scan_reports import ScanReport, digest, make_report, rea
 
 _WORTH_PROCESSES = 400  # files; starting Python again costs as much as reading these
 _TELL_EVERY = 500
-_UNPACKED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{8}\.partial\.[0-9a-f]{24}(\.old)?")
+_UNPACKED = re.compile(r"[0-9a-f]{24}|\.[0-9a-f]{8}\.[0-9a-f-]+\.partial\.[0-9a-f]{24}(\.old)?")
 
 
 def scan(
