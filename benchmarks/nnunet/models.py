@@ -78,13 +78,13 @@ DATA = (HIPPOCAMPUS, REGIONS, HEADNECK, SAGITTAL)
 
 MODELS = (
     Trained("hippocampus_2d", HIPPOCAMPUS, "2d", batch=12, epochs=30),
-    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres", epochs=16),
-    Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1), epochs=12),
-    Trained("hippocampus_regions", REGIONS, "3d_fullres", epochs=16),
+    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres", epochs=14),
+    Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1), epochs=10),
+    Trained("hippocampus_regions", REGIONS, "3d_fullres", epochs=12),
     Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24)),
     Trained("hippocampus_cascade", HIPPOCAMPUS, "3d_cascade_fullres", after="hippocampus_lowres", epochs=12),
-    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(48, 64, 64), epochs=12),
-    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 80, 64), epochs=12),
+    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(32, 56, 56), epochs=12),
+    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 64, 64), epochs=12),
 )
 
 
