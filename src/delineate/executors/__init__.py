@@ -1,0 +1,1 @@
+"""Where work runs: so far in a process of its own, under supervision."""
