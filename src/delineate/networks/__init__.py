@@ -26,6 +26,8 @@ ARCHITECTURES: dict[str, Callable[[NetworkPlan, int, int], nn.Module]] = {
     "vnet": build_vnet,
 }
 
+_FREE = ("unet", "nnunet", "nnunet_res")  # whose activation and decoder a plan may choose
+
 __all__ = ["ARCHITECTURES", "build_network"]
 
 
@@ -46,6 +48,8 @@ def check_levels(plan: NetworkPlan) -> None:
     counts = {"features": levels, "strides": len(plan.strides), "kernels": len(plan.kernels)}
     if plan.convolutions:
         counts["convolutions"] = len(plan.convolutions)
+    if plan.decoder_convolutions:
+        counts["decoder_convolutions"] = len(plan.decoder_convolutions) + 1
     if levels < 2 or set(counts.values()) != {levels}:
         raise PlanError("a network needs one entry a level", expected="as many of each, two levels or more", got=counts)
     axes = {len(size) for size in (*plan.strides, *plan.kernels)}
@@ -55,5 +59,7 @@ def check_levels(plan: NetworkPlan) -> None:
         raise PlanError("the first level keeps the resolution", expected="a first stride of ones", got=plan.strides[0])
     if any(size % 2 == 0 for kernel in plan.kernels for size in kernel):
         raise PlanError("kernels must be odd", got=plan.kernels)
-    if min(plan.features + plan.convolutions + sum(plan.strides, ())) < 1:
+    if min(plan.features + plan.convolutions + plan.decoder_convolutions + sum(plan.strides, ())) < 1:
         raise PlanError("features, strides and convolutions must be positive", got=plan)
+    if plan.architecture not in _FREE and (plan.decoder_convolutions or plan.slope is not None):
+        raise PlanError(f"{plan.architecture} has its own activation and decoder", got=plan)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from delineate.planning import NetworkPlan
+
 Size = tuple[int, ...]
 
 SLOPE = 0.01
@@ -35,11 +37,11 @@ def convolution(in_channels: int, out_channels: int, kernel: Size, *, stride: Si
     return kind(in_channels, out_channels, kernel, stride=stride, padding=padding, bias=bias)  # type: ignore[arg-type]
 
 
-def normalisation(kind: str, channels: int, dimensions: int, *, slope: float) -> nn.Module:
+def normalisation(kind: str, channels: int, dimensions: int, *, slope: float, eps: float = 1e-5) -> nn.Module:
     """`kind` ("instance" or "batch") and then leaky ReLU; `slope` 0 is ReLU, 1 is no activation."""
     if kind == "instance":
-        return InstanceNormActivation(channels, slope=slope)
-    return BatchNormActivation(channels, dimensions, slope=slope)
+        return InstanceNormActivation(channels, slope=slope, eps=eps)
+    return BatchNormActivation(channels, dimensions, slope=slope, eps=eps)
 
 
 class InstanceNormActivation(nn.Module):
@@ -113,9 +115,9 @@ class _InstanceNormActivation(torch.autograd.Function):
 class BatchNormActivation(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015), then leaky ReLU."""
 
-    def __init__(self, channels: int, dimensions: int, *, slope: float = SLOPE) -> None:
+    def __init__(self, channels: int, dimensions: int, *, slope: float = SLOPE, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = _BATCH_NORMS[dimensions](channels)
+        self.norm = _BATCH_NORMS[dimensions](channels, eps=eps)
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,6 +142,13 @@ class Style:
     norm: str = "instance"
     dropout: float = 0.0
     slope: float = SLOPE
+    eps: float = 1e-5
+
+
+def style_of(plan: NetworkPlan, *, slope: float = SLOPE) -> Style:
+    """The plan's style; `slope`: where the plan leaves it to the architecture."""
+    chosen = slope if plan.slope is None else plan.slope
+    return Style(norm=plan.norm, dropout=plan.dropout, slope=chosen, eps=plan.eps)
 
 
 class ConvNormActivation(nn.Module):
@@ -159,7 +168,8 @@ class ConvNormActivation(nn.Module):
         dimensions = len(kernel)
         self.conv = convolution(in_channels, out_channels, kernel, stride=stride, bias=False)
         self.dropout = _DROPOUTS[dimensions](style.dropout) if style.dropout else nn.Identity()
-        self.norm = normalisation(style.norm, out_channels, dimensions, slope=style.slope if activate else 1.0)
+        slope = style.slope if activate else 1.0
+        self.norm = normalisation(style.norm, out_channels, dimensions, slope=slope, eps=style.eps)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(self.dropout(self.conv(x)))

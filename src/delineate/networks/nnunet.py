@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from delineate.networks.blocks import ConvNormActivation, Size, Style, convolutions, initialise
+from delineate.networks.blocks import ConvNormActivation, Size, Style, convolutions, initialise, style_of
 from delineate.networks.unet import Decoder, EncoderDecoder
 from delineate.planning import NetworkPlan
 
@@ -42,7 +43,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, kernel: Size, stride: Size, style: Style) -> None:
         super().__init__()
         still = (1,) * len(kernel)
-        undropped = Style(norm=style.norm, slope=style.slope)
+        undropped = replace(style, dropout=0.0)
         self.slope = style.slope
         self.conv1 = ConvNormActivation(in_channels, out_channels, kernel=kernel, stride=stride, style=style)
         self.conv2 = ConvNormActivation(
@@ -61,29 +62,47 @@ class ResidualBlock(nn.Module):
         return functional.leaky_relu(joined, self.slope, inplace=True)
 
 
+def encoder_convolutions(plan: NetworkPlan) -> tuple[int, ...]:
+    """How many convolutions, or residual blocks, each level of the encoder has."""
+    if plan.convolutions:
+        return plan.convolutions
+    usual = itertools.chain(_RESIDUAL_BLOCKS, itertools.repeat(6)) if _is_residual(plan) else itertools.repeat(2)
+    return tuple(itertools.islice(usual, len(plan.features)))
+
+
+def decoder_convolutions(plan: NetworkPlan) -> tuple[int, ...]:
+    """How many convolutions each level of the decoder has, highest resolution first."""
+    return plan.decoder_convolutions or (1 if _is_residual(plan) else 2,) * (len(plan.features) - 1)
+
+
+def _is_residual(plan: NetworkPlan) -> bool:
+    return plan.architecture == "nnunet_res"
+
+
 def build_nnunet(plan: NetworkPlan, in_channels: int, out_channels: int) -> nn.Module:
     """Plain encoder: two convolutions with leaky ReLU a level, the first of them strided."""
-    style = Style(norm=plan.norm, dropout=plan.dropout)
-    counts = plan.convolutions or (2,) * len(plan.features)
+    style = style_of(plan)
+    counts = encoder_convolutions(plan)
     shapes = zip((in_channels, *plan.features), plan.features, plan.kernels, plan.strides, counts, strict=False)
     levels: list[nn.Module] = [
         convolutions(before, features, kernel=kernel, stride=stride, count=count, style=style)
         for before, features, kernel, stride, count in shapes
     ]
-    return initialise(EncoderDecoder(Encoder(levels), Decoder(plan, out_channels, style, count=2)))
+    decoder = Decoder(plan, out_channels, style, counts=decoder_convolutions(plan))
+    return initialise(EncoderDecoder(Encoder(levels), decoder), slope=style.slope)
 
 
 def build_nnunet_res(plan: NetworkPlan, in_channels: int, out_channels: int) -> nn.Module:
     """Residual encoder: a stem, then 1, 3, 4, 6, 6, ... residual blocks a level; one convolution a decoder level."""
-    style = Style(norm=plan.norm, dropout=plan.dropout)
-    six = itertools.repeat(6)
-    counts = plan.convolutions or itertools.chain(_RESIDUAL_BLOCKS, six)
+    style = style_of(plan)
+    counts = encoder_convolutions(plan)
     still = (1,) * len(plan.kernels[0])
     stem = convolutions(in_channels, plan.features[0], kernel=plan.kernels[0], stride=still, count=1, style=style)
     before = (plan.features[0], *plan.features)
     shapes = zip(before, plan.features, plan.kernels, plan.strides, counts, strict=False)
     levels: list[nn.Module] = [_residual_level(shape, style) for shape in shapes]
-    return initialise(EncoderDecoder(Encoder(levels, stem), Decoder(plan, out_channels, style, count=1)))
+    decoder = Decoder(plan, out_channels, style, counts=decoder_convolutions(plan))
+    return initialise(EncoderDecoder(Encoder(levels, stem), decoder), slope=style.slope)
 
 
 def _residual_level(shape: tuple[int, int, Size, Size, int], style: Style) -> nn.Sequential:

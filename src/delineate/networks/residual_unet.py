@@ -37,7 +37,7 @@ def build_residual_unet(plan: NetworkPlan, in_channels: int, out_channels: int) 
         kernel_size=plan.kernels[0],
         up_kernel_size=plan.kernels[0],
         num_res_units=plan.convolutions[0] if plan.convolutions else 2,
-        norm=(plan.norm, {"affine": True}),
+        norm=(plan.norm, {"affine": True, "eps": plan.eps}),
         dropout=plan.dropout,
     )
     return SingleOutput(network, deep_supervision=plan.deep_supervision)

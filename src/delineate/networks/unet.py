@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from delineate.networks.blocks import Style, UpConvolution, convolution, convolutions, initialise
+from delineate.networks.blocks import Style, UpConvolution, convolution, convolutions, initialise, style_of
 from delineate.planning import NetworkPlan
 
 
@@ -37,9 +37,10 @@ class Decoder(nn.Module):
 
     `ups`, `levels` and `heads` run from the lowest resolution to the highest. In training with deep supervision the
     result is a tuple of logits, highest resolution first, one for each level but the lowest; otherwise one tensor.
+    `counts`: convolutions of a level, highest resolution first.
     """
 
-    def __init__(self, plan: NetworkPlan, out_channels: int, style: Style, *, count: int) -> None:
+    def __init__(self, plan: NetworkPlan, out_channels: int, style: Style, *, counts: Sequence[int]) -> None:
         super().__init__()
         still = (1,) * len(plan.kernels[0])
         self.deep_supervision = plan.deep_supervision
@@ -48,7 +49,7 @@ class Decoder(nn.Module):
             features, kernel = plan.features[n], plan.kernels[n]
             self.ups.append(UpConvolution(plan.features[n + 1], features, plan.strides[n + 1]))
             self.levels.append(
-                convolutions(2 * features, features, kernel=kernel, stride=still, count=count, style=style)
+                convolutions(2 * features, features, kernel=kernel, stride=still, count=counts[n], style=style)
             )
             self.heads.append(convolution(features, out_channels, still, stride=still, bias=True))
 
@@ -77,6 +78,6 @@ class EncoderDecoder(nn.Module):
 
 def build_unet(plan: NetworkPlan, in_channels: int, out_channels: int) -> nn.Module:
     """Two convolutions with ReLU a level, max pooling, up-convolutions, skips."""
-    style = Style(norm=plan.norm, dropout=plan.dropout, slope=0.0)
-    decoder = Decoder(plan, out_channels, style, count=2)
-    return initialise(EncoderDecoder(PoolingEncoder(plan, in_channels, style), decoder), slope=0.0)
+    style = style_of(plan, slope=0.0)
+    decoder = Decoder(plan, out_channels, style, counts=plan.decoder_convolutions or (2,) * len(plan.features))
+    return initialise(EncoderDecoder(PoolingEncoder(plan, in_channels, style), decoder), slope=style.slope)

@@ -38,7 +38,7 @@ class VNet(nn.Module):
 
     def __init__(self, plan: NetworkPlan, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        style = Style(norm=plan.norm, dropout=plan.dropout, slope=_PLAIN)
+        style = Style(norm=plan.norm, dropout=plan.dropout, slope=_PLAIN, eps=plan.eps)
         features = plan.features
         kernels = [tuple(5 if size > 1 else 1 for size in kernel) for kernel in plan.kernels]
         counts = plan.convolutions or tuple(min(n + 1, 3) for n in range(len(features)))

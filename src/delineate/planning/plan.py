@@ -60,9 +60,11 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     strides: tuple[tuple[int, ...], ...]
     kernels: tuple[tuple[int, ...], ...]
     convolutions: tuple[int, ...] = ()  # per level of the encoder; empty means the architecture's own choice
-    decoder_convolutions: tuple[int, ...] = ()  # per level of the decoder, highest resolution first
+    decoder_convolutions: tuple[int, ...] = ()  # per level of the decoder, likewise
     deep_supervision: bool = True
     norm: Literal["instance", "batch"] = "instance"
+    eps: float = 1e-5  # what the normalisation adds to the variance
+    slope: float | None = None  # of leaky ReLU, 0 is ReLU; None means the architecture's own choice
     dropout: float = 0.0
 
 
