@@ -36,6 +36,11 @@ def set_threads(count: int) -> None:
     _threads = count
 
 
+def thread_count() -> int:
+    """How many threads this process resamples with."""
+    return _threads or _available_cpus()
+
+
 def resample(
     array: Array,
     source: Grid,
@@ -216,7 +221,7 @@ def _by_slabs(
         take(array, (i.part(rows), j, k), out[rows])
 
     starts = range(0, i.rows, planes)
-    threads = min(len(starts), _threads or _available_cpus())
+    threads = min(len(starts), thread_count())
     if threads <= 1:
         for start in starts:
             compute(start)
