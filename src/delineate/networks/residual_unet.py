@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from delineate.planning import NetworkPlan
@@ -28,16 +30,21 @@ def build_residual_unet(plan: NetworkPlan, in_channels: int, out_channels: int) 
     """
     from monai.networks.nets import UNet  # type: ignore[attr-defined]  # here, because it is slow
 
-    network = UNet(
-        spatial_dims=len(plan.kernels[0]),
-        in_channels=in_channels,
-        out_channels=out_channels,
-        channels=plan.features,
-        strides=plan.strides[1:],  # type: ignore[arg-type]  # one an axis works as well
-        kernel_size=plan.kernels[0],
-        up_kernel_size=plan.kernels[0],
-        num_res_units=plan.convolutions[0] if plan.convolutions else 2,
-        norm=(plan.norm, {"affine": True, "eps": plan.eps}),
-        dropout=plan.dropout,
-    )
+    network = UNet(**unet_arguments(plan, in_channels, out_channels))
     return SingleOutput(network, deep_supervision=plan.deep_supervision)
+
+
+def unet_arguments(plan: NetworkPlan, in_channels: int, out_channels: int) -> dict[str, Any]:
+    """What MONAI's `UNet` is made with."""
+    return {
+        "spatial_dims": len(plan.kernels[0]),
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "channels": plan.features,
+        "strides": plan.strides[1:],  # one an axis works as well
+        "kernel_size": plan.kernels[0],
+        "up_kernel_size": plan.kernels[0],
+        "num_res_units": plan.convolutions[0] if plan.convolutions else 2,
+        "norm": (plan.norm, {"affine": True, "eps": plan.eps}),
+        "dropout": plan.dropout,
+    }
