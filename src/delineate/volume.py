@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -24,6 +25,9 @@ from delineate.geometry import (
 from delineate.labels import LabelSet
 
 Array = npt.NDArray[Any]
+
+Allocate = Callable[[tuple[int, ...], npt.DTypeLike], Array]
+"""Gives an array of a shape and type whose values do not matter yet: `np.empty`, or one that is mapped to a file."""
 
 
 class Kind(Enum):
