@@ -18,6 +18,8 @@ Anti-aliasing: along an axis on which the voxels get larger, LINEAR and CUBIC st
 spacings, as Pillow and torch do with theirs, so that details too fine for the target grid fade instead of folding into
 false ones. Unlike theirs, the stretched kernel is centred on the target voxel exactly, so that a ramp stays a ramp.
 
+`resize_matrices` are for other systems' networks: no anti-aliasing, and at the border the outermost voxels go on.
+
 `stacks` is the exception to parallel axes: slices that were acquired tilted or unevenly are moved in their own planes.
 
 Everything is computed in float32 on the CPUs this process may use (see `set_threads`). The functions that end in
@@ -26,16 +28,18 @@ Everything is computed in float32 on the CPUs this process may use (see `set_thr
 
 from delineate.resampling.arrays import (
     apply_matrices,
+    argmax_matrices,
     resample,
     resample_argmax,
     resample_labels,
     resample_slabs,
     set_threads,
 )
-from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices
+from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices, resize_matrices
 from delineate.resampling.rotated import resample_anywhere
 from delineate.resampling.stacks import StackPositions, even_grid, even_stack
 from delineate.resampling.tensors import resample_argmax_torch, resample_torch
+from delineate.resampling.windows import blend_slices, blend_windows, vote_matrices
 
 __all__ = [
     "AxisMatrices",
@@ -43,7 +47,10 @@ __all__ = [
     "Interpolation",
     "StackPositions",
     "apply_matrices",
+    "argmax_matrices",
     "axis_matrices",
+    "blend_slices",
+    "blend_windows",
     "even_grid",
     "even_stack",
     "resample",
@@ -53,5 +60,7 @@ __all__ = [
     "resample_labels",
     "resample_slabs",
     "resample_torch",
+    "resize_matrices",
     "set_threads",
+    "vote_matrices",
 ]

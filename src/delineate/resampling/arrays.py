@@ -120,9 +120,16 @@ def resample_labels(
 
 
 def _take_blend(image: Array, matrices: AxisMatrices, out: Array) -> None:
+    window, matrices = array_window(image, matrices)
+    blend(window, matrices, out)
+
+
+def blend(window: Float32Array, matrices: AxisMatrices, out: Array) -> None:
+    """The product of a contiguous float32 array (I, J, K) with the matrix of each axis, into `out`; one thread."""
     from delineate.resampling import kernels
 
-    window, (i, j, k) = _window(image, matrices)
+    i, j, k = matrices
+    window = _read_only(window)
     kernels.blend(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, out)
 
 
@@ -135,7 +142,7 @@ def _take_nearest(labels: Array, matrices: AxisMatrices, out: Array) -> None:
 def _take_vote(labels: Array, matrices: AxisMatrices, out: Array) -> None:
     from delineate.resampling import kernels
 
-    window, (i, j, k) = _window(labels, matrices, dtype=out.dtype)
+    window, (i, j, k) = array_window(labels, matrices, dtype=out.dtype)
     is_open = kernels.settle(window, i.first, j.first, k.first, (i.taps, j.taps, k.taps), out)
     kernels.vote(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out)
 
@@ -150,8 +157,12 @@ def resample_argmax(logits: Array, source: Grid, target: Grid, *, fill: int | No
     Raises `GeometryMismatch` as `resample` does.
     """
     check_logits(logits.shape, source)
-    matrices = axis_matrices(source, target, anti_alias=False)
-    out = np.empty(target.shape, dtype=_label_type(logits.shape[0]))
+    return argmax_matrices(logits, axis_matrices(source, target, anti_alias=False), fill=fill)
+
+
+def argmax_matrices(logits: Array, matrices: AxisMatrices, *, fill: int | None = None) -> Array:
+    """`resample_argmax` with matrices whose weights are not negative: those of NEAREST and LINEAR."""
+    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=_label_type(logits.shape[0]))
     inner, inside = _inside(matrices, out, fill)
 
     # A slab in another type or order is copied, all its classes at once.
@@ -163,7 +174,7 @@ def resample_argmax(logits: Array, source: Grid, target: Grid, *, fill: int | No
 def _take_argmax(logits: Array, matrices: AxisMatrices, out: Array) -> None:
     from delineate.resampling import kernels
 
-    window, (i, j, k) = _window(logits, matrices)
+    window, (i, j, k) = array_window(logits, matrices)
     planes = i.needed
     strongest = np.empty((planes.stop - planes.start, *window.shape[2:]), dtype=out.dtype)
     kernels.strongest(window, planes.start, strongest)
@@ -187,22 +198,37 @@ def _inside(matrices: AxisMatrices, out: Array, fill: float | None) -> tuple[Axi
     return (i, j, k), out[tuple(matrix.inside for matrix in matrices)]
 
 
-def _window(array: Array, matrices: AxisMatrices, dtype: npt.DTypeLike = np.float32) -> tuple[Array, AxisMatrices]:
+def array_window(array: Array, matrices: AxisMatrices, dtype: npt.DTypeLike = np.float32) -> tuple[Array, AxisMatrices]:
     """What the matrices need of an array (..., I, J, K) as a contiguous read-only array, and the matrices for it.
 
     It is the array itself if that is contiguous, of the right type, and whole planes of it are needed.
     """
-    needed = tuple(matrix.needed for matrix in matrices)
+    needed = needed_window(matrices)
     whole_planes = all(s == slice(0, m.size) for s, m in zip(needed[1:], matrices[1:], strict=True))
     if not (whole_planes and array.dtype == dtype and array.flags.c_contiguous):
         at: tuple[Any, ...] = (..., *needed)
         array = np.array(array[at], dtype=dtype, order="C")
-        i, j, k = (m.from_window(s) for m, s in zip(matrices, needed, strict=True))
-        matrices = (i, j, k)
-    # Always read-only, or the kernels would be compiled once for each case.
+        matrices = from_window(matrices, needed)
+    return _read_only(array), matrices
+
+
+def needed_window(matrices: AxisMatrices) -> tuple[slice, slice, slice]:
+    """The part of the source that any row reads."""
+    i, j, k = matrices
+    return i.needed, j.needed, k.needed
+
+
+def from_window(matrices: AxisMatrices, window: tuple[slice, slice, slice]) -> AxisMatrices:
+    """The same matrices, of a source cut to `window`."""
+    i, j, k = (matrix.from_window(part) for matrix, part in zip(matrices, window, strict=True))
+    return i, j, k
+
+
+def _read_only(array: Array) -> Array:
+    # What the kernels read is always read-only, or they would be compiled once for each case.
     array = array.view()
     array.flags.writeable = False
-    return array, matrices
+    return array
 
 
 def _by_slabs(
@@ -213,22 +239,26 @@ def _by_slabs(
     *,
     planes: int = PLANES,
 ) -> None:
-    """`take` for every range of target planes, on as many threads as may be used."""
+    """`take` for every range of target planes."""
     i, j, k = matrices
+    each_slab(lambda rows: take(array, (i.part(rows), j, k), out[rows]), i.rows, planes=planes)
 
-    def compute(start: int) -> None:
-        rows = slice(start, min(start + planes, i.rows))
-        take(array, (i.part(rows), j, k), out[rows])
 
-    starts = range(0, i.rows, planes)
+def each_slab(compute: Callable[[slice], None], rows: int, *, planes: int = PLANES) -> None:
+    """`compute` for every range of target planes, on as many threads as may be used."""
+
+    def one(start: int) -> None:
+        compute(slice(start, min(start + planes, rows)))
+
+    starts = range(0, rows, planes)
     threads = min(len(starts), thread_count())
     if threads <= 1:
         for start in starts:
-            compute(start)
+            one(start)
         return
     # A pool for each call: one that lived on would not survive a fork.
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(compute, starts):
+        for _ in pool.map(one, starts):
             pass
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import GeometryMismatch
-from delineate.geometry import FloatArray, Grid, world_to_index
+from delineate.geometry import FloatArray, Grid, Triple, world_to_index
 
 Float32Array = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
+
+Kernel = Callable[[FloatArray], FloatArray]
 
 SAME_SPACING = 1e-6  # relative; less is a header's rounding
 LARGEST_ANGLE = 1e-4  # rad between axes called parallel: 0.05 mm at the end of 500 mm
@@ -93,6 +95,46 @@ def axis_matrices(
     return matrix(0), matrix(1), matrix(2)
 
 
+def resize_matrices(
+    shape: Triple, target: Triple, interpolations: Sequence[Interpolation], *, single_precision: bool = False
+) -> AxisMatrices:
+    """The matrix of each axis that stretches arrays of `shape` to `target` over the same extent.
+
+    As `skimage.transform.resize(mode="edge", anti_aliasing=False)` does it, which is `scipy.ndimage.zoom` with
+    `grid_mode` and mode "nearest": beyond the border the outermost voxels go on, for the spline's prefilter as well.
+    `interpolations`: one an axis. NEAREST takes the higher index at a tie, as far as float64 tells ties, or float32
+    with `single_precision`, as torch's "nearest-exact" does.
+    """
+
+    def matrix(axis: int) -> AxisMatrix:
+        return _resize_matrix(shape[axis], target[axis], interpolations[axis], single_precision=single_precision)
+
+    return matrix(0), matrix(1), matrix(2)
+
+
+def _resize_matrix(size: int, rows: int, interpolation: Interpolation, *, single_precision: bool) -> AxisMatrix:
+    inside = slice(0, rows)
+    if interpolation is Interpolation.NEAREST:
+        nearest = _nearest_single(size, rows) if single_precision else _nearest_double(size, rows)
+        return AxisMatrix(np.clip(nearest, 0, size - 1), np.ones((rows, 1), dtype=np.float32), size, inside)
+    kernel, radius = _KERNELS[interpolation]
+    positions = np.round((np.arange(rows) + 0.5) * (size / rows) - 0.5, 9)
+    first, weights = _band(_kernel_matrix(size, positions, kernel, radius=radius, stretch=1.0, fold=_to_edge))
+    return AxisMatrix(first, weights, size, inside)
+
+
+def _nearest_double(size: int, rows: int) -> IndexArray:
+    positions = (np.arange(rows) + 0.5) * (size / rows) - 0.5
+    return np.asarray(np.floor(positions + 0.5), dtype=np.intp)
+
+
+def _nearest_single(size: int, rows: int) -> IndexArray:
+    # torch multiplies and subtracts in one step, rounded once.
+    step = np.float64(np.float32(size) / np.float32(rows))
+    positions = ((np.arange(rows) + 0.5) * step - 0.5).astype(np.float32)
+    return np.asarray(np.floor(positions + np.float32(0.5)), dtype=np.intp)
+
+
 def _check_parallel(source: Grid, target: Grid) -> None:
     angles = [
         float(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b))
@@ -117,12 +159,19 @@ def _axis_matrix(size: int, positions: FloatArray, interpolation: Interpolation,
         nearest = np.minimum(np.floor(positions + 0.5), size - 1).astype(np.intp)
         return AxisMatrix(nearest, np.ones((nearest.size, 1), dtype=np.float32), size, within)
     kernel, radius = _KERNELS[interpolation]
-    first, weights = _band(_kernel_matrix(size, positions, kernel, radius=radius * stretch, stretch=stretch))
+    matrix = _kernel_matrix(size, positions, kernel, radius=radius * stretch, stretch=stretch, fold=_to_mirror)
+    first, weights = _band(matrix)
     return AxisMatrix(first, weights, size, within)
 
 
 def _kernel_matrix(
-    size: int, positions: FloatArray, kernel: Callable[[FloatArray], FloatArray], *, radius: float, stretch: float
+    size: int,
+    positions: FloatArray,
+    kernel: Kernel,
+    *,
+    radius: float,
+    stretch: float,
+    fold: Callable[[IndexArray, int], IndexArray],
 ) -> FloatArray:
     """(positions, size): the kernel around each position, folded at the borders; rows sum to 1."""
     taps = np.ceil(positions - radius).astype(np.intp)[:, None] + np.arange(int(np.floor(2 * radius)) + 1)
@@ -131,12 +180,19 @@ def _kernel_matrix(
     weights /= weights.sum(axis=1, keepdims=True)
     if stretch > 1.0:
         weights = _centred(weights, distances, spread=_triangle(distances / stretch))
+    matrix = np.zeros((positions.size, size))
+    np.add.at(matrix, (np.arange(positions.size)[:, None], fold(taps, size)), weights)
+    return matrix
+
+
+def _to_mirror(taps: IndexArray, size: int) -> IndexArray:
     period = max(1, 2 * (size - 1))
     folded = np.mod(taps, period)
-    folded = np.minimum(folded, period - folded) if size > 1 else np.zeros_like(taps)
-    matrix = np.zeros((positions.size, size))
-    np.add.at(matrix, (np.arange(positions.size)[:, None], folded), weights)
-    return matrix
+    return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(taps)
+
+
+def _to_edge(taps: IndexArray, size: int) -> IndexArray:
+    return np.clip(taps, 0, size - 1)
 
 
 def _centred(weights: FloatArray, distances: FloatArray, *, spread: FloatArray) -> FloatArray:
@@ -185,7 +241,7 @@ def _cubic_bspline(x: FloatArray) -> FloatArray:
     return np.asarray(np.where(x < 1.0, near, far))
 
 
-_KERNELS: dict[Interpolation, tuple[Callable[[FloatArray], FloatArray], float]] = {
+_KERNELS: dict[Interpolation, tuple[Kernel, float]] = {
     Interpolation.LINEAR: (_triangle, 1.0),
     Interpolation.CUBIC: (_cardinal_spline, 12.0),
 }
