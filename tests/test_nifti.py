@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import mmap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
@@ -266,11 +267,11 @@ def test_export_refuses_channels_names_and_overlaps(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(image: object, path: Path) -> None:
-        path.write_bytes(b"half")
+    def refuse(stream: BinaryIO, *_: object, **__: object) -> None:
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nibabel, "save", refuse)
+    monkeypatch.setattr(nifti, "write_gzip", refuse)
     with pytest.raises(ResourceError, match="disk is full"):
         nifti.write_volume(tmp_path / "a.nii.gz", Volume(VALUES[np.newaxis], SHEARED))
     assert list(tmp_path.iterdir()) == []
@@ -355,3 +356,31 @@ def test_renamed_files_are_read_by_their_content(tmp_path: Path, name: str, pack
     data = save(tmp_path / "original.nii").read_bytes()
     (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
     assert np.array_equal(nifti.read_volume(tmp_path / name).array[0], VALUES)
+
+
+def is_mapped(array: Array) -> bool:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def test_large_files_are_mapped_where_they_hold_the_voxels_as_they_are(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii")
+    mapped = nifti.read_volume(path, map_bytes=400)
+    assert is_mapped(mapped.array)
+    np.testing.assert_array_equal(mapped.array[0], VALUES)
+    assert not is_mapped(nifti.read_volume(path, map_bytes=1000).array)
+    set_scaling(path, 2, 1)
+    np.testing.assert_array_equal(nifti.read_volume(path, map_bytes=400).array[0], VALUES * 2 + 1)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_written_files_are_what_nibabel_makes_of_them(tmp_path: Path, name: str) -> None:
+    volume = nifti.read_volume(save(tmp_path / "a.nii"))
+    nifti.write_volume(tmp_path / f"ours_{name}", volume)
+    ours: Any = nibabel.load(tmp_path / f"ours_{name}")
+    nibabel.save(ours, tmp_path / f"theirs_{name}")
+    unpack: Any = gzip.decompress if name.endswith(".gz") else bytes
+    mine, theirs = (unpack((tmp_path / f"{whose}_{name}").read_bytes()) for whose in ("ours", "theirs"))
+    assert mine == theirs

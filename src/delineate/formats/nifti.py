@@ -8,6 +8,8 @@ axis n on both sides.
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import math
 import zlib
 from collections.abc import Iterator
@@ -27,8 +29,9 @@ from delineate.errors import (
     UnreadableImage,
 )
 from delineate.files import atomic_path
+from delineate.formats.streams import Stored, read_voxels, slabs, write_gzip
 from delineate.geometry import FloatArray, Grid, Triple, largest_distance_mm
-from delineate.volume import Array, Kind, Segmentation, Source, Volume
+from delineate.volume import Allocate, Array, Kind, Segmentation, Source, Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 INTEGRAL_TOLERANCE = 1e-4  # label maps saved as float32 by resampling tools are off by rounding, not by more
@@ -50,20 +53,30 @@ def is_nifti_name(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
+def read_volume(
+    path: Path, *, kind: Kind = Kind.OTHER, allocate: Allocate = np.empty, map_bytes: float = math.inf
+) -> Volume:
     """A scan of shape (1, I, J, K); a 2D image gets K = 1, axes of length 1 beyond the third are dropped.
 
     Integers without scaling keep their type (in this machine's byte order); all else becomes float32, with scl_slope
     and scl_inter applied. NaN is passed through. NIfTI does not say what the numbers measure: `kind` does.
+    `allocate` gives the memory for the voxels, which are read a few slices at a time. Files of `map_bytes` or more
+    that hold them as they are wanted, neither packed nor scaled, are mapped instead: they must not change meanwhile.
     Raises `UnreadableImage` for what is no such file, `GeometryMismatch` for a header without one certain affine.
     """
     with _opened(path) as stream:
         image = _image(stream, path)
         grid = _grid(image, path)
         _check_backed(image, path)
-        array = _array(image, grid.shape)
-        # The checksum stands at the end of a gzip stream: only who reads to there notices corrupt voxels.
-        stream.read()
+        stored = _stored(image, grid.shape)
+        stream.seek(int(image.dataobj.offset))
+        if stored.as_they_are and not _is_packed(path) and path.stat().st_size >= map_bytes:
+            offset = int(image.dataobj.offset)
+            array: Array = np.asarray(np.memmap(path, stored.dtype, "r", offset, grid.shape, order="F"))
+        else:
+            array = read_voxels(stream, stored, allocate=allocate)
+            # The checksum stands at the end of a gzip stream: only who reads to there notices corrupt voxels.
+            stream.read()
     return Volume(array[np.newaxis], grid, kind, Source(path=path))
 
 
@@ -97,7 +110,7 @@ def write_volume(path: Path, volume: Volume) -> None:
             path=path,
             remedy="Write one file each.",
         )
-    _write(path, volume.array[0], volume.grid)
+    _write(path, volume.array[0], volume.grid, repetitive=False)
 
 
 def write_segmentation(path: Path, segmentation: Segmentation) -> None:
@@ -106,7 +119,7 @@ def write_segmentation(path: Path, segmentation: Segmentation) -> None:
         raise ExportError(
             "overlapping structures do not fit into one label map", path=path, remedy="Write one mask a structure."
         )
-    _write(path, segmentation.array, segmentation.grid)
+    _write(path, segmentation.array, segmentation.grid, repetitive=True)
 
 
 @contextmanager
@@ -260,14 +273,8 @@ def _check_backed(image: Nifti1Image, path: Path) -> None:
         )
 
 
-def _array(image: Nifti1Image, shape: Triple) -> Array:
-    dtype = image.get_data_dtype()
-    unscaled = image.dataobj.slope == 1 and image.dataobj.inter == 0
-    if unscaled and dtype.kind in "iu":
-        array: Array = image.dataobj.get_unscaled()
-        return array.astype(dtype.newbyteorder("="), copy=False).reshape(shape, order="F")
-    floats: Array = image.get_fdata(dtype=np.float32, caching="unchanged")
-    return floats.reshape(shape, order="F")
+def _stored(image: Nifti1Image, shape: Triple) -> Stored:
+    return Stored(shape, image.get_data_dtype(), float(image.dataobj.slope), float(image.dataobj.inter))
 
 
 def _whole_numbers(array: Array, path: Path) -> Array:
@@ -303,17 +310,31 @@ def _voxels(mask: Array) -> str:
     return f"{count} voxel" if count == 1 else f"{count} voxels"
 
 
-def _write(path: Path, array: Array, grid: Grid) -> None:
-    import nibabel
-
+def _write(path: Path, array: Array, grid: Grid, *, repetitive: bool) -> None:
     if not is_nifti_name(path):
         raise ExportError("a NIfTI file needs that name", expected=".nii.gz or .nii", got=path.name, path=path)
-    stored = array.astype(_stored_dtype(array.dtype), copy=False)
-    make: Any = nibabel.Nifti1Image
-    image = make(stored, None, dtype=stored.dtype)
-    _set_affine(image.header, grid)
-    with atomic_path(path) as temporary:
-        nibabel.save(image, temporary)
+    voxels = array.astype(_stored_dtype(array.dtype), copy=False)
+    parts = itertools.chain([memoryview(_header(voxels, grid))], slabs(voxels))
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        if path.name.lower().endswith(".gz"):
+            write_gzip(stream, parts, repetitive=repetitive)
+        else:
+            stream.writelines(parts)
+
+
+def _header(array: Array, grid: Grid) -> bytes:
+    import nibabel
+
+    make: Any = nibabel.Nifti1Header
+    header = make()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_slope_inter(1, 0)
+    header["vox_offset"] = header.single_vox_offset
+    _set_affine(header, grid)
+    stream = io.BytesIO()
+    header.write_to(stream)
+    return stream.getvalue()
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
