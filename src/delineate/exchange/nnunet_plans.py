@@ -1,0 +1,363 @@
+"""nnU-Net's plans as a `Plan`: axes, spacing, preparation, normalisation, labels.
+
+nnU-Net's arrays are (z, y, x), reordered by `transpose_forward`; ours are those with their axes reversed, so that the
+usual order needs no reordering at all. Everything here that has axes is reversed accordingly.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from delineate.dataset import channel_kind
+from delineate.errors import ModelError
+from delineate.exchange.nnunet_json import (
+    DATASET,
+    PLANS,
+    Configuration,
+    DatasetFile,
+    PlansFile,
+    Resampling,
+    channel_intensities,
+)
+from delineate.geometry import ORIENTATIONS, Triple, TripleMM
+from delineate.labels import LabelSet, is_one_line, label_set
+from delineate.planning import (
+    STORED,
+    AugmentationPlan,
+    ClipZScore,
+    NetworkPlan,
+    Normalisation,
+    Plan,
+    Preparation,
+    Region,
+    Rescale,
+    Tiling,
+    TrainingPlan,
+    Unchanged,
+    Window,
+    ZScore,
+)
+
+STEPS_PER_EPOCH = 250  # nnU-Net's
+
+_AS_STORED = ("SimpleITKIO", "NibabelIO", "Tiff3DIO", "NaturalImage2DIO")
+_REORIENTING = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
+_RESAMPLING: dict[str, Literal["nnunet", "nnunet_torch"]] = {
+    "resample_data_or_seg_to_shape": "nnunet",
+    "resample_torch_fornnunet": "nnunet_torch",
+}
+_SLICE_WISE: dict[bool | None, Literal["never", "auto", "always"]] = {None: "auto", True: "always", False: "never"}
+_SLICES_A_BATCH = 2**19  # pixels of the slices that a 2D network gets at once
+_TOTAL = re.compile(r"totalseg|_\d+subj(_v\d+)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the checkpoint and the folder say of how the plans were used."""
+
+    folder: Path
+    configuration: str
+    trainer: str
+    mirror_axes: tuple[int, ...]
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Structures:
+    """`names` in the order of the network's outputs, background left out; `regions` as in `Plan`."""
+
+    names: tuple[str, ...]
+    regions: tuple[Region, ...]
+    labels: LabelSet
+
+
+def make_plan(
+    plans: PlansFile,
+    configuration: Configuration,
+    dataset: DatasetFile,
+    *,
+    network: NetworkPlan,
+    trained: Trained,
+    orientation: str | None = None,
+) -> Plan:
+    """A plan by which delineate does what nnU-Net would do.
+
+    `orientation`: what scans are turned to first; None leaves it to the plans. Raises `ModelError` for whatever in
+    the plans would make nnU-Net do something that delineate does not.
+    """
+    folder, structures = trained.folder, structures_of(dataset, trained.folder)
+    dimensions = len(configuration.patch_size)
+    _check_versions(plans, configuration, folder)
+    for_total = _TOTAL.search(plans.dataset_name) is not None
+    turned, why = _orientation(plans, orientation, for_total=for_total, folder=folder)
+    flips = tuple(sorted(dimensions - 1 - axis for axis in trained.mirror_axes if axis < dimensions))
+    axes = cast("Triple", tuple(2 - axis for axis in reversed(plans.transpose_forward)))
+    reasons = (f"nnU-Net's plans {plans.plans_name}, configuration {trained.configuration}, unchanged", *why)
+    return Plan(
+        dataset=plans.dataset_name,
+        channels=dataset.channels,
+        kinds=tuple(channel_kind(name) for name in dataset.channels),
+        labels=structures.names,
+        orientation=turned,
+        spacing_mm=_spacing(plans, configuration, folder),
+        normalisation=_normalisation(plans, configuration, dataset, folder),
+        patch_size=_patch(configuration.patch_size),
+        network=network,
+        training=_training(configuration, trained),
+        augmentation=AugmentationPlan(flip_axes=flips),
+        tiling=Tiling(
+            centre="nnunet",
+            padding="zero",
+            mirror_axes=() if for_total else flips,
+            batch_size=1 if dimensions == 3 else _slices(configuration.patch_size),
+        ),
+        preparation=_preparation(configuration, axes, folder),
+        regions=structures.regions,
+        previous=_previous(configuration, structures, folder),
+        reasons=(*reasons, *_on_mirroring(flips, axes, turned, structures.labels, for_total=for_total)),
+    )
+
+
+def structures_of(dataset: DatasetFile, folder: Path) -> Structures:
+    """The labels, or regions, of dataset.json; without background and what nnU-Net ignores.
+
+    Raises `ModelError` for labels that nnU-Net itself would not accept.
+    """
+    path = folder / DATASET
+    named = {name: (v,) if isinstance(v, int) else tuple(v) for name, v in dataset.labels.items() if name != "ignore"}
+    if set(named.pop("background", ())) != {0}:
+        raise ModelError("dataset.json has no background label of value 0", got=dict(dataset.labels), path=path)
+    for name, values in named.items():
+        if not is_one_line(name) or not values or min(values) < 1:
+            raise ModelError("dataset.json has a label that is none", got=f"{name!r}: {values}", path=path)
+    if not named:
+        raise ModelError("dataset.json has no labels besides background", path=path)
+    if any(len(values) > 1 for values in named.values()):
+        return _regions(named, dataset, path)
+    ordered = sorted(named, key=lambda name: named[name])
+    found = [named[name][0] for name in ordered]
+    if found != list(range(1, len(found) + 1)):
+        raise ModelError("dataset.json's labels must be 1, 2, 3, ...", got=found, path=path)
+    return Structures(tuple(ordered), (), label_set(dict(zip(found, ordered, strict=True))))
+
+
+def _regions(named: dict[str, tuple[int, ...]], dataset: DatasetFile, path: Path) -> Structures:
+    order = dataset.regions_class_order or ()
+    if len(order) != len(named) or min(order) < 1:
+        raise ModelError(
+            "dataset.json needs a regions_class_order with one value a region",
+            expected=f"{len(named)} values",
+            got=list(order),
+            path=path,
+        )
+    regions = tuple(
+        Region(name=name, values=values, paints=paints)
+        for (name, values), paints in zip(named.items(), order, strict=True)
+    )
+    distinct = len(set(order)) == len(order)
+    values = order if distinct else range(1, len(order) + 1)
+    return Structures(tuple(named), regions, label_set(dict(zip(values, named, strict=True)), overlaps=True))
+
+
+def _previous(configuration: Configuration, structures: Structures, folder: Path) -> tuple[str, ...]:
+    if configuration.previous_stage is None:
+        return ()
+    if structures.regions:
+        # Its second stage sees the painted values, which are not the regions and have no names.
+        raise ModelError("cascades of regions are not supported", path=folder / DATASET)
+    return structures.names
+
+
+def _check_versions(plans: PlansFile, configuration: Configuration, folder: Path) -> None:
+    facts = {
+        "label manager": (plans.label_manager, ("LabelManager",)),
+        "preprocessor": (configuration.preprocessor_name, ("DefaultPreprocessor",)),
+    }
+    for what, (got, known) in facts.items():
+        if got not in known:
+            raise ModelError(
+                f"plans.json asks for a {what} of its own", expected=" or ".join(known), got=got, path=folder / PLANS
+            )
+    if sorted(plans.transpose_forward) != [0, 1, 2]:
+        raise ModelError("transpose_forward is no order of axes", got=plans.transpose_forward, path=folder / PLANS)
+    if len(configuration.patch_size) not in (2, 3) or len(configuration.spacing) != len(configuration.patch_size):
+        raise ModelError(
+            "patch_size and spacing must have two or three axes",
+            got=(configuration.patch_size, configuration.spacing),
+            path=folder / PLANS,
+        )
+
+
+def _orientation(plans: PlansFile, wanted: str | None, *, for_total: bool, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """The plan's orientation, and sentences that say why where that is not plain."""
+    if wanted is not None:
+        if wanted not in (*ORIENTATIONS, STORED):
+            raise ModelError("no orientation", expected=f"three of R/L, A/P, I/S, or {STORED}", got=wanted)
+        return wanted, (f"orientation {wanted} was chosen at import",)
+    reader = plans.image_reader_writer
+    if reader in _REORIENTING:
+        return _REORIENTING[reader], (f"scans are turned to {_REORIENTING[reader]}, as nnU-Net's {reader} does",)
+    if for_total:
+        return "RAS", (
+            "the dataset's name is one of TotalSegmentator's, which turns scans to RAS before nnU-Net sees them",
+        )
+    if reader not in _AS_STORED:
+        raise ModelError(
+            "plans.json asks for a reader of its own, which may turn scans",
+            expected=" or ".join((*_AS_STORED, *_REORIENTING)),
+            got=reader,
+            path=folder / PLANS,
+            remedy="Say to which orientation it turns them, e.g. RAS, or that it leaves them as they are stored.",
+        )
+    return STORED, ()
+
+
+def _spacing(plans: PlansFile, configuration: Configuration, folder: Path) -> TripleMM:
+    spacing = tuple(reversed(configuration.spacing))
+    if len(spacing) == 2:
+        # Slices keep their distance, so that this number is only read by people.
+        median = plans.original_median_spacing_after_transp
+        spacing = (*spacing, median[0] if median else 1.0)
+    if min(spacing) <= 0 or not all(map(math.isfinite, spacing)):
+        raise ModelError("the spacing must be positive", got=configuration.spacing, path=folder / PLANS)
+    return cast("TripleMM", spacing)
+
+
+def _patch(patch: tuple[int, ...]) -> Triple:
+    return cast("Triple", (*reversed(patch), 1)[:3])
+
+
+def _slices(patch: tuple[int, ...]) -> int:
+    return max(1, min(16, _SLICES_A_BATCH // math.prod(patch)))
+
+
+def _preparation(configuration: Configuration, axes: Triple, folder: Path) -> Preparation:
+    image, logits = configuration.resampling_fn_data_kwargs, configuration.resampling_fn_probabilities_kwargs
+    functions = {configuration.resampling_fn_data, configuration.resampling_fn_probabilities}
+    if len(functions) > 1 or not functions <= set(_RESAMPLING):
+        raise ModelError(
+            "plans.json asks for resampling that is not supported",
+            expected=" or ".join(_RESAMPLING),
+            got=", ".join(sorted(functions)),
+            path=folder / PLANS,
+        )
+    method = _RESAMPLING[functions.pop()]
+    for kwargs in (image, logits):
+        _check_resampling(kwargs, method, folder)
+    if (image.force_separate_z, image.separate_z_anisotropy_threshold) != (
+        logits.force_separate_z,
+        logits.separate_z_anisotropy_threshold,
+    ):
+        raise ModelError("plans.json resamples images and logits along different axes", path=folder / PLANS)
+    linear = method == "nnunet_torch"
+    return Preparation(
+        axes=axes,
+        crop_to="nonzero",
+        normalise_first=True,
+        keep_slices=len(configuration.patch_size) == 2,
+        resampling=method,
+        image_order=1 if linear else cast("Literal[0, 1, 3]", image.order),
+        logits_order=1 if linear else cast("Literal[0, 1, 3]", logits.order),
+        slice_wise=_SLICE_WISE[image.force_separate_z],
+        anisotropy=image.separate_z_anisotropy_threshold,
+    )
+
+
+def _check_resampling(kwargs: Resampling, method: str, folder: Path) -> None:
+    usual = Resampling()
+    facts = {
+        "is_seg": (kwargs.is_seg, False),
+        "mode": (kwargs.mode, usual.mode),
+        "aniso_axis_mode": (kwargs.aniso_axis_mode, usual.aniso_axis_mode),
+    }
+    if method == "nnunet":
+        facts |= {"order": (kwargs.order in (0, 1, 3), True)}
+        if kwargs.force_separate_z is not False:
+            facts |= {"order_z": (kwargs.order_z, 0)}
+    for what, (got, expected) in facts.items():
+        if got != expected:
+            raise ModelError(
+                f"plans.json asks for resampling that is not supported: {what}",
+                expected="order 0, 1 or 3, and order_z 0" if what.startswith("order") else expected,
+                got=kwargs,
+                path=folder / PLANS,
+            )
+
+
+def _normalisation(
+    plans: PlansFile, configuration: Configuration, dataset: DatasetFile, folder: Path
+) -> tuple[Normalisation, ...]:
+    schemes, masked = configuration.normalization_schemes, configuration.use_mask_for_norm
+    channels = dataset.channels
+    if not channels or not len(schemes) == len(masked) == len(channels):
+        raise ModelError(
+            "plans.json and dataset.json have different numbers of channels",
+            expected=f"{len(channels)} of {DATASET}",
+            got=f"{len(schemes)} normalisations, {len(masked)} masks",
+            path=folder,
+        )
+    return tuple(
+        _scheme(name, plans, number, is_masked=mask, folder=folder)
+        for number, (name, mask) in enumerate(zip(schemes, masked, strict=True))
+    )
+
+
+def _scheme(name: str, plans: PlansFile, channel: int, *, is_masked: bool, folder: Path) -> Normalisation:
+    if name == "CTNormalization":
+        facts = channel_intensities(plans, channel, folder)
+        return ClipZScore(
+            lower=facts.percentile_00_5, upper=facts.percentile_99_5, mean=facts.mean, std=max(facts.std, 1e-8)
+        )
+    simple: dict[str, Normalisation] = {
+        "ZScoreNormalization": ZScore(masked=is_masked),
+        "NoNormalization": Unchanged(),
+        "RescaleTo01Normalization": Rescale(),
+        "RGBTo01Normalization": Window(lower=0.0, upper=255.0),
+    }
+    if name not in simple:
+        raise ModelError(
+            "the normalisation is not supported",
+            expected=" or ".join(("CTNormalization", *simple)),
+            got=name,
+            path=folder / PLANS,
+        )
+    return simple[name]
+
+
+def _training(configuration: Configuration, trained: Trained) -> TrainingPlan:
+    """What nnU-Net's trainer does unless a trainer class says otherwise; it has no part in running the model."""
+    return TrainingPlan(
+        batch_size=max(1, configuration.batch_size),
+        steps=max(1, trained.epochs) * STEPS_PER_EPOCH,
+        positive_fraction=0.33,
+        loss="dice_ce",
+        optimiser="sgd",
+        learning_rate=1e-2,
+        weight_decay=3e-5,
+        momentum=0.99,
+        warmup_fraction=0.0,
+        decay="poly",
+        precision="float16",
+    )
+
+
+def _on_mirroring(
+    flips: tuple[int, ...], axes: Triple, orientation: str, labels: LabelSet, *, for_total: bool
+) -> tuple[str, ...]:
+    if not flips:
+        return ()
+    if for_total:
+        return ("TotalSegmentator does not mirror at inference, so neither does this plan; --mirror does",)
+    # Of scans as they are stored, the first axis usually runs between right and left.
+    lateral = next((n for n, letter in enumerate(orientation) if letter in "RL"), 0)
+    if axes.index(lateral) not in flips or not labels.pairs:
+        return ()
+    left, right = labels.pairs[0]
+    return (
+        f"nnU-Net mirrors this model between left and right although it tells {left} from {right}; "
+        "that is kept as it is, and --no-mirror switches it off",
+    )
