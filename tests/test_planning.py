@@ -12,6 +12,7 @@ from delineate.planning import (
     ClipZScore,
     Machine,
     PlanOptions,
+    Preparation,
     Window,
     ZScore,
     choose_strides,
@@ -190,3 +191,17 @@ def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, object], m
 def test_impossible_options_are_refused(options: PlanOptions, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         make_plan(fingerprint(), CPU, options)
+
+
+def test_plans_can_follow_the_conventions_of_nnunet() -> None:
+    plan = make_plan(fingerprint(), CPU, PlanOptions(conventions="nnunet", dimensions=2))
+    own = plan.preparation
+    assert (own.crop_to, own.normalise_first, own.resampling, own.slice_wise) == ("nonzero", True, "nnunet", "auto")
+    assert own.keep_slices
+    assert (plan.tiling.centre, plan.tiling.padding, plan.orientation) == ("nnunet", "zero", "RAS")
+    assert make_plan(fingerprint(), CPU).preparation == Preparation()
+
+
+def test_what_nnunet_cannot_do_is_not_planned_in_its_name() -> None:
+    with pytest.raises(PlanError, match="nnU-Net crops scans and resamples them to a spacing"):
+        make_plan(fingerprint(), CPU, PlanOptions(conventions="nnunet", resize_to=(32, 32, 32)))

@@ -65,10 +65,18 @@ def test_positive_patches_hold_a_structure() -> None:
         assert (make_batch([case()], plan, step).targets.flatten(1).amax(1) > 0).all()
 
 
+def test_around_a_case_can_be_zeros() -> None:
+    chosen = index_case(case().case, seed=0, padding="zero")
+    turned = replace(no_augmentation(), matrix=np.eye(3) * 1.5)
+    for augmentation in (no_augmentation(), turned):
+        image, _ = cut_patch(chosen, np.array([0.0, 0.0, 0.0]), (9, 9, 9), augmentation)
+        assert float(image[0, 0, 0, 0]) == 0 != float(chosen.case.image.min())
+
+
 def test_outside_the_case_is_its_lowest_value_and_background() -> None:
     chosen = case()
     image, target = cut_patch(chosen, np.array([0.0, 0.0, 0.0]), (9, 9, 9), no_augmentation())
-    assert float(image[0, 0, 0, 0]) == pytest.approx(float(chosen.lowest[0]))
+    assert float(image[0, 0, 0, 0]) == pytest.approx(float(chosen.outside[0]))
     assert int(target[0, 0, 0]) == 0
     assert float(image[0, 4, 4, 4]) == pytest.approx(float(chosen.case.image[0, 0, 0, 0]))
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ MOST_LOCATIONS = 10_000  # voxels kept per structure to centre patches on
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingCase:
-    """A prepared case, where its structures are (one (n, 3) index array each), and its lowest value a channel.
+    """A prepared case, where its structures are (one (n, 3) index array each), and what surrounds it, a channel.
 
     `values`: the structures' values in the target, in the order of `locations`.
     """
@@ -44,7 +45,7 @@ class TrainingCase:
     case: PreparedCase
     values: tuple[int, ...]
     locations: tuple[npt.NDArray[np.int32], ...]
-    lowest: npt.NDArray[np.float32]
+    outside: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +61,11 @@ class Batch:
     cases: tuple[str, ...]
 
 
-def index_case(case: PreparedCase, *, seed: int) -> TrainingCase:
-    """Find the voxels to centre patches on. Raises `DatasetError` for a case without a reference."""
+def index_case(case: PreparedCase, *, seed: int, padding: Literal["lowest", "zero"] = "lowest") -> TrainingCase:
+    """Find the voxels to centre patches on; `padding`: what surrounds the case, as in the plan's tiling.
+
+    Raises `DatasetError` for a case without a reference.
+    """
     if case.target is None:
         raise DatasetError("a training case has no reference", case=case.id, remedy="Add its label file.")
     rng = np.random.default_rng(seed)
@@ -74,8 +78,10 @@ def index_case(case: PreparedCase, *, seed: int) -> TrainingCase:
         if where.size > MOST_LOCATIONS:
             where = np.sort(rng.choice(where, MOST_LOCATIONS, replace=False))
         found.append(np.stack(np.unravel_index(where, shape), axis=1).astype(np.int32))
-    lowest = np.asarray(case.image.reshape(case.image.shape[0], -1).min(axis=1), dtype=np.float32)
-    return TrainingCase(case, values, tuple(found), lowest)
+    outside = np.zeros(len(case.image), np.float32)
+    if padding == "lowest":
+        outside = np.asarray(case.image.reshape(len(outside), -1).min(axis=1), dtype=np.float32)
+    return TrainingCase(case, values, tuple(found), outside)
 
 
 def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
@@ -162,7 +168,7 @@ def cut_patch(
 ) -> tuple[Tensor, Tensor]:
     """Image (C, I, J, K) and target (I, J, K) of a patch about `centre` (voxels).
 
-    Outside the case the image has its lowest value, and the target 0.
+    Outside the case the image has the values that surround it, and the target 0.
     """
     augmentation = augmentation or no_augmentation()
     assert chosen.case.target is not None
@@ -171,8 +177,8 @@ def cut_patch(
     else:
         start = np.round(centre - (np.asarray(patch) - 1) / 2).astype(int)
         box = Box(tuple(start), tuple(start + patch))
-        channels = zip(chosen.case.image, chosen.lowest, strict=True)
-        image = torch.from_numpy(np.stack([cut(channel, box, fill=float(low)) for channel, low in channels]))
+        channels = zip(chosen.case.image, chosen.outside, strict=True)
+        image = torch.from_numpy(np.stack([cut(channel, box, fill=float(value)) for channel, value in channels]))
         target = torch.from_numpy(cut(chosen.case.target, box).copy())
     axes = [axis for axis in range(3) if augmentation.flips[axis]]
     image = image.flip([1 + axis for axis in axes]) if axes else image
@@ -189,11 +195,11 @@ def _cut_turned(
     start = np.clip(np.floor(centre - reach), 0, shape - 1).astype(int)
     stop = np.clip(np.ceil(centre + reach) + 1, start + 1, shape).astype(int)
     box = Box(tuple(start), tuple(stop))
-    lowest = torch.from_numpy(chosen.lowest).reshape(-1, 1, 1, 1)
-    image = torch.tensor(np.ascontiguousarray(cut(chosen.case.image, box))) - lowest
+    outside = torch.from_numpy(chosen.outside).reshape(-1, 1, 1, 1)
+    image = torch.tensor(np.ascontiguousarray(cut(chosen.case.image, box))) - outside
     target = torch.tensor(np.ascontiguousarray(cut(chosen.case.target, box)))[None].float()
     positions = source_positions(patch, augmentation) + torch.as_tensor(centre - start, dtype=torch.float32)
-    turned = sample_at(image, positions, mode="bilinear") + lowest
+    turned = sample_at(image, positions, mode="bilinear") + outside
     return turned, sample_at(target, positions, mode="nearest")[0].to(torch.uint8)
 
 

@@ -130,6 +130,14 @@ plan_options = option_group(
     click.option(
         "--architecture", default="nnunet", show_default=True, help="Or unet, residual_unet, nnunet_res, vnet."
     ),
+    click.option(
+        "--like",
+        "conventions",
+        type=click.Choice(["delineate", "nnunet"]),
+        default="delineate",
+        show_default=True,
+        help="Whose way scans are prepared. A model like nnunet can be exported to nnU-Net and be the same there.",
+    ),
     click.option("--dimensions", type=click.Choice(["2", "3"]), default="3", show_default=True),
     click.option("--orientation", default="RAS", show_default=True, help="Where array axes point to."),
     click.option("--spacing", "spacing_mm", type=Numbers(3, float), help="In mm, e.g. 1.5,1.5,2 (pixdim)."),

@@ -17,6 +17,7 @@ from delineate.planning.plan import (
     NetworkPlan,
     Normalisation,
     Plan,
+    Preparation,
     Tiling,
     TrainingPlan,
     Window,
@@ -36,10 +37,12 @@ class Machine:
 class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person set by hand; None leaves the choice to the rules.
 
-    `window`: (a_min, a_max, b_min, b_max), intensities a mapped onto b.
+    `window`: (a_min, a_max, b_min, b_max), intensities a mapped onto b. `conventions`: whose way scans are prepared and
+    windows blended; with nnU-Net's, a model with a network of nnU-Net's computes the same in its predictor.
     """
 
     architecture: str = "nnunet"
+    conventions: Literal["delineate", "nnunet"] = "delineate"
     dimensions: Literal[2, 3] = 3
     orientation: str = "RAS"
     spacing_mm: TripleMM | None = None
@@ -114,7 +117,8 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
         network=network,
         training=_choose_training(batch, device, options),
         augmentation=AugmentationPlan(flip_axes=flips),
-        tiling=Tiling(mirror_axes=flips if options.mirror else ()),
+        tiling=_choose_tiling(flips, options),
+        preparation=_choose_preparation(options),
         reasons=tuple(reasons),
     )
     return _fit_memory(plan, machine)
@@ -129,6 +133,8 @@ def _check_options(options: PlanOptions, fingerprint: Fingerprint) -> None:
             raise PlanError(f"{name} must be positive", got=value)
     if options.window is not None and not options.window[0] < options.window[1]:
         raise PlanError("the intensity window is empty", expected="a_min < a_max", got=options.window[:2])
+    if options.conventions == "nnunet" and not (options.resize_to is None and options.crop_foreground):
+        raise PlanError("nnU-Net crops scans and resamples them to a spacing", got="--no-crop or --resize-to")
     if not fingerprint.labels:
         raise PlanError("no structure to learn", remedy="List the labels in dataset.json.")
 
@@ -282,6 +288,25 @@ def _choose_flips(fingerprint: Fingerprint, options: PlanOptions, reasons: list[
         return ()
     reasons.append("flips left and right only: a mirrored patient is a possible one, one upside down is not")
     return (side,)
+
+
+def _choose_tiling(flips: tuple[int, ...], options: PlanOptions) -> Tiling:
+    mirror_axes = flips if options.mirror else ()
+    if options.conventions == "nnunet":
+        return Tiling(mirror_axes=mirror_axes, centre="nnunet", padding="zero")
+    return Tiling(mirror_axes=mirror_axes)
+
+
+def _choose_preparation(options: PlanOptions) -> Preparation:
+    if options.conventions != "nnunet":
+        return Preparation()
+    return Preparation(
+        crop_to="nonzero",
+        normalise_first=True,
+        keep_slices=options.dimensions == 2,
+        resampling="nnunet",
+        slice_wise="auto",
+    )
 
 
 def _choose_training(batch: int, device: _Device, options: PlanOptions) -> TrainingPlan:

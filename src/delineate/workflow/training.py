@@ -157,8 +157,12 @@ def _open_run(
     chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
     prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
     count = len(split.training)
-    indexed = [index_case(case, seed=plan.training.seed) for case in prepared[:count]]
+    indexed = [_indexed(case, plan) for case in prepared[:count]]
     return Run(dataset, folder, plan, split, indexed, prepared[count:], settings)
+
+
+def _indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
+    return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding)
 
 
 def _apply_budget(state: TrainingState, run: Run, budget: Budget, *, fresh: bool) -> None:
@@ -298,7 +302,7 @@ def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
     if labelled is None:
         raise DatasetError("no case with a reference to time a step on")
     prepared = prepare_cases([labelled], dataset.labels, plan, settings)
-    cases = [index_case(prepared[0], seed=plan.training.seed)]
+    cases = [_indexed(prepared[0], plan)]
     return training.time_step(plan, [make_batch(cases, plan, step) for step in range(4)], device=settings.device)
 
 
