@@ -6,39 +6,28 @@ one more file and one more line in `ENGINES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from delineate.engines.runner import EngineChoice, Opener, Runner
+from delineate.engines.torch_engine import open_torch
+from delineate.errors import ResourceError
 from delineate.planning import Plan
 
+ENGINES: dict[str, Opener] = {
+    "torch": open_torch,
+}
 
-@dataclass(frozen=True, slots=True)
-class EngineChoice:
-    """An engine, the precision it computes in ("float32", "bfloat16", "float16", "int8"), and where.
+__all__ = ["ENGINES", "EngineChoice", "Opener", "Runner", "open_runner"]
 
-    `device`: a torch device name. `threads`: CPU threads, 0 for all that this process may use.
+
+def open_runner(network: nn.Module, plan: Plan, choice: EngineChoice, calibration: Sequence[Tensor] = ()) -> Runner:
+    """The network, run as the choice says. `calibration`: windows (B, C, I, J, K) of real scans, for int8.
+
+    Raises `ResourceError` for an engine, package, precision or device that is not there, and `ModelError` for a network
+    that the engine cannot take.
     """
-
-    engine: str = "torch"
-    precision: str = "float32"
-    device: str = "cpu"
-    threads: int = 0
-
-
-class Runner(Protocol):
-    """A network made ready. Called with windows (B, C, I, J, K), float32, on the choice's device, it gives logits
-    (B, classes, I, J, K), float32, there too; networks in 2D get windows of one slice, K = 1."""
-
-    @property
-    def choice(self) -> EngineChoice: ...
-
-    def __call__(self, windows: Tensor) -> Tensor: ...
-
-
-Opener = Callable[[nn.Module, Plan, EngineChoice, Sequence[Tensor]], Runner]
-"""Makes a runner of (network, plan, choice, windows to calibrate with: only int8 needs any)."""
-
-ENGINES: dict[str, Opener] = {}
+    if choice.engine not in ENGINES:
+        raise ResourceError("there is no such engine", expected=f"one of {', '.join(ENGINES)}", got=choice.engine)
+    return ENGINES[choice.engine](network, plan, choice, calibration)

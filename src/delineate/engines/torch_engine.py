@@ -1,0 +1,90 @@
+"""PyTorch, on every device it has.
+
+Weights of convolutions are cast once, where autocast alone would cast them anew for every window; normalisations keep
+theirs in float32. What a device cannot do in the precision (average pooling on the CPU, say) autocast does in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from delineate.engines.runner import EngineChoice, check_precision, run_flat
+from delineate.errors import ResourceError
+from delineate.networks.blocks import UpConvolution
+from delineate.planning import Plan
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_CAST = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.PReLU, UpConvolution)
+
+
+def torch_precisions(device: str) -> tuple[str, ...]:
+    """What PyTorch computes in on a device; nothing where the device is not there."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return ("float32", "bfloat16")
+    if kind == "cuda" and torch.cuda.is_available():
+        half = ("bfloat16", "float16") if torch.cuda.is_bf16_supported() else ("float16",)
+        return ("float32", *half)
+    if kind == "mps" and torch.backends.mps.is_available():
+        return ("float32", "float16")
+    return ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchRunner:
+    """A network on its device, in its precision and in the memory layout its convolutions are fastest in."""
+
+    choice: EngineChoice
+    network: nn.Module
+    plan: Plan
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            for context in _contexts(self.choice):
+                stack.enter_context(context)
+            return run_flat(self._network, windows, self.plan).float()
+
+    def _network(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last_3d if images.ndim == 5 else torch.channels_last
+        logits: Tensor = self.network(images.to(dtype=DTYPES[self.choice.precision], memory_format=layout))
+        return logits
+
+
+def open_torch(network: nn.Module, plan: Plan, choice: EngineChoice, calibration: Sequence[Tensor] = ()) -> TorchRunner:
+    """A runner by PyTorch. `choice.threads` sets the threads of all of PyTorch in this process.
+
+    Raises `ResourceError` for a device that is not there, or a precision that it does not have.
+    """
+    offered = torch_precisions(choice.device)
+    if not offered:
+        raise ResourceError("the device is not there", got=choice.device, remedy="Choose another (--device).")
+    check_precision(choice, offered)
+    if choice.threads:
+        torch.set_num_threads(choice.threads)
+    layout = torch.channels_last_3d if plan.dimensions == 3 else torch.channels_last
+    placed = copy.deepcopy(network).eval().to(choice.device)
+    _cast(placed, DTYPES[choice.precision])
+    return TorchRunner(choice, placed.to(memory_format=layout), plan)  # type: ignore[call-overload]
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> None:
+    for module in network.modules():
+        if isinstance(module, _CAST):
+            module.to(dtype)
+
+
+def _contexts(choice: EngineChoice) -> Sequence[AbstractContextManager[object]]:
+    kind, dtype = torch.device(choice.device).type, DTYPES[choice.precision]
+    autocast = torch.autocast(kind, dtype, enabled=dtype is not torch.float32)
+    if kind != "cuda":
+        return (autocast,)
+    # Windows of one size: it pays to try which of cuDNN's algorithms is fastest.
+    return (autocast, torch.backends.cudnn.flags(enabled=True, benchmark=True))
