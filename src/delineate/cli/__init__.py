@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, learning
+from delineate.cli import dicom, learning, models
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -20,6 +20,10 @@ def main() -> None:
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
     delineate evaluate REFERENCES RESULTS         score them
+
+    \b
+    delineate import-model NNUNET MODEL           take over what nnU-Net trained
+    delineate export-model MODEL FOLDER --to onnx for other systems
     """
 
 
@@ -38,5 +42,7 @@ for command in (
     learning.predict,
     dicom.export,
     learning.evaluate,
+    models.import_model,
+    models.export_model,
 ):
     main.add_command(command)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from delineate.networks.nnunet import decoder_convolutions, encoder_convolutions
 from delineate.planning import NetworkPlan
 
 Role = Literal["convolution", "up", "head"]
-
-_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +36,8 @@ def counterparts(network: NetworkPlan) -> tuple[Counterpart, ...]:
     return (*encoder, *_decoder(network))
 
 
-def encoder_counts(network: NetworkPlan) -> tuple[int, ...]:
-    """Convolutions, or residual blocks, of every level of the encoder, the highest resolution first."""
-    levels = len(network.features)
-    if network.convolutions:
-        return network.convolutions
-    if network.architecture == "nnunet_res":
-        return tuple(itertools.islice(itertools.chain(_RESIDUAL_BLOCKS, itertools.repeat(6)), levels))
-    return (2,) * levels
-
-
-def decoder_counts(network: NetworkPlan) -> tuple[int, ...]:
-    """Convolutions of every level of the decoder, the highest resolution first."""
-    count = 1 if network.architecture == "nnunet_res" else 2
-    return network.decoder_convolutions or (count,) * (len(network.features) - 1)
-
-
 def _plain_encoder(network: NetworkPlan) -> Iterator[Counterpart]:
-    for level, count in enumerate(encoder_counts(network)):
+    for level, count in enumerate(encoder_convolutions(network)):
         for n in range(count):
             yield Counterpart(f"encoder.levels.{level}.{n}", f"encoder.stages.{level}.0.convs.{n}", "convolution")
 
@@ -63,7 +45,7 @@ def _plain_encoder(network: NetworkPlan) -> Iterator[Counterpart]:
 def _residual_encoder(network: NetworkPlan) -> Iterator[Counterpart]:
     yield Counterpart("encoder.stem.0", "encoder.stem.convs.0", "convolution")
     before = network.features[0]
-    for level, count in enumerate(encoder_counts(network)):
+    for level, count in enumerate(encoder_convolutions(network)):
         for n in range(count):
             ours, theirs = f"encoder.levels.{level}.{n}", f"encoder.stages.{level}.blocks.{n}"
             yield Counterpart(f"{ours}.conv1", f"{theirs}.conv1", "convolution")
@@ -75,7 +57,7 @@ def _residual_encoder(network: NetworkPlan) -> Iterator[Counterpart]:
 
 
 def _decoder(network: NetworkPlan) -> Iterator[Counterpart]:
-    for step, count in enumerate(reversed(decoder_counts(network))):  # from the lowest resolution to the highest
+    for step, count in enumerate(reversed(decoder_convolutions(network))):  # from the lowest resolution to the highest
         yield Counterpart(f"decoder.ups.{step}", f"decoder.transpconvs.{step}", "up")
         for n in range(count):
             yield Counterpart(f"decoder.levels.{step}.{n}", f"decoder.stages.{step}.convs.{n}", "convolution")

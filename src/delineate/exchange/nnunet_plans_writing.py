@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from delineate.exchange.nnunet_names import decoder_counts, encoder_counts
 from delineate.model import Model
+from delineate.networks.blocks import SLOPE
+from delineate.networks.nnunet import decoder_convolutions, encoder_convolutions
 from delineate.planning import ClipZScore, NetworkPlan, Normalisation, Plan, Preparation, Rescale, Window, ZScore
 
 NETWORK_CLASSES = {
@@ -98,18 +99,24 @@ def architecture_of(network: NetworkPlan) -> Json:
             "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
             "kernel_sizes": [_turned(kernel) for kernel in network.kernels],
             "strides": [_turned(stride) for stride in network.strides],
-            blocks: list(encoder_counts(network)),
-            "n_conv_per_stage_decoder": list(reversed(decoder_counts(network))),
+            blocks: list(encoder_convolutions(network)),
+            "n_conv_per_stage_decoder": list(reversed(decoder_convolutions(network))),
             "conv_bias": True,
             "norm_op": f"{norm}{dimensions}d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
+            "norm_op_kwargs": {"eps": network.eps, "affine": True},
+            "dropout_op": None,  # which matters in training only
             "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **_activation(SLOPE if network.slope is None else network.slope),
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
+
+
+def _activation(slope: float) -> Json:
+    if slope == 0:
+        return {"nonlin": "torch.nn.ReLU", "nonlin_kwargs": {"inplace": True}}
+    kwargs = {"inplace": True} | ({} if slope == SLOPE else {"negative_slope": slope})
+    return {"nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": kwargs}
 
 
 def nnunet_transposition(plan: Plan) -> list[int]:
