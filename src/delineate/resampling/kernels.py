@@ -156,3 +156,137 @@ def compete(
                     if c == 0 or value > best[k]:
                         best[k] = value
                         out[i, j, k] = c
+
+
+@_compiled
+def interpolated(
+    image: Any, at_i: int, weights_i: Any, at_j: int, weights_j: Any, at_k: int, weights_k: Any
+) -> np.float32:
+    """One value between the voxels of an image, from the first voxel along each axis and the weights from there on."""
+    total = np.float32(0)
+    for t in range(weights_i.size):
+        for u in range(weights_j.size):
+            row = np.float32(0)
+            for v in range(weights_k.size):
+                row += weights_k[v] * image[at_i + t, at_j + u, at_k + v]
+            total += weights_i[t] * weights_j[u] * row
+    return total
+
+
+@_compiled
+def reduce_classes(
+    logits: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
+    blocks: Any, out: Any,
+) -> None:  # fmt: skip
+    """The class with the largest interpolated logit in each block (start and stop along I, J, K) of target voxels.
+
+    Where the neighbours of a voxel agree, so does every point between them, since no weight is negative. Elsewhere the
+    classes that are the largest somewhere in the block are interpolated; then only those of the others whose largest
+    logit in the block is not below what has been found.
+    """
+    taps = (weights_i.shape[1], weights_j.shape[1], weights_k.shape[1])
+    classes = logits.shape[0]
+    peaks = np.empty(classes, np.float32)
+    present = np.empty(classes, np.bool_)
+    for i0, i1, j0, j1, k0, k1 in blocks:
+        a, b = first_i[i0], first_i[i1 - 1] + taps[0]
+        c, d = first_j[j0], first_j[j1 - 1] + taps[1]
+        e, f = first_k[k0], first_k[k1 - 1] + taps[2]
+        part = logits[:, a:b, c:d, e:f]
+        labels = np.zeros(part.shape[1:], np.int32)
+        _strongest_of_block(part, labels, peaks)
+        present[:] = False
+        for label in labels.ravel():
+            present[label] = True
+        block = out[i0:i1, j0:j1, k0:k1]
+        if present.sum() == 1:
+            block[:] = labels[0, 0, 0]
+            continue
+        near_i, near_j, near_k = first_i[i0:i1] - a, first_j[j0:j1] - c, first_k[k0:k1] - e
+        open_at = np.argwhere(settle(labels, near_i, near_j, near_k, taps, block))
+        if open_at.shape[0] == 0:
+            continue
+        best = np.full(open_at.shape[0], -np.inf, np.float32)
+        for candidate in range(classes):
+            if present[candidate]:
+                _challenge(
+                    part[candidate], candidate, near_i, weights_i[i0:i1], near_j, weights_j[j0:j1], near_k,
+                    weights_k[k0:k1], open_at, best, block,
+                )  # fmt: skip
+        lowest = best.min()
+        lowest -= np.float32(1e-5) * (np.float32(1) + abs(lowest))  # sums are rounded
+        for candidate in range(classes):
+            if not present[candidate] and peaks[candidate] >= lowest:
+                _challenge(
+                    part[candidate], candidate, near_i, weights_i[i0:i1], near_j, weights_j[j0:j1], near_k,
+                    weights_k[k0:k1], open_at, best, block,
+                )  # fmt: skip
+
+
+@_compiled
+def _strongest_of_block(logits: Any, labels: Any, peaks: Any) -> None:
+    """The class with the largest logit at each voxel, the lower at a tie, and the largest logit of each class."""
+    best = np.full(labels.shape, -np.inf, np.float32)
+    row_peak = np.empty(labels.shape[2], np.float32)
+    for c in range(logits.shape[0]):
+        row_peak[:] = -np.inf
+        for i in range(labels.shape[0]):
+            for j in range(labels.shape[1]):
+                values, top, label = logits[c, i, j], best[i, j], labels[i, j]
+                for k in range(values.size):
+                    value = values[k]
+                    row_peak[k] = value if value > row_peak[k] else row_peak[k]
+                    better = value > top[k]
+                    top[k] = value if better else top[k]
+                    label[k] = c if better else label[k]
+        peaks[c] = row_peak.max()
+
+
+@_compiled
+def _challenge(
+    logit: Any, label: int, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
+    open_at: Any, best: Any, out: Any,
+) -> None:  # fmt: skip
+    """Give a class the open voxels at which its interpolated logit is the largest so far, or as large and lower."""
+    for n in range(best.size):
+        i, j, k = open_at[n]
+        value = interpolated(
+            logit, first_i[i], weights_i[i], first_j[j], weights_j[j], first_k[k], weights_k[k]
+        )  # fmt: skip
+        if value > best[n] or (value == best[n] and label < out[i, j, k]):
+            best[n] = value
+            out[i, j, k] = label
+
+
+@_compiled
+def paint_regions(
+    logits: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
+    paints: Any, blocks: Any, out: Any,
+) -> None:  # fmt: skip
+    """In each block: the value of the last region whose interpolated logit is above 0; `out` keeps the others."""
+    taps = (weights_i.shape[1], weights_j.shape[1], weights_k.shape[1])
+    for i0, i1, j0, j1, k0, k1 in blocks:
+        a, b = first_i[i0], first_i[i1 - 1] + taps[0]
+        c, d = first_j[j0], first_j[j1 - 1] + taps[1]
+        e, f = first_k[k0], first_k[k1 - 1] + taps[2]
+        near_i, near_j, near_k = first_i[i0:i1] - a, first_j[j0:j1] - c, first_k[k0:k1] - e
+        block = out[i0:i1, j0:j1, k0:k1]
+        inside = np.empty(block.shape, np.uint8)
+        for region in range(logits.shape[0]):
+            logit = logits[region, a:b, c:d, e:f]
+            signs = (logit > 0).astype(np.uint8)
+            count = signs.sum()
+            if count == 0:
+                continue
+            if count == signs.size:
+                block[:] = paints[region]
+                continue
+            is_open = settle(signs, near_i, near_j, near_k, taps, inside)
+            for i, j, k in np.ndindex(block.shape):
+                within = inside[i, j, k] == 1
+                if is_open[i, j, k]:
+                    within = interpolated(
+                        logit, near_i[i], weights_i[i0 + i], near_j[j], weights_j[j0 + j], near_k[k], weights_k[k0 + k]
+                    ) > 0  # fmt: skip
+                if within:
+                    block[i, j, k] = paints[region]

@@ -1,0 +1,135 @@
+"""Logits that come slab by slab along one axis, reduced to a label map on another grid as they come.
+
+Only the slab at hand is in memory. A target plane is written as soon as all source planes it is interpolated from are
+there; slabs share the few planes that the next target planes need as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.geometry import Triple
+from delineate.resampling.arrays import Array, apply_matrices, thread_count
+from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Float32Array
+
+Slabs = Iterable[tuple[slice, Float32Array]]
+"""(source planes along the streamed axis, logits (C, I, J, K) of those planes), in order."""
+
+BLOCK: Triple = (16, 16, 64)
+"""Target voxels reduced at a time: their logits of a hundred classes about fill a core's second-level cache."""
+
+FEW_TAPS = 27
+
+Reduce = Callable[[Float32Array, AxisMatrices, Array], None]
+
+
+def shared_planes(matrix: AxisMatrix) -> int:
+    """How many planes each slab must have in common with the one before."""
+    return max(0, matrix.taps - 1)
+
+
+def reduce_to_classes(slabs: Slabs, matrices: AxisMatrices, *, axis: int, out: Array) -> None:
+    """Write the class with the largest interpolated logit, the lower one at a tie, to `out` (I, J, K).
+
+    `out` may have any strides: a view into a larger array. Slabs start with the last `shared_planes` of the one before.
+    Raises `ValueError` for slabs that leave planes out or end early, and for an `out` of another shape.
+    """
+    _by_planes(_reduce_classes, slabs, matrices, axis, out)
+
+
+def reduce_to_regions(slabs: Slabs, matrices: AxisMatrices, paints: Sequence[int], *, axis: int, out: Array) -> None:
+    """Write the value of the last region whose interpolated logit is above 0 (sigmoid above 1/2), else 0, to `out`.
+
+    `paints`: the value of each region, in the order in which they are painted. Otherwise as `reduce_to_classes`.
+    """
+    _by_planes(partial(_paint_regions, np.asarray(paints, dtype=out.dtype)), slabs, matrices, axis, out)
+
+
+def _by_planes(reduce: Reduce, slabs: Slabs, matrices: AxisMatrices, axis: int, out: Array) -> None:
+    if out.shape != tuple(matrix.rows for matrix in matrices):
+        raise ValueError(f"the matrices give {tuple(matrix.rows for matrix in matrices)}, not {out.shape}")
+    done = 0
+    for planes, logits in slabs:
+        ready = _ready_rows(matrices[axis], planes, done)
+        if ready.stop > ready.start:
+            near = matrices[axis].part(ready).from_window(planes)
+            i, j, k = (near if n == axis else matrix for n, matrix in enumerate(matrices))
+            labels = np.zeros((i.rows, j.rows, k.rows), dtype=out.dtype)
+            reduce(logits, (i, j, k), labels)
+            np.moveaxis(out, axis, 0)[ready] = np.moveaxis(labels, axis, 0)
+            done = ready.stop
+    if done < matrices[axis].rows:
+        raise ValueError(f"the slabs end before plane {done} of {matrices[axis].rows}")
+
+
+def _ready_rows(matrix: AxisMatrix, planes: slice, done: int) -> slice:
+    """The target planes that the source planes up to here suffice for, and that have not been written yet."""
+    ready = int(np.searchsorted(matrix.first, planes.stop - matrix.taps, side="right"))
+    if ready > done and matrix.first[done] < planes.start:
+        raise ValueError(f"the slab starts at plane {planes.start}; plane {matrix.first[done]} is needed")
+    return slice(done, max(done, ready))
+
+
+def _is_simple(matrices: AxisMatrices) -> bool:
+    """Whether interpolated values lie between those of few neighbours: linear or nearest, not a spline."""
+    taps = [matrix.taps for matrix in matrices]
+    return int(np.prod(taps)) <= FEW_TAPS and all(bool((matrix.weights >= 0).all()) for matrix in matrices)
+
+
+def _reduce_classes(logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:
+    from delineate.resampling import kernels
+
+    if _is_simple(matrices):
+        _on_blocks(kernels.reduce_classes, logits, matrices, (), out)
+        return
+    best = apply_matrices(logits[0], matrices)
+    out[...] = 0
+    for label in range(1, logits.shape[0]):
+        values = apply_matrices(logits[label], matrices)
+        better = values > best
+        best[better], out[better] = values[better], label
+
+
+def _paint_regions(paints: Array, logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:
+    from delineate.resampling import kernels
+
+    if _is_simple(matrices):
+        _on_blocks(kernels.paint_regions, logits, matrices, (paints,), out)
+        return
+    for logit, value in zip(logits, paints, strict=True):
+        out[apply_matrices(logit, matrices) > 0] = value
+
+
+def _on_blocks(
+    kernel: Callable[..., None], logits: Float32Array, matrices: AxisMatrices, more: tuple[Array, ...], out: Array
+) -> None:
+    """The kernel for all blocks of `out`, on as many threads as may be used."""
+    logits = np.ascontiguousarray(logits, dtype=np.float32).view()
+    logits.flags.writeable = False  # always, or the kernels would be compiled once for each case
+    axes: list[Any] = [part for matrix in matrices for part in (matrix.first, matrix.weights)]
+    blocks = _blocks(out.shape)
+    threads = min(len(blocks), thread_count())
+    if threads <= 1:
+        kernel(logits, *axes, *more, blocks, out)
+        return
+    shares = np.array_split(blocks, min(len(blocks), 4 * threads))
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda share: kernel(logits, *axes, *more, share, out), shares):
+            pass
+
+
+def _blocks(shape: Sequence[int]) -> npt.NDArray[np.intp]:
+    """(blocks, 6): start and stop along each axis."""
+    ranges = [
+        np.array([(start, min(start + size, n)) for start in range(0, n, size)])
+        for n, size in zip(shape, BLOCK, strict=True)
+    ]
+    i, j, k = np.meshgrid(*(np.arange(len(r)) for r in ranges), indexing="ij")
+    picked = [ranges[0][i.ravel()], ranges[1][j.ravel()], ranges[2][k.ravel()]]
+    return np.ascontiguousarray(np.concatenate(picked, axis=1), dtype=np.intp)
