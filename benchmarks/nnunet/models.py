@@ -14,6 +14,7 @@ RAW, PREPROCESSED, RESULTS = FOLDER / "raw", FOLDER / "preprocessed", FOLDER / "
 INPUTS, MASKS, TIMES = FOLDER / "inputs", FOLDER / "masks", FOLDER / "times"
 
 PLAIN, RESIDUAL = "nnUNetPlans", "nnUNetResEncUNetMPlans"
+SGD, ADAM = "nnUNetTrainer", "nnUNetTrainerAdam1en3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,17 @@ class Data:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A model: a configuration of a plan, trained on some folds for `epochs` of `steps`; `patch` in the plan's axes,
-    () leaves nnU-Net's own. `after`: the model whose masks it sees (a cascade)."""
+    () leaves nnU-Net's own. `after`: the model whose masks it sees (a cascade). Both trainers are nnU-Net's;
+    with Adam fewer steps do."""
 
     name: str
     data: Data
     configuration: str
     patch: tuple[int, ...] = ()
     plans: str = PLAIN
+    trainer: str = ADAM
     folds: tuple[int | str, ...] = ("all",)
-    epochs: int = 20
+    epochs: int = 8
     steps: int = 25
     batch: int = 2
     after: str = ""
@@ -58,7 +61,7 @@ class Trained:
     @property
     def folder(self) -> Path:
         """The trained-model folder that nnU-Net leaves."""
-        return RESULTS / self.data.folder / f"nnUNetTrainer__{self.plans}__{self.configuration}"
+        return RESULTS / self.data.folder / f"{self.trainer}__{self.plans}__{self.configuration}"
 
 
 HIPPOCAMPUS = Data(101, "Hippocampus", "hippocampus", "MRI", 160, 40)
@@ -77,14 +80,14 @@ SAGITTAL = Data(104, "HeadNeckSagittal", "headneck", "CT", 40, 4, thin=4)
 DATA = (HIPPOCAMPUS, REGIONS, HEADNECK, SAGITTAL)
 
 MODELS = (
-    Trained("hippocampus_2d", HIPPOCAMPUS, "2d", batch=12, epochs=30),
-    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres", epochs=14),
-    Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1), epochs=10),
-    Trained("hippocampus_regions", REGIONS, "3d_fullres", epochs=12),
-    Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24)),
-    Trained("hippocampus_cascade", HIPPOCAMPUS, "3d_cascade_fullres", after="hippocampus_lowres", epochs=12),
-    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(32, 56, 56), epochs=12),
-    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 64, 64), epochs=12),
+    Trained("hippocampus_2d", HIPPOCAMPUS, "2d", trainer=SGD, batch=12, epochs=30),
+    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres", trainer=SGD, epochs=14),
+    Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1)),
+    Trained("hippocampus_regions", REGIONS, "3d_fullres"),
+    Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24), epochs=12),
+    Trained("hippocampus_cascade", HIPPOCAMPUS, "3d_cascade_fullres", after="hippocampus_lowres"),
+    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(32, 56, 56)),
+    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 64, 64)),
 )
 
 

@@ -21,7 +21,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     preprocess_dataset,
 )
 from nnunetv2.model_sharing.model_export import export_pretrained_model
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 BASE_FEATURES, MOST_FEATURES = 16, 128
 SMALLEST_EDGE = 4
@@ -133,7 +133,9 @@ def _trainer(model: Trained, fold: int | str) -> Any:
     folder = PREPROCESSED / model.data.folder
     plans = json.loads((folder / f"{model.plans}.json").read_text()) | {"continue_training": False}
     dataset = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, model.configuration, fold, dataset, device=torch.device("cpu"))
+    of_kind = recursive_find_trainer_class_by_name(model.trainer)
+    trainer = of_kind(plans, model.configuration, fold, dataset, device=torch.device("cpu"))
+    trainer.oversample_foreground_percent = 1.0
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = (
         model.epochs,
         model.steps,
@@ -148,9 +150,7 @@ def export_zips(models: list[Trained]) -> None:
         if model.after:
             stages = (by_name(model.after).configuration, model.configuration)
             target = RESULTS / f"{model.name}.zip"
-            export_pretrained_model(
-                model.data.folder, str(target), stages, plans_identifier=model.plans, folds=model.folds
-            )
+            export_pretrained_model(model.data.folder, str(target), stages, model.trainer, model.plans, model.folds)
 
 
 def prepare_data(models: list[Trained]) -> Iterator[str]:
