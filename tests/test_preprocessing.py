@@ -55,7 +55,7 @@ def test_logits_are_restored_to_the_likeliest_class() -> None:
     volume, reference = blob_case(6)
     prepared = prepare("a", volume, reference, SAME_SPACING)
     logits = np.stack([(prepared.target == c) * 8.0 for c in range(3)]).astype(np.float32)
-    np.testing.assert_array_equal(restore_logits(logits, prepared.trace), reference.array)
+    np.testing.assert_array_equal(restore_logits(logits, prepared.trace, SAME_SPACING), reference.array)
 
 
 def test_probabilities_outside_the_crop_are_background() -> None:
@@ -64,7 +64,7 @@ def test_probabilities_outside_the_crop_are_background() -> None:
     array[:, :5] = 0
     prepared = prepare("a", Volume(array, volume.grid, Kind.MR), reference, tiny_plan())
     shares = np.full((3, *prepared.image.shape[1:]), 1 / 3, dtype=np.float32)
-    restored = restore_probabilities(shares, prepared.trace)
+    restored = restore_probabilities(shares, prepared.trace, tiny_plan())
     np.testing.assert_allclose(restored.sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(restored[0, :5], 1)
 

@@ -6,7 +6,7 @@ y to Posterior, z to Superior. Column n of the affine belongs to array axis n. I
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 
@@ -121,6 +121,12 @@ class Box:
             raise ValueError(f"the box starts outside the array: {self.start}")
         i, j, k = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return i, j, k
+
+
+def box_of(ranges: Iterable[tuple[int, int]]) -> Box:
+    """The box of (start, stop) along each axis."""
+    (i0, i1), (j0, j1), (k0, k1) = ranges
+    return Box((i0, j0, k0), (i1, j1, k1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,5 +289,4 @@ def foreground_box(mask: npt.NDArray[np.bool_]) -> Box | None:
         if hits.size == 0:
             return None
         ranges.append((int(hits[0]), int(hits[-1]) + 1))
-    (i0, i1), (j0, j1), (k0, k1) = ranges
-    return Box((i0, j0, k0), (i1, j1, k1))
+    return box_of(ranges)

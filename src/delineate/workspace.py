@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from delineate.dataset import Case, Split, fingerprint_file, split_from_json, split_to_json
 from delineate.errors import DatasetError, ModelError
 from delineate.files import atomic_path, write_text
-from delineate.geometry import Box, Grid, Triple
+from delineate.geometry import AxisChange, Box, Grid, Triple
 from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.preprocessing import PreparedCase, Trace
 from delineate.training import Facts, TrainingState, pack, unpack
@@ -35,11 +35,13 @@ class _TraceRecord(msgspec.Struct, frozen=True, kw_only=True):
     original_shape: Triple
     original_affine: list[list[float]]
     frame_of_reference_uid: str | None
-    orientation: str
-    box_start: Triple
-    box_stop: Triple
-    prepared_shape: Triple
-    prepared_affine: list[list[float]]
+    order: Triple
+    flips: tuple[bool, bool, bool]
+    crop: tuple[Triple, Triple]
+    whole_shape: Triple
+    whole_affine: list[list[float]]
+    part: tuple[Triple, Triple]
+    box: tuple[Triple, Triple]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class PreparedCache:
         """Raises `DatasetError` if a file of the case is missing."""
         recipe = [_PREPARATION_VERSION, plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground]
         recipe += [[kind.value for kind in plan.kinds], msgspec.to_builtins(plan.normalisation), plan.labels]
+        recipe += [msgspec.to_builtins(plan.preparation), plan.previous]
         files = [*case.images, *([case.reference] if case.reference else [])]
         try:
             recipe += [fingerprint_file(path) for path in files]
@@ -88,11 +91,13 @@ def _trace_record(trace: Trace) -> _TraceRecord:
         original_shape=trace.original.shape,
         original_affine=trace.original.affine.tolist(),
         frame_of_reference_uid=trace.original.frame_of_reference_uid,
-        orientation=trace.orientation,
-        box_start=trace.box.start,
-        box_stop=trace.box.stop,
-        prepared_shape=trace.prepared.shape,
-        prepared_affine=trace.prepared.affine.tolist(),
+        order=trace.change.order,
+        flips=trace.change.flips,
+        crop=(trace.crop.start, trace.crop.stop),
+        whole_shape=trace.whole.shape,
+        whole_affine=trace.whole.affine.tolist(),
+        part=(trace.part.start, trace.part.stop),
+        box=(trace.box.start, trace.box.stop),
     )
 
 
@@ -100,9 +105,11 @@ def _trace(record: _TraceRecord) -> Trace:
     uid = record.frame_of_reference_uid
     return Trace(
         original=Grid(record.original_shape, np.array(record.original_affine), uid),
-        orientation=record.orientation,
-        box=Box(record.box_start, record.box_stop),
-        prepared=Grid(record.prepared_shape, np.array(record.prepared_affine), uid),
+        change=AxisChange(record.order, record.flips),
+        crop=Box(*record.crop),
+        whole=Grid(record.whole_shape, np.array(record.whole_affine), uid),
+        part=Box(*record.part),
+        box=Box(*record.box),
     )
 
 

@@ -42,9 +42,9 @@ def segment(
     logits = predict_logits(network, prepared.image, model.plan, device=device, progress=progress)
     values = np.array((0, *(model.labels.named(name).value for name in model.plan.labels)))
     values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
-    labels = restore_logits(logits, prepared.trace)
+    labels = restore_logits(logits, prepared.trace, model.plan)
     probabilities = None
     if with_probabilities:
-        probabilities = restore_probabilities(torch.from_numpy(logits).softmax(0).numpy(), prepared.trace)
+        probabilities = restore_probabilities(torch.from_numpy(logits).softmax(0).numpy(), prepared.trace, model.plan)
     segmentation = Segmentation(values[labels], volume.grid, model.labels, source=volume.source, author=model.digest)
     return Prediction(segmentation, probabilities)

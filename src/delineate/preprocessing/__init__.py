@@ -1,0 +1,27 @@
+"""`prepare` turns a scan into what a network sees; `restore_...` put what the network says back, exactly there.
+
+Both ways lead along one `Trace`, so that geometry is undone by the code that did it. A plan says which conventions
+hold: delineate's own, or those of the system that a network was trained in (`planning.Preparation`).
+"""
+
+from delineate.preprocessing.boxes import find_box
+from delineate.preprocessing.intensities import FloatImage, normalise
+from delineate.preprocessing.preparing import PreparedCase, prepare
+from delineate.preprocessing.restoring import restore_labels, restore_logits, restore_probabilities
+from delineate.preprocessing.traces import Trace, logit_matrices, prepared_grid, restored_view, uncrop
+
+__all__ = [
+    "FloatImage",
+    "PreparedCase",
+    "Trace",
+    "find_box",
+    "logit_matrices",
+    "normalise",
+    "prepare",
+    "prepared_grid",
+    "restore_labels",
+    "restore_logits",
+    "restore_probabilities",
+    "restored_view",
+    "uncrop",
+]

@@ -1,0 +1,69 @@
+"""Where the patient is in a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.fingerprint import FOREGROUND_ABOVE
+from delineate.geometry import Box, box_of
+from delineate.planning import Plan
+from delineate.volume import Array, Kind, Volume
+
+CHUNK_VOXELS = 2**21  # looked at together
+Slices = tuple[slice, slice, slice]
+
+
+def chunks(array: Array) -> Iterator[Slices]:
+    """Ranges of planes of an array (..., I, J, K), in the order in which it lies in memory or on disk."""
+    shape, strides = array.shape[-3:], array.strides[-3:]
+    axis = max(range(3), key=lambda n: (shape[n] > 1) * abs(strides[n]))
+    planes = max(1, CHUNK_VOXELS * shape[axis] // max(1, int(np.prod(shape))))
+    for start in range(0, shape[axis], planes):
+        whole = [slice(0, n) for n in shape]
+        whole[axis] = slice(start, min(start + planes, shape[axis]))
+        yield whole[0], whole[1], whole[2]
+
+
+def find_box(image: Volume, plan: Plan) -> Box:
+    """The foreground's box in the image's own indices; the whole image if the plan says so, or all is air."""
+    whole = Box((0, 0, 0), image.grid.shape)
+    if not plan.crop_foreground:
+        return whole
+    is_inside = _is_not_zero if plan.preparation.crop_to == "nonzero" else _is_above_air
+    return _box(image.array, plan.kinds, is_inside) or whole
+
+
+def outline(array: Array) -> npt.NDArray[np.bool_] | None:
+    """(I, J, K): what is not 0 in some channel of (C, I, J, K), its holes filled; None if that is everything."""
+    from scipy.ndimage import binary_fill_holes
+
+    mask = np.empty(array.shape[1:], dtype=bool)
+    for chunk in chunks(array):
+        mask[chunk] = (array[(slice(None), *chunk)] != 0).any(axis=0)
+    return None if mask.all() else np.asarray(binary_fill_holes(mask))
+
+
+def _is_not_zero(values: Array, kind: Kind) -> npt.NDArray[np.bool_]:
+    return np.asarray(values != 0)
+
+
+def _is_above_air(values: Array, kind: Kind) -> npt.NDArray[np.bool_]:
+    return np.asarray(values > FOREGROUND_ABOVE[kind])
+
+
+def _box(
+    array: Array, kinds: tuple[Kind, ...], is_inside: Callable[[Array, Kind], npt.NDArray[np.bool_]]
+) -> Box | None:
+    """Chunk by chunk, so that no mask of the scan is held."""
+    hits = [np.zeros(n, dtype=bool) for n in array.shape[1:]]
+    for chunk in chunks(array):
+        mask = np.logical_or.reduce([is_inside(c[chunk], kind) for c, kind in zip(array, kinds, strict=True)])
+        for axis in range(3):
+            hits[axis][chunk[axis]] |= mask.any(axis=tuple(n for n in range(3) if n != axis))
+    if not hits[0].any():
+        return None
+    ends = [np.flatnonzero(axis)[[0, -1]] for axis in hits]
+    return box_of((int(first), int(last) + 1) for first, last in ends)

@@ -1,0 +1,217 @@
+"""`prepare` turns a scan into what a network sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.errors import InputError, LabelError, PlanError
+from delineate.geometry import Box, change_axes
+from delineate.planning import Normalisation, Plan, Unchanged
+from delineate.preprocessing.boxes import chunks, find_box, outline
+from delineate.preprocessing.intensities import (
+    FloatImage,
+    Mask,
+    Statistics,
+    is_masked,
+    measure,
+    needs_statistics,
+    scale,
+    value_range,
+)
+from delineate.preprocessing.traces import (
+    Trace,
+    image_matrices,
+    image_slice_axis,
+    label_matrices,
+    of_whole,
+    overshoots,
+    trace_scan,
+    turn,
+)
+from delineate.resampling import blend_slices, blend_windows, vote_matrices
+from delineate.volume import Allocate, Array, Kind, Segmentation, Volume, align, change_array_axes, cut
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedCase:
+    """`image`: (C, I, J, K) float32, normalised; `target`: label map (I, J, K) of uint8, or None."""
+
+    id: str
+    image: FloatImage
+    target: npt.NDArray[np.uint8] | None
+    trace: Trace
+
+
+def prepare(
+    case_id: str,
+    image: Volume,
+    reference: Segmentation | None,
+    plan: Plan,
+    *,
+    previous: Segmentation | None = None,
+    region: Box | None = None,
+    allocate: Allocate = np.empty,
+) -> PreparedCase:
+    """Orient, crop to the foreground, resample, normalise; in the plan's order.
+
+    The target's values are 1.. in the order of the plan's labels, whatever values the reference uses.
+    `previous`: what the cascade's stage before found; the masks of the plan's `previous` follow the channels.
+    `region`: a box in the scan's own indices. Only what its voxels depend on is prepared, to the values that it has in
+    the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is needed, see
+    `prepare_bytes`.
+    Raises `PlanError` if the image has other channels than the plan, or a stage before is missing; `InputError` for NaN
+    or infinite voxels, or a region without a voxel of the foreground; `GeometryMismatch` if the reference or the stage
+    before does not lie on the image; `LabelError` if one lacks a label.
+    """
+    _check_image(case_id, image, plan)
+    previous = _checked_previous(case_id, image, previous, plan)
+    change = turn(image.grid, plan)
+    turned = Volume(change_array_axes(image.array, change), change_axes(image.grid, change), image.kind, image.source)
+    box = find_box(turned, plan)
+    trace = trace_scan(image.grid, change, box, plan, region)
+    array = cut(turned.array, box)
+    inside = outline(array) if plan.previous or any(map(is_masked, plan.normalisation)) else None
+    prepared = allocate((plan.inputs, *trace.part.shape), np.float32)
+    for channel, how, out in zip(array, plan.normalisation, prepared, strict=False):
+        _prepare_channel(channel, how, out, trace, plan, inside)
+    if previous is not None:
+        _prepare_previous(previous, prepared[len(plan.channels) :], trace, plan, inside)
+    target = None if reference is None else _prepare_target(align(reference, image.grid), trace, plan)
+    return PreparedCase(case_id, prepared, target, trace)
+
+
+def _prepare_channel(
+    channel: Array, how: Normalisation, out: FloatImage, trace: Trace, plan: Plan, inside: Mask | None
+) -> None:
+    """Resample and normalise one channel (I, J, K) of the crop into `out`."""
+    if plan.preparation.normalise_first:
+        _resample(_Source(channel, how, measure(channel, how, inside=inside), inside), out, trace, plan)
+        return
+    raw = _Source(channel, Unchanged(), Statistics())
+    if trace.part.shape != trace.whole.shape and needs_statistics(how):
+        everything = np.empty(trace.whole.shape, dtype=np.float32)
+        _resample(raw, everything, of_whole(trace), plan)
+        seen = measure(everything, how)
+        out[...] = everything[trace.part.slices]
+    else:
+        _resample(raw, out, trace, plan)
+        seen = measure(out, how)
+    for chunk in chunks(out):
+        out[chunk] = scale(out[chunk], how, seen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """A channel (I, J, K) of the crop that is normalised while it is read."""
+
+    channel: Array
+    how: Normalisation
+    seen: Statistics
+    inside: Mask | None = None
+
+    def read(self, window: tuple[slice, slice, slice]) -> FloatImage:
+        values = np.ascontiguousarray(self.channel[window], dtype=np.float32)
+        inside = None if self.inside is None else self.inside[window]
+        return scale(values, self.how, self.seen, inside=inside)
+
+    def limits(self) -> tuple[float, float]:
+        """The range of the normalised channel."""
+        inside = self.inside if is_masked(self.how) else None
+        ends = scale(np.array(value_range(self.channel, inside=inside), np.float32), self.how, self.seen)
+        outside = [] if inside is None else [0.0]
+        return min(*map(float, ends), *outside), max(*map(float, ends), *outside)
+
+
+def _resample(source: _Source, out: FloatImage, trace: Trace, plan: Plan) -> None:
+    matrices, axis = image_matrices(trace, plan), image_slice_axis(trace, plan)
+    if not overshoots(trace, plan):
+        blend_windows(source.read, matrices, out)
+    elif axis is None:
+        blend_windows(source.read, matrices, out, limits=source.limits())
+    else:
+        blend_slices(source.read, matrices, out, axis=axis, clip=True)
+
+
+def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.NDArray[np.uint8]:
+    lookup = np.zeros(max(reference.labels.values, default=0) + 1, dtype=np.uint8)
+    for index, name in enumerate(plan.labels, start=1):
+        lookup[reference.labels.named(name).value] = index
+    labels = lookup[_cropped(reference.array, trace)]
+    linear, nearest = label_matrices(trace, plan)
+    if plan.preparation.resampling == "delineate":
+        return np.ascontiguousarray(labels[np.ix_(*(matrix.first for matrix in nearest))])
+    return vote_matrices(labels, linear, nearest)
+
+
+def _prepare_previous(previous: Segmentation, masks: FloatImage, trace: Trace, plan: Plan, inside: Mask | None) -> None:
+    """What the stage before found, as `masks` (labels, I, J, K) of 0 and 1.
+
+    As in nnU-Net what lies outside the scan's outline is something else than background: a label of its own, 0 here.
+    """
+    lookup = np.ones(max(previous.labels.values, default=0) + 1, dtype=np.uint16)
+    for index, name in enumerate(plan.previous, start=2):
+        lookup[previous.labels.named(name).value] = index
+    labels = lookup[_cropped(previous.array, trace)]
+    if inside is not None:
+        labels[(labels == 1) & ~inside] = 0
+    found = vote_matrices(labels, *label_matrices(trace, plan))
+    for index, mask in enumerate(masks, start=2):
+        np.equal(found, index, out=mask, casting="unsafe")
+
+
+def _cropped(array: Array, trace: Trace) -> Array:
+    return cut(change_array_axes(array, trace.change), trace.crop)
+
+
+def _checked_previous(case_id: str, image: Volume, previous: Segmentation | None, plan: Plan) -> Segmentation | None:
+    if not plan.previous:
+        return None
+    if previous is None:
+        raise PlanError(
+            "the model is the second stage of a cascade and needs what the first found",
+            expected=f"a segmentation with {', '.join(plan.previous)}",
+            case=case_id,
+            remedy="Segment the scan with the cascade's first stage before.",
+        )
+    if previous.labels.overlaps:
+        raise LabelError("the stage before must give a label map, not overlapping masks", case=case_id)
+    return align(previous, image.grid)
+
+
+def _check_image(case_id: str, image: Volume, plan: Plan) -> None:
+    if image.channels != len(plan.channels):
+        raise PlanError(
+            "the image has other channels than the plan",
+            expected=f"{len(plan.channels)} ({', '.join(plan.channels)})",
+            got=image.channels,
+            case=case_id,
+            path=image.source.path,
+        )
+    kind = plan.kinds[0]
+    if len(set(plan.kinds)) == 1 and Kind.OTHER not in (kind, image.kind) and image.kind is not kind:
+        raise InputError(
+            "the image is of another kind than the model was made for",
+            expected=kind.value,
+            got=image.kind.value,
+            case=case_id,
+            path=image.source.path,
+        )
+    wrong = _count_not_finite(image.array)
+    if wrong:
+        raise InputError(
+            "the image has voxels that are not numbers",
+            expected="finite intensities",
+            got=f"{wrong} NaN or infinite voxels",
+            case=case_id,
+            path=image.source.path,
+            remedy="Export the image again, or replace those voxels.",
+        )
+
+
+def _count_not_finite(array: Array) -> int:
+    if array.dtype.kind != "f":
+        return 0
+    return sum(int(np.count_nonzero(~np.isfinite(channel[chunk]))) for channel in array for chunk in chunks(channel))
