@@ -81,7 +81,7 @@ DATA = (HIPPOCAMPUS, REGIONS, HEADNECK, SAGITTAL)
 
 MODELS = (
     Trained("hippocampus_2d", HIPPOCAMPUS, "2d", trainer=SGD, batch=12, epochs=30),
-    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres", trainer=SGD, epochs=14),
+    Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres"),
     Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1)),
     Trained("hippocampus_regions", REGIONS, "3d_fullres"),
     Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24), epochs=12),
