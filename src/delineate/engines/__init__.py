@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from delineate.engines.openvino_engine import open_openvino
 from delineate.engines.runner import EngineChoice, Opener, Runner
 from delineate.engines.torch_engine import open_torch
 from delineate.errors import ResourceError
@@ -17,6 +18,7 @@ from delineate.planning import Plan
 
 ENGINES: dict[str, Opener] = {
     "torch": open_torch,
+    "openvino": open_openvino,
 }
 
 __all__ = ["ENGINES", "EngineChoice", "Opener", "Runner", "open_runner"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from delineate.errors import ResourceError
@@ -70,3 +73,23 @@ def network_input(plan: Plan, *, batch: int = 1) -> tuple[int, ...]:
 def run_flat(network: Callable[[Tensor], Tensor], windows: Tensor, plan: Plan) -> Tensor:
     """Logits of windows (B, C, I, J, K) from a network that, in 2D, wants them without their axis of one slice."""
     return network(windows) if plan.dimensions == 3 else network(windows.squeeze(-1)).unsqueeze(-1)
+
+
+@torch.inference_mode()
+def scripted(network: nn.Module, plan: Plan) -> tuple[torch.jit.ScriptModule, Tensor]:
+    """The network on the CPU as TorchScript, for engines to convert, and the input it was traced with.
+
+    It is traced on a small input, as tracing runs it; its operations hold for every size.
+    """
+    example = torch.zeros(small_input(plan))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what tracing says about constants is what is wanted here
+        script: torch.jit.ScriptModule = torch.jit.trace(network.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+    return script, example
+
+
+def small_input(plan: Plan) -> tuple[int, ...]:
+    """The smallest shape (1, C, ...) at which every level of the network has two voxels an axis, if the patch has."""
+    batch, channels, *patch = network_input(plan)
+    factors = [math.prod(stride[axis] for stride in plan.network.strides) for axis in range(plan.dimensions)]
+    return (batch, channels, *(min(n, 2 * factor) for n, factor in zip(patch, factors, strict=True)))
