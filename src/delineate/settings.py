@@ -23,6 +23,11 @@ class Settings:
     cache: Path
     save_seconds: float = 30.0
 
+    @property
+    def scratch(self) -> Path:
+        """Where arrays go that are too large for the memory."""
+        return self.cache / "scratch"
+
 
 def detect(
     device: str = "auto",

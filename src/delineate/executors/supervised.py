@@ -120,7 +120,8 @@ def _serve(work: Work, connection: Connection, supervisor: int) -> None:
     """The other process. What it returns and raises must be something that can be pickled."""
     _die_with(supervisor)
     # Keys reach every process of the terminal; here only the supervisor's word counts.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     stop, lock = threading.Event(), threading.Lock()
     threading.Thread(target=_obey, args=(connection, stop), daemon=True).start()
 

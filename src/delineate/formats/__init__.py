@@ -5,6 +5,7 @@ nibabel and pydicom are imported when a file needs them, so that importing this 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from delineate.formats.dicom.writing import write_dicom_series
 from delineate.formats.nifti import is_nifti_name, read_label_values, write_segmentation, write_volume
 from delineate.geometry import Grid, largest_distance_mm, same_space
 from delineate.labels import LabelSet
-from delineate.volume import Array, Kind, Segmentation, Source, Volume
+from delineate.volume import Allocate, Array, Kind, Segmentation, Source, Volume
 
 __all__ = [
     "Action",
@@ -43,14 +44,17 @@ __all__ = [
 ]
 
 
-def read_volume(path: Path, *, kind: Kind = Kind.OTHER) -> Volume:
+def read_volume(
+    path: Path, *, kind: Kind = Kind.OTHER, allocate: Allocate = np.empty, map_bytes: float = math.inf
+) -> Volume:
     """A scan of one channel, (1, I, J, K), from a NIfTI file, a DICOM file, or a folder with one DICOM series.
 
-    `kind` says what a NIfTI file's numbers measure; a DICOM series knows it itself. Raises `UnreadableImage` for
-    anything else, and what `nifti.read_volume` and `dicom.series.read_series` raise.
+    `kind` says what a NIfTI file's numbers measure; a DICOM series knows it itself. `allocate`, `map_bytes`: of NIfTI
+    files that may be too large for the memory. Raises `UnreadableImage` for anything else, and what
+    `nifti.read_volume` and `dicom.series.read_series` raise.
     """
     if is_nifti_name(path):
-        return nifti.read_volume(path, kind=kind)
+        return nifti.read_volume(path, kind=kind, allocate=allocate, map_bytes=map_bytes)
     volume = read_series(stack_at(path))
     return replace(volume, source=replace(volume.source, path=path))
 
@@ -60,21 +64,24 @@ def read_grid(path: Path) -> Grid:
     return nifti.read_grid(path) if is_nifti_name(path) else stack_at(path).grid
 
 
-def read_channels(paths: Sequence[Path], *, kind: Kind = Kind.OTHER) -> Volume:
+def read_channels(
+    paths: Sequence[Path], *, kind: Kind = Kind.OTHER, allocate: Allocate = np.empty, map_bytes: float = math.inf
+) -> Volume:
     """Several scans of one space as the channels of one, (C, I, J, K), on the first one's grid.
 
-    The kind and the source are the first one's. Raises `GeometryMismatch` if a grid is not the first
+    The kind and the source are the first one's; see `read_volume` for the rest. Raises `GeometryMismatch` if a grid is not the first
     one's within 0.01 mm, `ValueError` for no paths, and what `read_volume` raises.
     """
     if not paths:
         raise ValueError("no paths: a volume needs at least one channel")
-    volumes = [read_volume(path, kind=kind) for path in paths]
+    volumes = [read_volume(path, kind=kind, allocate=allocate, map_bytes=map_bytes) for path in paths]
     first = volumes[0]
     for path, volume in zip(paths, volumes, strict=True):
         _check_same_space(first.grid, volume.grid, first_path=paths[0], path=path)
     if len(volumes) == 1:
         return first
-    return replace(first, array=np.concatenate([volume.array for volume in volumes]))
+    joined = allocate((len(volumes), *first.grid.shape), np.result_type(*(volume.array for volume in volumes)))
+    return replace(first, array=np.concatenate([volume.array for volume in volumes], out=joined))
 
 
 def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
