@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torch import Tensor
 from delineate.errors import ModelError
 
 _PREFIXES = ("module.", "_orig_mod.")  # of distributed and of compiled training
-_BLOCKED = re.compile(r"GLOBAL (\S+) was not an allowed global|Unsupported (?:global|class|operand)[^\n]*?(\S+)")
+_BLOCKED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)|types allowlisted.*?but got (.+)")
 _NUMBERS = (
     np.bool_,
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
@@ -97,28 +98,31 @@ def _is_zip(path: Path) -> bool:
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles: they are refused with an error, or read
+            yield
     except pickle.UnpicklingError as error:
-        found = _BLOCKED.search(str(error))
-        if found is None:
-            raise _damaged(path, error) from error
+        blocked = _BLOCKED.search(str(error))
+        if blocked is None:
+            raise _damaged(path, "not the weights of a network, or only a part of them") from error
         raise ModelError(
             "the checkpoint holds more than weights and could run code, so it was not opened",
             expected="tensors, plain containers and numbers",
-            got=(found.group(1) or found.group(2)).strip("'\"`."),
+            got=blocked.group(1) or blocked.group(2),
             path=path,
             remedy="Take no such file from people you do not know. If it is your own, save its network_weights, "
             "init_args, trainer_name and inference_allowed_mirroring_axes as a new checkpoint.",
         ) from error
-    except ModelError:
+    except OSError as error:
+        raise ModelError("the checkpoint cannot be read", got=error.strerror or str(error), path=path) from error
+    except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged pickle or archive ends in
-        raise _damaged(path, error) from error
+    except Exception as error:  # a damaged pickle or archive ends in any kind
+        raise _damaged(path, (str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
-def _damaged(path: Path, error: Exception) -> ModelError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return ModelError("the checkpoint is damaged or cut off", got=first, path=path, remedy="Copy it again.")
+def _damaged(path: Path, got: str) -> ModelError:
+    return ModelError("the checkpoint is damaged or cut off", got=got, path=path, remedy="Copy it again.")
 
 
 def _allowed() -> list[Any]:
