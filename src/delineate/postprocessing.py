@@ -35,7 +35,8 @@ def apply_rules(segmentation: Segmentation, rules: Sequence[Rule]) -> Segmentati
 
 def keep_components(mask: npt.NDArray[np.bool_], rule: Rule, voxel_ml: float) -> npt.NDArray[np.bool_]:
     """The components (26 neighbours) of an (I, J, K) mask that a rule lets stay; an empty mask stays empty."""
-    components, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
+    # A copy: cc3d takes no arrays that must not be written to.
+    components, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=26, return_N=True)
     if count == 0:
         return mask
     voxels = np.bincount(components.ravel())
