@@ -17,6 +17,7 @@ from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
 from delineate.labels import label_set
 from delineate.planning import plan_to_json
 from delineate.volume import Kind, Segmentation, align
+from delineate.workflow import supervising
 from delineate.workflow.exporting import files_of
 
 COMMANDS = ["demo", "phantom", "convert", "check", "plan", "train", "predict", "export", "evaluate"]
@@ -25,6 +26,12 @@ COMMANDS += ["scan", "import", "group", "ungroup", "deidentify"]
 
 def call(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _predict_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No processes of their own, which take seconds to start: tests/test_predicting.py starts some."""
+    monkeypatch.setattr(supervising, "predict_apart", supervising.predict_here)
 
 
 @pytest.fixture(scope="module")

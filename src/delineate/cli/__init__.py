@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, learning, models
+from delineate.cli import dicom, learning, models, predicting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -39,7 +39,7 @@ for command in (
     learning.check,
     learning.plan,
     learning.train,
-    learning.predict,
+    predicting.predict,
     dicom.export,
     learning.evaluate,
     models.import_model,

@@ -15,14 +15,10 @@ from delineate.cli.options import (
     SOME_FAILED,
     STOPPED,
     complain,
-    key_of,
-    key_option,
-    leave,
     machine_options,
     open_watch,
     plan_options,
     plan_options_of,
-    say,
     settings_of,
     split_options,
     users_errors,
@@ -198,55 +194,6 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
     if fold != "all" and not fold.isdecimal():
         raise click.BadParameter(f"expected 0 to {folds - 1}, or all, got {fold!r}", param_hint="--fold")
     return Division(folds=folds, fold=None if fold == "all" else int(fold), hold_out=hold_out, test=test)
-
-
-@click.command()
-@click.argument("model", type=EXISTING)
-@click.argument("source", type=EXISTING)
-@click.argument("output", type=PATH)
-@click.option("--overlap", type=click.FloatRange(0, 0.9), help="Of neighbouring windows. [default: the plan's, 0.5]")
-@click.option("--mirror/--no-mirror", default=None, help="Average over mirrored scans. [default: the plan's]")
-@click.option("--probabilities", is_flag=True, help="Also write one probability map a structure.")
-@click.option("--figures", is_flag=True, help="Also draw each result.")
-@click.option("--references", type=EXISTING, help="Label maps to draw beside the results.")
-@click.option("--largest", multiple=True, metavar="LABEL", help="Keep a structure's largest component only.")
-@click.option("--smallest-ml", type=float, default=0.0, help="Drop components smaller than this.")
-@click.option("--export", "exports", multiple=True, help="Also seg, rtstruct, sr, glb, ...: see delineate export.")
-@key_option
-@click.option("--again", is_flag=True, help="Segment also what is there already, and write over what has the name.")
-@machine_options
-@users_errors
-def predict(model: Path, source: Path, output: Path, key_file: Path | None, **options: Any) -> None:
-    """Segment a file, a folder of NIfTI files, a DICOM series, or a tree of them.
-
-    Results are named after the files, or the folders of the series; with --deidentify as `import` names its cases. What
-    was segmented before is kept; what has changed is done again.
-
-    \b
-    Example: delineate predict spleen imagesTs results --figures
-    Example: delineate predict spleen /archive/patient1/CT results
-    """
-    from delineate.model import load_model, with_tiling
-    from delineate.workflow.predicting import PredictionOptions, rules_for
-    from delineate.workflow.predicting import predict as run
-
-    machine, options = split_options(options)
-    loaded = with_tiling(load_model(model), overlap=options.pop("overlap"), mirror=options.pop("mirror"))
-    rules = rules_for(loaded, largest=options.pop("largest"), smallest_ml=options.pop("smallest_ml"))
-    with open_watch() as watch:
-        result = run(
-            loaded,
-            source,
-            output,
-            settings=settings_of(**machine),
-            options=PredictionOptions(**options, rules=rules, key=key_of(key_file)),
-            watch=watch,
-        )
-    for line in (*result.problems, *(f"failed: {failure.error}" for failure in result.failures)):
-        complain(line)
-    kept = f", {len(result.kept)} were there already" if result.kept else ""
-    say(f"{len(result.written)} segmented into {output}{kept}")
-    leave((*result.failures, *result.problems), written=len(result.written) + len(result.kept), stopped=result.stopped)
 
 
 @click.command()

@@ -89,6 +89,13 @@ def complain(text: object) -> None:
     click.secho(printable(str(text)), fg="red", err=True)
 
 
+def warn(text: object) -> None:
+    """A line about what people should know of the results."""
+    from delineate.reports.tables import printable
+
+    click.secho(printable(str(text)), fg="yellow", err=True)
+
+
 def leave(failures: Sequence[object], *, written: int, stopped: bool = False) -> NoReturn:
     """End with the exit code of a batch; when it was stopped, say how to go on."""
     if stopped:

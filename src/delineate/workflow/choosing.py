@@ -19,6 +19,7 @@ from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.recipes import files_recipe, stack_recipe
 from delineate.workflow.scan_reports import ScanReport
 from delineate.workflow.scanning import scan
+from delineate.workflow.scratch import Scratch
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 
@@ -31,10 +32,11 @@ class Scan:
     paths: tuple[Path, ...]
     assembly: Assembly | None = None
 
-    def read(self, kind: Kind) -> Volume:
+    def read(self, kind: Kind, scratch: Scratch) -> Volume:
+        """Its voxels; where they are many, those of files are mapped, by `scratch` where they must be unpacked."""
         if self.assembly is not None:
             return read_assembly(self.assembly)[0]
-        return formats.read_channels(self.paths, kind=kind)
+        return formats.read_channels(self.paths, kind=kind, allocate=scratch.allocate, map_bytes=scratch.from_bytes)
 
     @property
     def recipe(self) -> list[object]:

@@ -20,9 +20,9 @@ from delineate.formats.nifti import is_nifti_name
 from delineate.geometry import Grid
 from delineate.settings import Settings
 from delineate.volume import Kind, Volume
+from delineate.workflow.batches import Failure
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.recipes import stack_recipe
-from delineate.workflow.results import Failure
 from delineate.workflow.scanning import scan
 from delineate.workflow.scrubbing import scrubber
 

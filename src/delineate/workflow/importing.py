@@ -33,6 +33,7 @@ from delineate.workflow.assembling import (
     assemble,
     read_assembly,
 )
+from delineate.workflow.batches import Failure
 from delineate.workflow.import_options import BACKGROUND, ImportOptions, pattern_rows
 from delineate.workflow.import_records import (
     RECORD_VERSION,
@@ -48,7 +49,6 @@ from delineate.workflow.import_records import (
 from delineate.workflow.labelling import merge_regions, read_regions, region_names
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.recipes import files_recipe, stack_recipe
-from delineate.workflow.results import Failure
 from delineate.workflow.scan_reports import ScanReport
 from delineate.workflow.scrubbing import scrubber
 

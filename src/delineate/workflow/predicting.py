@@ -3,62 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
-import torch
 
-from delineate import formats, inference
-from delineate.errors import DelineateError, InputError
-from delineate.files import atomic_path, check_writable, remove, write_bytes
-from delineate.formats.deidentification.pseudonyms import PseudonymKey
-from delineate.formats.exporters import ExportOptions
+from delineate import inference
+from delineate.engines import EngineChoice
+from delineate.errors import InputError
+from delineate.files import check_writable, sweep
 from delineate.formats.nifti import is_nifti_name
-from delineate.labels import LabelSet
+from delineate.inference import Progress
 from delineate.model import Model
-from delineate.postprocessing import Rule, apply_rules
-from delineate.preprocessing import FloatImage
-from delineate.reports.figures import comparison_figure
+from delineate.postprocessing import Rule
 from delineate.settings import Settings
-from delineate.volume import Kind, Segmentation, Source, Volume, align
 from delineate.workflow.assembling import wishes_for
+from delineate.workflow.batches import (
+    Attempt,
+    CaseReport,
+    Hear,
+    Phase,
+    PredictionRun,
+    nobody_hears,
+    summary,
+)
+from delineate.workflow.casework import CaseWork, PredictionOptions, Task
 from delineate.workflow.choosing import Scan, find_scans
-from delineate.workflow.exporting import check_kinds, export, files_of
+from delineate.workflow.exporting import check_kinds
+from delineate.workflow.journal import Journal, cut_off, open_journal
+from delineate.workflow.pipeline import Stages, run_pipeline
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
-from delineate.workflow.proofs import standing_proofs
-from delineate.workflow.results import Failure, ResultRecord, beside, read_record, write_record
+from delineate.workflow.results import read_record
+from delineate.workflow.scratch import scratch_of
 
-
-@dataclass(frozen=True, slots=True)
-class PredictionRun:
-    """What became of a batch: segmentations written now, those that were there already, failures, and what could not be
-    read on the way."""
-
-    written: tuple[Path, ...]
-    kept: tuple[Path, ...]
-    failures: tuple[Failure, ...]
-    problems: tuple[str, ...] = ()
-    stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PredictionOptions:
-    """What is wanted beside the label maps. `references`: a folder with label maps to draw beside the predictions;
-    `exports`: formats, see `exporting.export`. `key`: results are of the pseudonymous patient.
-    """
-
-    probabilities: bool = False
-    figures: bool = False
-    references: Path | None = None
-    rules: tuple[Rule, ...] = ()
-    again: bool = False
-    exports: tuple[str, ...] = ()
-    key: PseudonymKey | None = None
+__all__ = ["PredictionOptions", "PredictionRun", "predict", "rules_for"]
 
 
 def predict(
@@ -75,117 +55,123 @@ def predict(
     A result of the same model, scan and options that is there is kept, so a batch that was stopped goes on where it
     stopped; what is to be exported and is not there is made of it. A case that fails is reported and the next one is
     done; one whose name is taken by something that is no result fails, unless `options.again` says to overwrite it.
+    While one case is run, the next one is read and the last one written.
     """
-    options = options or PredictionOptions()
-    use_threads(settings)
-    wishes = wishes_for(model.plan.channels, model.plan.kinds)
-    chosen = find_scans(source, wishes, settings=settings, key=options.key, watch=watch)
-    if chosen.stopped:
-        return PredictionRun((), (), (), stopped=True)
-    scans = chosen.scans
-    check_kinds(options.exports, model.labels, with_series=all(scan.assembly is not None for scan in scans))
-    targets = _targets(scans, output)
-    check_writable(targets[0].parent)
-    network = inference.place(model.network(), settings.device)
-    written: list[Path] = []
-    kept: list[Path] = []
-    failures: list[Failure] = []
-    stopped = False
     with stop_on_signals() as stop:
-        for done, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
-            progress = _share(watch, scan.id, done - 1, len(scans))
-            recipe = _recipe(model, scan, options)
-            try:
-                if _is_done(target, recipe, options):
-                    kept.append(target)
-                    _export_missing(model, scan, target, options)
-                else:
-                    _predict_one(
-                        model, scan, target, network=network, settings=settings, options=options, watch=progress
-                    )
-                    written.append(target)
-            except DelineateError as error:
-                failures.append(Failure(scan.id, error.in_case(scan.id)))
-            watch("Segmenting", done, len(scans), scan.id)
-            if stop.asked and done < len(scans):
-                stopped = True
-                break
-    return PredictionRun(tuple(written), tuple(kept), tuple(failures), chosen.problems, stopped)
+        batch = Batch(model, settings, options or PredictionOptions(), watch=watch, stopping=lambda: stop.asked)
+        return batch.run(source, output)
 
 
-def _predict_one(
-    model: Model,
-    scan: Scan,
-    target: Path,
-    *,
-    network: torch.nn.Module,
-    settings: Settings,
-    options: PredictionOptions,
-    watch: inference.Progress,
-) -> None:
-    began = time.monotonic()
-    volume = scan.read(model.plan.kinds[0])
-    result = inference.segment(
-        model,
-        volume,
-        device=settings.device,
-        with_probabilities=options.probabilities,
-        progress=watch,
-        network=network,
-    )
-    segmentation = apply_rules(result.segmentation, (*model.postprocessing, *options.rules))
-    _export(model, scan, target, segmentation, kinds=options.exports, key=options.key)
-    if result.probabilities is not None:
-        _write_probabilities(target, result.probabilities, volume, model.labels)
-    if options.figures:
-        reference = _find_reference(options.references, scan.id, model.labels)
-        png = comparison_figure(volume, segmentation, reference=reference, title=scan.id)
-        write_bytes(beside(target, ".png"), png)
-    record = ResultRecord(
-        case=scan.id,
-        labels={label.name: label.value for label in model.labels},
-        volumes_ml={
-            name: round(float(segmentation.mask(name).sum()) * volume.grid.voxel_volume_ml, 3)
-            for name in model.labels.names
-        },
-        model=model.digest,
-        series_uid=_uid(volume.source.series_uid, options.key),
-        seconds=round(time.monotonic() - began, 2),
-        recipe=_recipe(model, scan, options),
-    )
-    with atomic_path(target) as temporary:
-        formats.write_segmentation(temporary, segmentation)
-        # Cut off anywhere, a record never stands beside another label map than its own.
-        remove(target)
-        write_record(target, record)
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """`predict`, for whoever watches more closely. `attempt`: what others did of the batch; `hear`: told of every case
+    that gets further, from any thread."""
+
+    model: Model
+    settings: Settings
+    options: PredictionOptions
+    watch: Watch = nobody
+    stopping: Callable[[], bool] = lambda: False
+    attempt: Attempt = field(default_factory=Attempt)
+    hear: Hear = nobody_hears
+
+    def run(self, source: Path, output: Path) -> PredictionRun:
+        """Segment every scan at `source`; see `predict`."""
+        use_threads(self.settings)
+        plan, key = self.model.plan, self.options.key
+        wishes = wishes_for(plan.channels, plan.kinds)
+        chosen = find_scans(source, wishes, settings=self.settings, key=key, watch=self.watch)
+        if chosen.stopped:
+            return PredictionRun((), (), (), stopped=True)
+        with_series = all(scan.assembly is not None for scan in chosen.scans)
+        check_kinds(self.options.exports, self.model.labels, with_series=with_series)
+        targets = _targets(chosen.scans, output)
+        folder = targets[0].parent
+        check_writable(folder)
+        busy = self._cut_off(folder)
+        sweep(folder)
+        with open_journal(folder) as journal:
+            tally = _Tally(self.watch, self.hear, journal, [scan.id for scan in chosen.scans], dict(self.attempt.ended))
+            self._run_cases(chosen.scans, targets, tally)
+        return summary(tally.cases, tally.ended, problems=chosen.problems, busy=busy)
+
+    def _cut_off(self, folder: Path) -> dict[str, Phase]:
+        """What earlier runs were busy with when they were killed; those of this batch know it themselves."""
+        found = {} if self.attempt.ended or self.attempt.alone else cut_off(folder)
+        for case, phase in found.items():
+            self.hear(CaseReport(case, phase, cut_off=True))
+        return {**self.attempt.cut_off, **found}
+
+    def _run_cases(self, scans: Sequence[Scan], targets: Sequence[Path], tally: _Tally) -> None:
+        tasks = []
+        for scan, target in zip(scans, targets, strict=True):
+            if scan.id not in tally.ended:
+                task = self._task(scan, target, tally)
+                tasks += [] if task is None else [task]
+        scratch = scratch_of(self.settings)
+        network = inference.place(self.model.network(), self.settings.device)
+        work = CaseWork(
+            model=self.model,
+            options=self.options,
+            scratch=scratch,
+            runners=lambda volume: network,
+            choice=EngineChoice(precision=self.model.plan.training.precision, device=self.settings.device),
+            note=tally.note,
+            progress=tally.progress,
+        )
+        stages = Stages(work.read, work.run, work.write)
+        alone = self.attempt.alone
+        for outcome in run_pipeline(tasks, stages, alone=lambda task: task.scan.id in alone, stopping=self.stopping):
+            task, error = outcome.item, outcome.error
+            if error is not None:
+                tally.end(CaseReport(task.scan.id, Phase.FAILED, error=error))
+            else:
+                phase = Phase.KEPT if task.is_done else Phase.WRITTEN
+                tally.end(CaseReport(task.scan.id, phase, task.target, warnings=outcome.kept or ()))
+
+    def _task(self, scan: Scan, target: Path, tally: _Tally) -> Task | None:
+        """What is to be done; nothing where nothing is left to do, or the name is taken: that is a case's end."""
+        task = Task(scan, target, recipe_of(self.model, scan, self.options))
+        try:
+            done = _is_done(task, again=self.options.again)
+        except InputError as error:
+            tally.end(CaseReport(scan.id, Phase.FAILED, error=error.in_case(scan.id)))
+            return None
+        if done and not self.options.exports:
+            tally.end(CaseReport(scan.id, Phase.KEPT, target))
+            return None
+        return replace(task, is_done=done)
 
 
-def _export(
-    model: Model,
-    scan: Scan,
-    target: Path,
-    segmentation: Segmentation,
-    *,
-    kinds: Sequence[str],
-    key: PseudonymKey | None,
-) -> None:
-    if kinds:
-        sources = files_of(None if scan.assembly is None else scan.assembly.first)
-        authored = replace(segmentation, author=model.digest)
-        export(authored, beside(target, ""), kinds, options=ExportOptions(sources=sources), key=key)
+@dataclass(slots=True, eq=False)
+class _Tally:
+    """How far the cases are. `ended`: the end of each that came to one; `total` and places are of all `cases`."""
 
+    watch: Watch
+    hear: Hear
+    journal: Journal
+    cases: Sequence[str]
+    ended: dict[str, CaseReport]
+    _shown: float = 0.0
 
-def _export_missing(model: Model, scan: Scan, target: Path, options: PredictionOptions) -> None:
-    """What is wanted of a result that was there already, and is not beside it."""
-    proven = {proof.format for proof in standing_proofs(beside(target, "")).values()}
-    if not proven.issuperset(options.exports):
-        segmentation = formats.read_segmentation(target, model.labels)
-        grid = segmentation.grid if scan.assembly is None else scan.assembly.first.grid
-        _export(model, scan, target, align(segmentation, grid), kinds=options.exports, key=options.key)
+    def note(self, case: str, phase: Phase) -> None:
+        self.journal.note(case, phase)
+        self.hear(CaseReport(case, phase))
 
+    def progress(self, case: str) -> Progress:
+        before = self.cases.index(case)
+        return lambda share: self._show(before + 0.98 * share, case)
 
-def _uid(uid: str | None, key: PseudonymKey | None) -> str | None:
-    return uid if uid is None or key is None else key.uid(uid)
+    def end(self, report: CaseReport) -> None:
+        self.journal.note(report.case, report.phase)
+        self.ended[report.case] = report
+        self.hear(report)
+        self._show(len(self.ended), report.case)
+
+    def _show(self, done: float, case: str) -> None:
+        # The end of one case may be told when the next one is half done.
+        self._shown = max(self._shown, done)
+        self.watch("Segmenting", self._shown, len(self.cases), case)
 
 
 def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float = 0.0) -> tuple[Rule, ...]:
@@ -196,23 +182,25 @@ def rules_for(model: Model, *, largest: Sequence[str] = (), smallest_ml: float =
     return tuple(Rule(label=name, largest_only=name in largest, smallest_ml=smallest_ml) for name in names)
 
 
-def _recipe(model: Model, scan: Scan, options: PredictionOptions) -> str:
-    parts = (model.digest, scan.recipe, options.rules, None if options.key is None else options.key.fingerprint)
+def recipe_of(model: Model, scan: Scan, options: PredictionOptions) -> str:
+    """Stands for everything that decides what a result is. What is left to the machine (engines) does not count."""
+    key = None if options.key is None else options.key.fingerprint
+    parts: list[object] = [model.digest, scan.recipe, options.rules, key]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
-def _is_done(target: Path, recipe: str, options: PredictionOptions) -> bool:
+def _is_done(task: Task, *, again: bool) -> bool:
     """Whether the result is there already. Raises `InputError` for a file of the name that is no result."""
-    if options.again or not target.exists():
+    if again or not task.target.exists():
         return False
-    record = read_record(target)
+    record = read_record(task.target)
     if record is None:
         raise InputError(
             "the name of the result is taken by something that is no result",
-            path=target,
+            path=task.target,
             remedy="Choose another folder, or write over it (--again).",
         )
-    return record.recipe == recipe
+    return record.recipe == task.recipe
 
 
 def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:
@@ -223,21 +211,3 @@ def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:
             )
         return [output]
     return [output / f"{scan.id}.nii.gz" for scan in scans]
-
-
-def _write_probabilities(target: Path, probabilities: FloatImage, volume: Volume, labels: LabelSet) -> None:
-    """One float map a structure: `a_probability_liver.nii.gz`."""
-    for channel, name in zip(probabilities[1:], labels.names, strict=True):
-        single = Volume(channel[None], volume.grid, Kind.OTHER, Source())
-        formats.write_volume(beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', name)}.nii.gz"), single)
-
-
-def _find_reference(folder: Path | None, case: str, labels: LabelSet) -> Segmentation | None:
-    if folder is None:
-        return None
-    path = next((p for p in (folder / f"{case}.nii.gz", folder / f"{case}.nii", folder) if p.is_file()), None)
-    return None if path is None else formats.read_segmentation(path, labels)
-
-
-def _share(watch: Watch, case: str, done: int, total: int) -> Callable[[float], None]:
-    return lambda share: watch("Segmenting", done + 0.98 * share, total, case)

@@ -1,29 +1,27 @@
-"""What stands beside a segmentation on disk, and what is said of a case that failed."""
+"""What stands beside a segmentation on disk: what its values mean, and what made it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from delineate import formats
-from delineate.errors import DelineateError
+from delineate.errors import LabelError
 from delineate.files import write_text
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A case that could not be done, and why."""
-
-    case: str
-    error: DelineateError
+from delineate.labels import LabelSet, label_set
+from delineate.volume import Segmentation, Source
 
 
 class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Written beside a label map when it is complete: what its values mean, and what made it.
 
-    `recipe` stands for the model, the scan's files and the options that made it.
+    `regions`: where structures overlap, the values of the label map of which each consists; empty where `labels` says
+    it all. `recipe` stands for the model, the scan's files and the options that made it. `stages`: seconds for
+    reading, engine, network, writing, ...; what overlapped with other cases counts for each. `windows`: run, and left
+    out because there is air. `memory_estimate`, `memory_peak`: in bytes, foreseen and measured of the whole process.
+    `doubts`: sentences about what makes the result doubtful; `notes`: about what was done otherwise than asked for.
     """
 
     case: str
@@ -33,6 +31,16 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     series_uid: str | None
     seconds: float
     recipe: str = ""
+    regions: dict[str, list[int]] = {}
+    engine: str = ""
+    precision: str = ""
+    device: str = ""
+    windows: tuple[int, int] | None = None
+    stages: dict[str, float] = {}
+    memory_estimate: int | None = None
+    memory_peak: int | None = None
+    doubts: list[str] = []
+    notes: list[str] = []
 
 
 def read_record(segmentation: Path) -> ResultRecord | None:
@@ -46,6 +54,23 @@ def read_record(segmentation: Path) -> ResultRecord | None:
 def write_record(segmentation: Path, record: ResultRecord) -> None:
     """Write it beside the label map, last of all: it says that the result is complete."""
     write_text(record_path(segmentation), msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
+
+
+def read_result(path: Path, record: ResultRecord, labels: LabelSet | None = None) -> Segmentation:
+    """A label map that `predict` wrote; masks where its structures overlap. `labels`: with their colours, if known.
+
+    Raises `LabelError` for values that neither knows, and what `formats.read_segmentation` raises.
+    """
+    found = label_set({value: name for name, value in record.labels.items()}) if labels is None else labels
+    if not record.regions:
+        return formats.read_segmentation(path, found)
+    values, grid = formats.read_label_values(path)
+    known = {0}.union(*record.regions.values())
+    unknown = set(np.unique(values).tolist()) - known
+    if unknown:
+        raise LabelError("label map with values that are in no region", got=sorted(unknown), path=path)
+    masks = np.stack([np.isin(values, record.regions[name]) for name in found.names])
+    return Segmentation(masks, grid, LabelSet(found.labels, overlaps=True), Source(path=path))
 
 
 def beside(target: Path, suffix: str) -> Path:
