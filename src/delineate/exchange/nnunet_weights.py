@@ -40,12 +40,12 @@ def from_nnunet(
     left = _each_once(state, path)
     weights: dict[str, Tensor] = {}
     for pair in counterparts(network):
-        weights |= _taken(pair, network, left, path)
+        weights |= {name: _own(tensor) for name, tensor in _taken(pair, network, left, path).items()}
     if left:
         raise _misfit("the checkpoint has weights that the plans do not account for", path, got=_some(left))
     _check_shapes(weights, network, inputs=inputs, classes=classes, path=path)
     for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
+        if not bool(tensor.sum().isfinite()):  # one pass, and no copy
             raise ModelError("the checkpoint has weights that are not numbers", got=name, path=path)
     return weights
 
@@ -56,12 +56,12 @@ def is_batch_normalised(state: Mapping[str, Tensor]) -> bool:
 
 
 def _taken(pair: Counterpart, network: NetworkPlan, left: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """A module's weights under our names; they are taken out of `left`."""
+    """A module's weights under our names, axes reversed; they are taken out of `left`."""
 
     def take(name: str) -> Tensor:
         if name not in left:
             raise _misfit("the checkpoint lacks weights that the plans ask for", path, expected=name)
-        return _own(left.pop(name))
+        return left.pop(name)
 
     def take_convolution(module: str, features: int) -> tuple[Tensor, Tensor]:
         kernel = take(f"{module}.weight")
@@ -70,7 +70,7 @@ def _taken(pair: Counterpart, network: NetworkPlan, left: dict[str, Tensor], pat
         # Plans may do without biases; not the heads.
         is_without = f"{module}.bias" not in left and pair.role != "head"
         bias = torch.zeros(kernel.shape[features]) if is_without else take(f"{module}.bias")
-        return _turned(kernel), bias
+        return kernel.permute(0, 1, *reversed(range(2, kernel.ndim))), bias
 
     if pair.role != "convolution":
         kernel, bias = take_convolution(pair.theirs, 1 if pair.role == "up" else 0)
@@ -104,12 +104,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _own(tensor: Tensor) -> Tensor:
     """A copy: the tensor may be mapped from a file that is about to change or to go."""
     kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to(kind, copy=True).contiguous()
-
-
-def _turned(kernel: Tensor) -> Tensor:
-    """A kernel (out, in, ...), or (in, out, ...), with its spatial axes reversed."""
-    return kernel.permute(0, 1, *reversed(range(2, kernel.ndim))).contiguous()
+    return tensor.detach().to(kind).clone(memory_format=torch.contiguous_format)
 
 
 def _check_shapes(weights: Weights, network: NetworkPlan, *, inputs: int, classes: int, path: Path) -> None:
