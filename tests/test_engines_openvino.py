@@ -13,9 +13,10 @@ from delineate.planning import Plan
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 PLAN = PLANS[5]  # nnunet in 3D
+CONVERTED = [plan for plan in PLANS if plan.dimensions == 3 or plan.network.architecture == "nnunet"]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.network.architecture}-{plan.dimensions}d")
+@pytest.mark.parametrize("plan", CONVERTED, ids=lambda plan: f"{plan.network.architecture}-{plan.dimensions}d")
 def test_openvino_gives_the_networks_logits(plan: Plan) -> None:
     network, windows = random_network(plan), windows_of(plan)
     logits = open_runner(network, plan, EngineChoice("openvino"))(windows)
@@ -52,7 +53,8 @@ def test_other_devices_are_refused() -> None:
 def test_networks_that_cannot_be_converted_are_refused() -> None:
     class Median(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.eigvals(x.flatten(2)[..., :9].unflatten(2, (3, 3))).real
+            values: torch.Tensor = torch.linalg.eigvals(x.flatten(2)[..., :9].reshape(1, -1, 3, 3)).real
+            return values
 
     with pytest.raises(ModelError, match="OpenVINO cannot take this network"):
         open_runner(Median(), PLAN, EngineChoice("openvino"))
