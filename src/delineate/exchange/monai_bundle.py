@@ -102,7 +102,7 @@ def inference_of(model: Model) -> Json:
 def transforms_of(plan: Plan) -> list[Json]:
     """MONAI's transforms for a plan's preparation, in its order."""
     steps: list[Json] = [
-        {"_target_": "LoadImaged", **_IMAGE, "image_only": True},
+        {"_target_": "LoadImaged", **_IMAGE, "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", **_IMAGE},
     ]
     if plan.orientation != STORED:
