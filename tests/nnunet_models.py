@@ -27,11 +27,21 @@ SLOPE, EPS = 0.2, 1e-3
 class Block(nn.Module):
     """Convolution, normalisation, activation; every module is registered twice."""
 
-    def __init__(self, before: int, after: int, kernel: Any, stride: Any, norm: str, *, active: bool = True) -> None:
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: Any,
+        stride: Any,
+        norm: str,
+        *,
+        active: bool = True,
+        biased: bool = True,
+    ) -> None:
         super().__init__()
         flat = len(kernel) == 2
         convolution: Any = nn.Conv2d if flat else nn.Conv3d
-        self.conv = convolution(before, after, kernel, stride, [size // 2 for size in kernel])
+        self.conv = convolution(before, after, kernel, stride, [size // 2 for size in kernel], bias=biased)
         if norm == "batch":
             self.norm: nn.Module = (nn.BatchNorm2d if flat else nn.BatchNorm3d)(after, eps=EPS)
         else:
@@ -64,7 +74,7 @@ class Residual(nn.Module):
         self.conv2 = Block(after, after, kernel, still, norm, active=False)
         around: list[nn.Module] = [nn.AvgPool3d(stride, stride)] if max(stride) > 1 else []
         if before != after:
-            around.append(Block(before, after, still, still, norm, active=False))
+            around.append(Block(before, after, still, still, norm, active=False, biased=False))
         self.skip = nn.Sequential(*around)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nnunet_models
 import pytest
 import torch
 from anatomy import LABELS, tiny_plan
@@ -100,6 +101,29 @@ def test_what_is_written_for_nnunet_is_read_back_the_same(
     kept = ("patch_size", "normalisation", "preparation", "orientation", "labels", "channels")
     assert {name: getattr(back.plan, name) for name in kept} == {name: getattr(model.plan, name) for name in kept}
     assert replaced(back.plan.tiling, batch_size=1) == model.plan.tiling
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_what_came_from_nnunet_goes_back_as_it_was(tmp_path: Path, residual: bool, norm: str) -> None:
+    network = nnunet_models.Network(residual=residual, norm=norm)
+    described = nnunet_models.configuration(architecture=nnunet_models.architecture(residual=residual, norm=norm))
+    nnunet_models.write_trained(
+        tmp_path / "came",
+        plans_json=nnunet_models.plans(configurations={"3d_fullres": described}, transpose_forward=[1, 0, 2]),
+        folds={"0": nnunet_models.checkpoint(network.state_dict())},
+    )
+    assert write_nnunet(read_nnunet(tmp_path / "came"), tmp_path / "went") == ()
+    found = configuration(tmp_path / "went")
+    assert {name: found[name] for name in described if name in found} == described
+    assert read_json(tmp_path / "went" / "plans.json")["transpose_forward"] == [1, 0, 2]
+    again = nnunet_models.Network(residual=residual, norm=norm)
+    checkpoint = torch.load(tmp_path / "went" / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    assert checkpoint["inference_allowed_mirroring_axes"] == (0, 1)
+    again.load_state_dict(checkpoint["network_weights"])
+    windows = torch.randn(2, 1, 8, 16, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(windows), network(windows), rtol=1e-4, atol=1e-4)
 
 
 def test_nnunet_gets_its_own_order_of_axes(tmp_path: Path) -> None:
