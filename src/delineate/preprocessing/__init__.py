@@ -6,6 +6,7 @@ hold: delineate's own, or those of the system that a network was trained in (`pl
 
 from delineate.preprocessing.boxes import find_box
 from delineate.preprocessing.intensities import FloatImage, normalise
+from delineate.preprocessing.memory import prepare_bytes, prepared_shape
 from delineate.preprocessing.preparing import PreparedCase, prepare
 from delineate.preprocessing.restoring import restore_labels, restore_logits, restore_probabilities
 from delineate.preprocessing.traces import Trace, logit_matrices, prepared_grid, restored_view, uncrop
@@ -18,7 +19,9 @@ __all__ = [
     "logit_matrices",
     "normalise",
     "prepare",
+    "prepare_bytes",
     "prepared_grid",
+    "prepared_shape",
     "restore_labels",
     "restore_logits",
     "restore_probabilities",

@@ -12,14 +12,21 @@ from delineate.geometry import Box, box_of
 from delineate.planning import Plan
 from delineate.volume import Array, Kind, Volume
 
-CHUNK_VOXELS = 2**21  # looked at together
+CHUNK_VOXELS = 2**19  # looked at together
 Slices = tuple[slice, slice, slice]
+Mask = npt.NDArray[np.bool_]
+
+
+def memory_order(array: Array) -> tuple[int, int, int]:
+    """The last three axes, the one that is slowest in memory or on disk first; those of one voxel last."""
+    shape, strides = array.shape[-3:], array.strides[-3:]
+    first, second, third = sorted(range(3), key=lambda axis: -abs(strides[axis]) * (shape[axis] > 1))
+    return first, second, third
 
 
 def chunks(array: Array) -> Iterator[Slices]:
     """Ranges of planes of an array (..., I, J, K), in the order in which it lies in memory or on disk."""
-    shape, strides = array.shape[-3:], array.strides[-3:]
-    axis = max(range(3), key=lambda n: (shape[n] > 1) * abs(strides[n]))
+    shape, axis = array.shape[-3:], memory_order(array)[0]
     planes = max(1, CHUNK_VOXELS * shape[axis] // max(1, int(np.prod(shape))))
     for start in range(0, shape[axis], planes):
         whole = [slice(0, n) for n in shape]
@@ -36,27 +43,31 @@ def find_box(image: Volume, plan: Plan) -> Box:
     return _box(image.array, plan.kinds, is_inside) or whole
 
 
-def outline(array: Array) -> npt.NDArray[np.bool_] | None:
+def outline(array: Array) -> Mask | None:
     """(I, J, K): what is not 0 in some channel of (C, I, J, K), its holes filled; None if that is everything."""
-    from scipy.ndimage import binary_fill_holes
-
-    mask = np.empty(array.shape[1:], dtype=bool)
+    order = memory_order(array)
+    ordered = np.empty([array.shape[1 + axis] for axis in order], dtype=np.uint8)
+    state: Array = ordered.transpose(np.argsort(order))
     for chunk in chunks(array):
-        mask[chunk] = (array[(slice(None), *chunk)] != 0).any(axis=0)
-    return None if mask.all() else np.asarray(binary_fill_holes(mask))
+        state[chunk] = (array[(slice(None), *chunk)] == 0).all(axis=0)
+    if not state.any():
+        return None
+    from delineate.preprocessing import holes
+
+    holes.flood(ordered)
+    mask: Mask = np.not_equal(state, holes.OUTSIDE, out=state.view(bool))
+    return mask
 
 
-def _is_not_zero(values: Array, kind: Kind) -> npt.NDArray[np.bool_]:
+def _is_not_zero(values: Array, kind: Kind) -> Mask:
     return np.asarray(values != 0)
 
 
-def _is_above_air(values: Array, kind: Kind) -> npt.NDArray[np.bool_]:
+def _is_above_air(values: Array, kind: Kind) -> Mask:
     return np.asarray(values > FOREGROUND_ABOVE[kind])
 
 
-def _box(
-    array: Array, kinds: tuple[Kind, ...], is_inside: Callable[[Array, Kind], npt.NDArray[np.bool_]]
-) -> Box | None:
+def _box(array: Array, kinds: tuple[Kind, ...], is_inside: Callable[[Array, Kind], Mask]) -> Box | None:
     """Chunk by chunk, so that no mask of the scan is held."""
     hits = [np.zeros(n, dtype=bool) for n in array.shape[1:]]
     for chunk in chunks(array):

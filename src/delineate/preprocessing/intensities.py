@@ -7,30 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from delineate.planning import ClipZScore, Normalisation, Rescale, Unchanged, Window, ZScore
-from delineate.preprocessing.boxes import chunks, outline
+from delineate.preprocessing.boxes import Mask, chunks, outline
+from delineate.resampling import contiguous
 from delineate.volume import Array
 
 FloatImage = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 _BLOCK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a channel holds, after clipping to `clip` where there is one. `low` and `high`: its range."""
+    """What a channel holds, after clipping to `clip` where there is one. `ends`: its range, if it was looked for."""
 
-    low: float = 0.0
-    high: float = 0.0
     mean: float = 0.0
     std: float = 1.0
+    ends: tuple[float, float] | None = None
     clip: tuple[np.floating[Any], np.floating[Any]] | None = None
 
 
@@ -61,7 +60,8 @@ def scale(values: FloatImage, how: Normalisation, seen: Statistics, *, inside: M
         share = (np.clip(values, how.lower, how.upper) - how.lower) / (how.upper - how.lower)
         return np.asarray(share * (how.to_upper - how.to_lower) + how.to_lower, dtype=np.float32)
     if isinstance(how, Rescale):
-        return np.asarray((values - seen.low) / max(seen.high - seen.low, 1e-8), dtype=np.float32)
+        low, high = seen.ends or value_range(values)
+        return np.asarray((values - low) / max(high - low, 1e-8), dtype=np.float32)
     if isinstance(how, Unchanged):
         return np.asarray(values, dtype=np.float32)
     if seen.clip is not None:
@@ -75,27 +75,23 @@ def scale(values: FloatImage, how: Normalisation, seen: Statistics, *, inside: M
 def measure(channel: Array, how: Normalisation, *, inside: Mask | None = None) -> Statistics:
     """What `scale` needs to know of a channel (I, J, K), or of its voxels `inside` for a masked Z-score."""
     if isinstance(how, Rescale):
-        low, high = value_range(channel)
-        return Statistics(low=low, high=high)
+        return Statistics(ends=value_range(channel))
     if not isinstance(how, ZScore):
         return Statistics()
     inside = inside if how.masked else None
-    clip = None
-    if how.lower_percentile > 0 or how.upper_percentile < 100:
-        values = np.asarray(channel, np.float32) if inside is None else channel[inside].astype(np.float32)
-        low, high = np.percentile(values, [how.lower_percentile, how.upper_percentile])
-        channel, clip = np.clip(np.asarray(channel, np.float32), low, high), (low, high)
-    if inside is None and channel.dtype.kind == "f" and channel.flags.c_contiguous:
-        mean, std = _moments(channel)
-    else:
-        mean, std = _moments_by_chunks(channel, inside)
-    return Statistics(mean=mean, std=std, clip=clip)
+    if how.lower_percentile <= 0 and how.upper_percentile >= 100:
+        return _moments(channel, inside)
+    channel = contiguous(channel)
+    low, high = np.percentile(
+        channel if inside is None else channel[inside], [how.lower_percentile, how.upper_percentile]
+    )
+    return replace(_moments(np.clip(channel, low, high), inside), clip=(low, high))
 
 
 def value_range(channel: Array, *, inside: Mask | None = None) -> tuple[float, float]:
-    """The lowest and the highest value of a channel (I, J, K), or of its voxels `inside`."""
+    """The lowest and the highest value of a channel (I, J, K), or of its voxels `inside`; 0 if there are none."""
     ends = [(values.min(), values.max()) for values in _by_chunks(channel, inside) if values.size]
-    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+    return float(min((low for low, _ in ends), default=0)), float(max((high for _, high in ends), default=0))
 
 
 def _by_chunks(channel: Array, inside: Mask | None) -> Iterator[Array]:
@@ -103,13 +99,16 @@ def _by_chunks(channel: Array, inside: Mask | None) -> Iterator[Array]:
         yield channel[chunk] if inside is None else channel[chunk][inside[chunk]]
 
 
-def _moments(channel: Array) -> tuple[float, float]:
-    """Mean and standard deviation of a contiguous array in float64; in blocks, where NumPy would hold a copy."""
-    mean = channel.mean(dtype=np.float64)
-    return float(mean), math.sqrt(_sum_of_squares(channel.reshape(-1), mean) / channel.size)
+def _moments(channel: Array, inside: Mask | None) -> Statistics:
+    if inside is None and channel.dtype.kind == "f" and channel.flags.c_contiguous:
+        mean = channel.mean(dtype=np.float64)
+        squares = _sum_of_squares(channel.reshape(-1), mean)
+        return Statistics(mean=float(mean), std=math.sqrt(squares / channel.size))
+    return _moments_by_chunks(channel, inside)
 
 
 def _sum_of_squares(values: npt.NDArray[Any], mean: np.float64) -> float:
+    """Of the distances from the mean, in float64; in blocks, where NumPy would hold as many distances as values."""
     if values.size <= _BLOCK:
         distances = values - mean
         return float(np.multiply(distances, distances, out=distances).sum())
@@ -119,14 +118,16 @@ def _sum_of_squares(values: npt.NDArray[Any], mean: np.float64) -> float:
     return _sum_of_squares(values[:half], mean) + _sum_of_squares(values[half:], mean)
 
 
-def _moments_by_chunks(channel: Array, inside: Mask | None) -> tuple[float, float]:
-    """The same of an array that lies anyhow, read once: what chunks hold is joined (Chan, Golub, LeVeque 1983)."""
-    count, mean, squares = 0, 0.0, 0.0
+def _moments_by_chunks(channel: Array, inside: Mask | None) -> Statistics:
+    """Of an array that lies anyhow, read once: what chunks hold is joined (Chan, Golub, LeVeque 1983)."""
+    count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for part in _by_chunks(channel, inside):
+        if part.size == 0:
+            continue
         values = part.astype(np.float64)
-        if values.size:
-            distance, total = float(values.mean()) - mean, count + values.size
-            squares += float(values.var()) * values.size + distance**2 * count * values.size / total
-            mean += distance * values.size / total
-            count = total
-    return mean, math.sqrt(squares / max(1, count))
+        total = count + values.size
+        distance = float(values.mean()) - mean
+        squares += float(values.var()) * values.size + distance**2 * count * values.size / total
+        mean += distance * values.size / total
+        count, low, high = total, min(low, float(values.min())), max(high, float(values.max()))
+    return Statistics(mean=mean, std=math.sqrt(squares / count), ends=(low, high)) if count else Statistics()

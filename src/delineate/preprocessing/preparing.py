@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,9 @@ import numpy.typing as npt
 from delineate.errors import InputError, LabelError, PlanError
 from delineate.geometry import Box, change_axes
 from delineate.planning import Normalisation, Plan, Unchanged
-from delineate.preprocessing.boxes import chunks, find_box, outline
+from delineate.preprocessing.boxes import Mask, chunks, find_box, memory_order, outline
 from delineate.preprocessing.intensities import (
     FloatImage,
-    Mask,
     Statistics,
     is_masked,
     measure,
@@ -31,7 +31,7 @@ from delineate.preprocessing.traces import (
     trace_scan,
     turn,
 )
-from delineate.resampling import blend_slices, blend_windows, vote_matrices
+from delineate.resampling import blend_slices, blend_windows, contiguous, vote_matrices
 from delineate.volume import Allocate, Array, Kind, Segmentation, Volume, align, change_array_axes, cut
 
 
@@ -112,27 +112,43 @@ class _Source:
     seen: Statistics
     inside: Mask | None = None
 
+    def transpose(self, order: Sequence[int]) -> _Source:
+        inside = None if self.inside is None else self.inside.transpose(order)
+        return replace(self, channel=self.channel.transpose(order), inside=inside)
+
     def read(self, window: tuple[slice, slice, slice]) -> FloatImage:
-        values = np.ascontiguousarray(self.channel[window], dtype=np.float32)
-        inside = None if self.inside is None else self.inside[window]
-        return scale(values, self.how, self.seen, inside=inside)
+        values = contiguous(self.channel[window])
+        if isinstance(self.how, Unchanged):
+            return values
+        out = np.empty_like(values)
+        for n in range(len(values)):  # plane by plane, in the cache
+            inside = None if self.inside is None else self.inside[window][n]
+            out[n] = scale(values[n], self.how, self.seen, inside=inside)
+        return out
 
     def limits(self) -> tuple[float, float]:
         """The range of the normalised channel."""
         inside = self.inside if is_masked(self.how) else None
-        ends = scale(np.array(value_range(self.channel, inside=inside), np.float32), self.how, self.seen)
+        raw = self.seen.ends or value_range(self.channel, inside=inside)
+        ends = scale(np.array(raw, dtype=np.float32), self.how, self.seen)
         outside = [] if inside is None else [0.0]
         return min(*map(float, ends), *outside), max(*map(float, ends), *outside)
 
 
 def _resample(source: _Source, out: FloatImage, trace: Trace, plan: Plan) -> None:
-    matrices, axis = image_matrices(trace, plan), image_slice_axis(trace, plan)
+    matrices, slices = image_matrices(trace, plan), image_slice_axis(trace, plan)
+    if plan.preparation.resampling != "delineate":
+        # Along the axis that is slowest in memory, or on disk, so that the scan is read once from its start to its end.
+        order = memory_order(source.channel)
+        i, j, k = (matrices[axis] for axis in order)
+        source, out, matrices = source.transpose(order), out.transpose(order), (i, j, k)
+        slices = None if slices is None else order.index(slices)
     if not overshoots(trace, plan):
         blend_windows(source.read, matrices, out)
-    elif axis is None:
+    elif slices is None:
         blend_windows(source.read, matrices, out, limits=source.limits())
     else:
-        blend_slices(source.read, matrices, out, axis=axis, clip=True)
+        blend_slices(source.read, matrices, out, axis=slices, clip=True)
 
 
 def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.NDArray[np.uint8]:
@@ -151,12 +167,14 @@ def _prepare_previous(previous: Segmentation, masks: FloatImage, trace: Trace, p
 
     As in nnU-Net what lies outside the scan's outline is something else than background: a label of its own, 0 here.
     """
-    lookup = np.ones(max(previous.labels.values, default=0) + 1, dtype=np.uint16)
+    dtype = np.uint8 if len(plan.previous) < 254 else np.uint16
+    lookup = np.ones(max(previous.labels.values, default=0) + 1, dtype=dtype)
     for index, name in enumerate(plan.previous, start=2):
         lookup[previous.labels.named(name).value] = index
     labels = lookup[_cropped(previous.array, trace)]
     if inside is not None:
-        labels[(labels == 1) & ~inside] = 0
+        for plane, plane_inside in zip(labels, inside, strict=True):
+            plane[(plane == 1) & ~plane_inside] = 0
     found = vote_matrices(labels, *label_matrices(trace, plan))
     for index, mask in enumerate(masks, start=2):
         np.equal(found, index, out=mask, casting="unsafe")

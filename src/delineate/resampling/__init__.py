@@ -29,6 +29,7 @@ Everything is computed in float32 on the CPUs this process may use (see `set_thr
 from delineate.resampling.arrays import (
     apply_matrices,
     argmax_matrices,
+    contiguous,
     resample,
     resample_argmax,
     resample_labels,
@@ -39,7 +40,7 @@ from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolatio
 from delineate.resampling.rotated import resample_anywhere
 from delineate.resampling.stacks import StackPositions, even_grid, even_stack
 from delineate.resampling.tensors import resample_argmax_torch, resample_torch
-from delineate.resampling.windows import blend_slices, blend_windows, vote_matrices
+from delineate.resampling.windows import blend_slices, blend_windows, slice_bytes, vote_matrices, window_bytes
 
 __all__ = [
     "AxisMatrices",
@@ -51,6 +52,7 @@ __all__ = [
     "axis_matrices",
     "blend_slices",
     "blend_windows",
+    "contiguous",
     "even_grid",
     "even_stack",
     "resample",
@@ -62,5 +64,7 @@ __all__ = [
     "resample_torch",
     "resize_matrices",
     "set_threads",
+    "slice_bytes",
     "vote_matrices",
+    "window_bytes",
 ]
