@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -179,6 +180,28 @@ def test_a_cascade_without_its_first_stage_is_refused(tmp_path: Path) -> None:
     second = made.write_cascade(tmp_path)
     shutil.rmtree(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_lowres")
     with pytest.raises(ModelError, match="stage before, 3d_lowres, is missing"):
+        read_nnunet(second)
+
+
+def test_stages_that_ask_for_each_other_are_refused(tmp_path: Path) -> None:
+    second = made.write_cascade(tmp_path)
+    first = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_lowres"
+    ring = json.loads((second / "plans.json").read_text())
+    ring["configurations"]["3d_lowres"]["previous_stage"] = "3d_cascade_fullres"
+    (first / "plans.json").write_text(json.dumps(ring))
+    torch.save(
+        made.checkpoint(made.Network(inputs=3).state_dict(), init_args={"configuration": "3d_lowres"}),
+        first / "fold_0" / "checkpoint_final.pth",
+    )
+    with pytest.raises(ModelError, match="each ask for the other"):
+        read_nnunet(second, folds=[0])
+
+
+def test_stages_with_different_labels_are_refused(tmp_path: Path) -> None:
+    second = made.write_cascade(tmp_path)
+    other = made.dataset(labels={"background": 0, "core": 1, "edge": 2})
+    (tmp_path / "nnUNetTrainer__nnUNetPlans__3d_lowres" / "dataset.json").write_text(json.dumps(other))
+    with pytest.raises(ModelError, match="stages of the cascade do not fit together"):
         read_nnunet(second)
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from torch import Tensor
 
 from delineate.errors import LabelError, ModelError
+from delineate.exchange import nnunet_json
 from delineate.exchange.checkpoints import Checkpoint, read_checkpoint
 from delineate.exchange.nnunet_folder import TrainedFolder, checkpoints, choose, find_trained, opened, stage_before
-from delineate.exchange.nnunet_json import Configuration, PlansFile, configuration, read_dataset, read_plans
+from delineate.exchange.nnunet_json import PlansFile, read_dataset, read_plans
 from delineate.exchange.nnunet_network import network_plan
 from delineate.exchange.nnunet_plans import STEPS_PER_EPOCH, Trained, make_plan, structures_of
 from delineate.exchange.nnunet_weights import from_nnunet, is_batch_normalised
 from delineate.labels import LabelSet, label_set
 from delineate.model import Locator, Model, Provenance, versions
 from delineate.planning import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    folds: Sequence[int | str] | None
+    checkpoint: str | None
+    orientation: str | None
 
 
 def read_nnunet(
@@ -41,7 +49,7 @@ def read_nnunet(
     with opened(path) as root:
         found = find_trained(root)
         chosen = choose(found, configuration, root)
-        return _read(chosen, found, (folds, checkpoint), orientation)
+        return _read(chosen, found, _Wanted(folds, checkpoint, orientation))
 
 
 def read_nnunet_parts(
@@ -87,20 +95,19 @@ def with_locator(model: Model, locator: Model, structures: Sequence[str], margin
 
 
 def _read(
-    trained: TrainedFolder,
-    found: Sequence[TrainedFolder],
-    wanted: tuple[Sequence[int | str] | None, str | None],
-    orientation: str | None,
+    trained: TrainedFolder, found: Sequence[TrainedFolder], wanted: _Wanted, *, later: tuple[TrainedFolder, ...] = ()
 ) -> Model:
+    """One trained model with its stages before; `later`: those that asked for it."""
     folder = trained.path
     plans, dataset = read_plans(folder), read_dataset(folder)
-    files = checkpoints(trained, *wanted)
+    files = checkpoints(trained, wanted.folds, wanted.checkpoint)
     first = read_checkpoint(files[0])
     name = _configuration_name(trained, plans, first)
-    chosen = configuration(plans, name, folder)
+    chosen = nnunet_json.configuration(plans, name, folder)
     used = Trained(folder, name, first.trainer or trained.trainer or "unknown", first.mirror_axes, first.epochs or 0)
     network = network_plan(chosen, folder, batch_normalised=is_batch_normalised(first.weights))
-    plan = make_plan(plans, chosen, dataset, network=network, trained=used, orientation=orientation)
+    plan = make_plan(plans, chosen, dataset, network=network, trained=used, orientation=wanted.orientation)
+    before = None if chosen.previous_stage is None else stage_before(trained, chosen.previous_stage, found)
     folds = [_weights(file, first, plan, name) for file in files]
     return Model(
         weights=folds[0],
@@ -108,7 +115,7 @@ def _read(
         labels=structures_of(dataset, folder).labels,
         provenance=_provenance(plans, used, files),
         more_folds=tuple(folds[1:]),
-        previous=_previous(trained, found, chosen, wanted, orientation),
+        previous=None if before is None else _previous(before, found, wanted, plan=plan, later=(*later, trained)),
     )
 
 
@@ -134,15 +141,25 @@ def _weights(file: Path, first: Checkpoint, plan: Plan, name: str) -> dict[str, 
 
 
 def _previous(
-    trained: TrainedFolder,
+    before: TrainedFolder,
     found: Sequence[TrainedFolder],
-    chosen: Configuration,
-    wanted: tuple[Sequence[int | str] | None, str | None],
-    orientation: str | None,
-) -> Model | None:
-    if chosen.previous_stage is None:
-        return None
-    return _read(stage_before(trained, chosen.previous_stage, found), found, wanted, orientation)
+    wanted: _Wanted,
+    *,
+    plan: Plan,
+    later: tuple[TrainedFolder, ...],
+) -> Model:
+    """A cascade's stage before; `plan` is that of the stage after."""
+    if before in later:
+        raise ModelError("stages that each ask for the other before", path=before.path)
+    model = _read(before, found, wanted, later=later)
+    if model.plan.labels != plan.previous or len(model.plan.channels) != len(plan.channels):
+        raise ModelError(
+            "the stages of the cascade do not fit together",
+            expected=f"{', '.join(plan.previous)} in {', '.join(plan.channels)}",
+            got=f"{', '.join(model.plan.labels)} in {', '.join(model.plan.channels)}",
+            path=before.path,
+        )
+    return model
 
 
 def _provenance(plans: PlansFile, used: Trained, files: Sequence[Path]) -> Provenance:

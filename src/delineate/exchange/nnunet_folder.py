@@ -62,7 +62,7 @@ def find_trained(root: Path) -> tuple[TrainedFolder, ...]:
     found = tuple(_trained(folder) for folder in _folders(root) if _looks_trained(folder))
     if found:
         return found
-    version_1 = any("plans.pkl" in files for _, _, files in os.walk(root))
+    version_1 = any("plans.pkl" in _names(folder) for folder in _folders(root))
     raise ModelError(
         "a model of nnU-Net v1 cannot be read" if version_1 else "no trained nnU-Net model here",
         expected=f"a folder with {PLANS}, {DATASET} and fold_* folders",
@@ -96,7 +96,8 @@ def stage_before(last: TrainedFolder, name: str, found: Sequence[TrainedFolder])
 
     Raises `ModelError` if it is not there.
     """
-    beside = {*found, *(_trained(f) for f in last.path.parent.iterdir() if _looks_trained(f))}
+    siblings = (last.path.parent / folder for folder in _names(last.path.parent))
+    beside = {*found, *(_trained(folder) for folder in siblings if _looks_trained(folder))}
     fitting = [each for each in beside if each.path.parent == last.path.parent and _configuration_of(each) == name]
     same = [each for each in fitting if each.path.name == last.path.name.rpartition("__")[0] + f"__{name}"]
     for candidates in (same, fitting):
@@ -151,7 +152,7 @@ def _file(folder: Path, fold: str, name: str) -> Path:
 
 def _folds(folder: Path) -> list[str]:
     """The folds' names: numbers in their order, then "all"."""
-    matches = (_FOLD.fullmatch(path.name) for path in folder.iterdir())
+    matches = (_FOLD.fullmatch(name) for name in _names(folder))
     names = [match.group(1) for match in matches if match]
     return sorted(names, key=lambda name: (name == "all", int(name) if name != "all" else 0))
 
@@ -166,7 +167,15 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _looks_trained(folder: Path) -> bool:
-    return folder.is_dir() and any(_FOLD.fullmatch(path.name) for path in folder.iterdir())
+    return any(_FOLD.fullmatch(name) for name in _names(folder))
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder; nothing if it is none, or cannot be looked into."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
 
 
 def _trained(folder: Path) -> TrainedFolder:

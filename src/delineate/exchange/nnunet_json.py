@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,7 +132,11 @@ def channel_intensities(plans: PlansFile, channel: int, folder: Path) -> Intensi
     found = plans.intensities.get(str(channel))
     if found is None:
         raise ModelError(f"plans.json has no intensities of channel {channel}", path=folder / PLANS)
-    return _converted(found, Intensities, folder / PLANS)
+    facts = _converted(found, Intensities, folder / PLANS)
+    numbers = msgspec.structs.astuple(facts)
+    if not all(map(math.isfinite, numbers)) or facts.std < 0 or facts.percentile_00_5 > facts.percentile_99_5:
+        raise ModelError(f"plans.json has no sensible intensities of channel {channel}", got=facts, path=folder / PLANS)
+    return facts
 
 
 def convert(value: object, kind: type[_Kind], where: str, path: Path) -> _Kind:

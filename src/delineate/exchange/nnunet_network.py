@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ _ARCHITECTURES = {"PlainConvUNet": "nnunet", "ResidualEncoderUNet": "nnunet_res"
 _PACKAGE = re.compile(r"(?:dynamic_network_architectures\.architectures\.\w+\.)?(\w+)")
 _EPS = 1e-5  # PyTorch's own, and that of nnU-Net's trainer with batch normalisation
 _SLOPE = 0.01  # PyTorch's own
+_MOST_LEVELS = 20  # no scan can be halved more often
+_LARGEST = 2**14  # number of features, voxels of a kernel, convolutions in a row
 
 
 class _Norm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +94,9 @@ def network_plan(configuration: Configuration, folder: Path, *, batch_normalised
         slope=_slope(arguments, path),
         dropout=dropout.p if arguments.dropout_op else 0.0,
     )
+    sizes = (*plan.features, *plan.convolutions, *plan.decoder_convolutions, *sum(plan.kernels + plan.strides, ()))
+    if max(sizes, default=0) > _LARGEST:
+        raise ModelError("plans.json describes no network of this world", got=f"a size of {max(sizes)}", path=path)
     try:
         check_levels(plan)
     except PlanError as error:
@@ -140,8 +146,12 @@ def _check(arguments: _Arguments, dimensions: int, batch_normalised: bool, path:
     norm = arguments.norm_op_kwargs or _Norm()
     kind = _last(arguments.norm_op)
     is_instance = kind == f"InstanceNorm{dimensions}d"
+    if not 2 <= arguments.n_stages <= _MOST_LEVELS:
+        raise ModelError("the network's n_stages is not supported", got=arguments.n_stages, path=path)
     features = _each(arguments.features_per_stage, arguments.n_stages)
+    numbers = (norm.eps, (arguments.nonlin_kwargs or _Activation()).negative_slope)
     facts = {
+        "eps or negative_slope": (norm.eps > 0 and all(map(math.isfinite, numbers)), numbers),
         "conv_op": (_last(arguments.conv_op) == f"Conv{dimensions}d", arguments.conv_op),
         "norm_op": (is_instance or kind == f"BatchNorm{dimensions}d", arguments.norm_op),
         # PyTorch's instance normalisation has weights only if asked.
@@ -150,7 +160,7 @@ def _check(arguments: _Arguments, dimensions: int, batch_normalised: bool, path:
         "nonlin_first": (not arguments.nonlin_first, arguments.nonlin_first),
         "block": (arguments.block is None or _last(arguments.block) == "BasicBlockD", arguments.block),
         "bottleneck_channels": (arguments.bottleneck_channels is None, arguments.bottleneck_channels),
-        "stem_channels": (arguments.stem_channels in (None, features[0]), arguments.stem_channels),
+        "stem_channels": (arguments.stem_channels in (None, *features[:1]), arguments.stem_channels),
     }
     for name, (is_ours, value) in facts.items():
         if not is_ours:

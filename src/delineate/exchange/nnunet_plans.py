@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from delineate.dataset import channel_kind
-from delineate.errors import ModelError
+from delineate.errors import ModelError, PlanError
 from delineate.exchange.nnunet_json import (
     DATASET,
     PLANS,
@@ -40,6 +40,7 @@ from delineate.planning import (
     Unchanged,
     Window,
     ZScore,
+    check_plan,
 )
 
 STEPS_PER_EPOCH = 250  # nnU-Net's
@@ -52,6 +53,7 @@ _RESAMPLING: dict[str, Literal["nnunet", "nnunet_torch"]] = {
 }
 _SLICE_WISE: dict[bool | None, Literal["never", "auto", "always"]] = {None: "auto", True: "always", False: "never"}
 _SLICES_A_BATCH = 2**19  # pixels of the slices that a 2D network gets at once
+_LARGEST_VALUE = 2**16 - 1  # of a label map
 _TOTAL = re.compile(r"totalseg|_\d+subj(_v\d+)?$", re.IGNORECASE)
 
 
@@ -97,7 +99,7 @@ def make_plan(
     flips = tuple(sorted(dimensions - 1 - axis for axis in trained.mirror_axes if axis < dimensions))
     axes = cast("Triple", tuple(2 - axis for axis in reversed(plans.transpose_forward)))
     reasons = (f"nnU-Net's plans {plans.plans_name}, configuration {trained.configuration}, unchanged", *why)
-    return Plan(
+    plan = Plan(
         dataset=plans.dataset_name,
         channels=dataset.channels,
         kinds=tuple(channel_kind(name) for name in dataset.channels),
@@ -120,6 +122,11 @@ def make_plan(
         previous=_previous(configuration, structures, folder),
         reasons=(*reasons, *_on_mirroring(flips, axes, turned, structures.labels, for_total=for_total)),
     )
+    try:
+        check_plan(plan)
+    except PlanError as error:
+        raise ModelError("plans.json contradicts itself", got=error.problem, path=folder / PLANS) from error
+    return plan
 
 
 def structures_of(dataset: DatasetFile, folder: Path) -> Structures:
@@ -132,7 +139,7 @@ def structures_of(dataset: DatasetFile, folder: Path) -> Structures:
     if set(named.pop("background", ())) != {0}:
         raise ModelError("dataset.json has no background label of value 0", got=dict(dataset.labels), path=path)
     for name, values in named.items():
-        if not is_one_line(name) or not values or min(values) < 1:
+        if not is_one_line(name) or not values or min(values) < 1 or max(values) > _LARGEST_VALUE:
             raise ModelError("dataset.json has a label that is none", got=f"{name!r}: {values}", path=path)
     if not named:
         raise ModelError("dataset.json has no labels besides background", path=path)
@@ -147,7 +154,7 @@ def structures_of(dataset: DatasetFile, folder: Path) -> Structures:
 
 def _regions(named: dict[str, tuple[int, ...]], dataset: DatasetFile, path: Path) -> Structures:
     order = dataset.regions_class_order or ()
-    if len(order) != len(named) or min(order) < 1:
+    if len(order) != len(named) or min(order) < 1 or max(order) > _LARGEST_VALUE:
         raise ModelError(
             "dataset.json needs a regions_class_order with one value a region",
             expected=f"{len(named)} values",
@@ -184,10 +191,11 @@ def _check_versions(plans: PlansFile, configuration: Configuration, folder: Path
             )
     if sorted(plans.transpose_forward) != [0, 1, 2]:
         raise ModelError("transpose_forward is no order of axes", got=plans.transpose_forward, path=folder / PLANS)
-    if len(configuration.patch_size) not in (2, 3) or len(configuration.spacing) != len(configuration.patch_size):
+    patch = configuration.patch_size
+    if len(patch) not in (2, 3) or len(configuration.spacing) != len(patch) or min(patch) < 1:
         raise ModelError(
-            "patch_size and spacing must have two or three axes",
-            got=(configuration.patch_size, configuration.spacing),
+            "patch_size and spacing must be positive and have two or three axes",
+            got=(patch, configuration.spacing),
             path=folder / PLANS,
         )
 

@@ -57,8 +57,8 @@ def check_levels(plan: NetworkPlan) -> None:
         raise PlanError("strides and kernels must all be 2D or all be 3D", got=f"{sorted(axes)} numbers a level")
     if max(plan.strides[0]) != 1:
         raise PlanError("the first level keeps the resolution", expected="a first stride of ones", got=plan.strides[0])
-    if any(size % 2 == 0 for kernel in plan.kernels for size in kernel):
-        raise PlanError("kernels must be odd", got=plan.kernels)
+    if any(size % 2 == 0 or size < 1 for kernel in plan.kernels for size in kernel):
+        raise PlanError("kernels must be odd and positive", got=plan.kernels)
     if min(plan.features + plan.convolutions + plan.decoder_convolutions + sum(plan.strides, ())) < 1:
         raise PlanError("features, strides and convolutions must be positive", got=plan)
     if plan.architecture not in _FREE and (plan.decoder_convolutions or plan.slope is not None):
