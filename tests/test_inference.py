@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from anatomy import LABELS, blob_case, tiny_plan
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import PROVENANCE, tiny_model
 from torch import Tensor, nn
@@ -116,6 +116,7 @@ def test_infinite_voxels_are_refused() -> None:
         segment(known_model(), replace(volume, array=array), network=Threshold())
 
 
+@settings(deadline=None)
 @given(size=st.tuples(*[st.integers(8, 70)] * 3), overlap=st.floats(0, 0.9))
 def test_windows_cover_every_voxel_and_overlap_enough(size: tuple[int, int, int], overlap: float) -> None:
     patch = (8, 8, 8)

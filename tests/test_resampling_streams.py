@@ -19,7 +19,7 @@ def smooth_logits(classes: int, seed: int = 0, shape: Triple = SOURCE.shape) -> 
     centres = rng.uniform(0, 1, (classes, 3)) * shape
     index = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
     distances = np.linalg.norm(index[None] - centres[:, None, None, None], axis=-1)
-    return (4 - distances + rng.normal(0, 0.7, (classes, *shape))).astype(np.float32)
+    return np.asarray(4 - distances + rng.normal(0, 0.7, (classes, *shape)), dtype=np.float32)
 
 
 def slabs_of(logits: Logits, axis: int, planes: int, shared: int) -> Slabs:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from delineate.engines import EngineChoice
 from delineate.planning import Plan
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -25,3 +28,23 @@ def run_network(network: nn.Module, images: Tensor, plan: Plan) -> Tensor | tupl
         return outputs
     flat = network(images.squeeze(-1).contiguous(memory_format=torch.channels_last))
     return tuple(out.unsqueeze(-1) for out in flat) if isinstance(flat, tuple) else flat.unsqueeze(-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkRunner:
+    """A network that is being trained, as a `Runner`: on its device, in the precision it is trained in."""
+
+    network: nn.Module
+    plan: Plan
+    device: str = "cpu"
+
+    @property
+    def choice(self) -> EngineChoice:
+        return EngineChoice("torch", self.plan.training.precision, self.device)
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        dtype = PRECISIONS[self.plan.training.precision]
+        with torch.autocast(windows.device.type, dtype, enabled=dtype is not torch.float32):
+            logits = run_network(self.network, windows, self.plan)
+        assert isinstance(logits, Tensor)
+        return logits.float()

@@ -1,0 +1,107 @@
+"""One stage of a model over one prepared scan: from windows to a label map in the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from delineate.engines import Runner
+from delineate.inference.air import find_air
+from delineate.inference.memory import Demand, fit, process_bytes
+from delineate.inference.reduction import keep_probabilities, label_type, reduce_slabs
+from delineate.inference.streaming import WindowCount, stream_logits
+from delineate.inference.windows import Progress, layout, mirrors
+from delineate.planning import Plan
+from delineate.preprocessing import FloatImage, PreparedCase, logit_matrices, restore_probabilities, restored_view
+from delineate.resampling import AxisMatrices
+from delineate.resampling.streams import shared_planes
+from delineate.volume import Allocate, Array, read_only
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceOptions:
+    """How a stage is run, whatever the model.
+
+    `memory_bytes`: what this process (or, on a GPU, the device) may use in all; None for no limit. `skip_air`: leave
+    out windows of air where that is known to be harmless. `allocate`: makes the label map.
+    """
+
+    memory_bytes: int | None = None
+    skip_air: bool = True
+    with_probabilities: bool = False
+    allocate: Allocate = np.empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageResult:
+    """`labels`: (I, J, K) in the scan's own grid, uint8 or uint16: indices 0..len(plan.labels), or what the plan's
+    regions paint. `probabilities`: (C, I, J, K) there too, if they were asked for. `windows`: run and left out."""
+
+    labels: Array
+    probabilities: FloatImage | None
+    windows: WindowCount
+
+
+def predict_stage(
+    prepared: PreparedCase,
+    plan: Plan,
+    runners: Sequence[Runner],
+    *,
+    options: InferenceOptions = InferenceOptions(),
+    progress: Progress | None = None,
+) -> StageResult:
+    """Run a plan's networks (one runner a fold) over a prepared scan.
+
+    Logits exist for a slab of the scan at a time. Raises `ResourceError`, before anything is computed, if the memory
+    does not suffice.
+    """
+    trace = prepared.trace
+    matrices = logit_matrices(trace, plan)
+    # Memory is taken when it is written to: until then the label map is only promised.
+    labels = options.allocate(trace.original.shape, label_type(plan))
+    demand = _demand(prepared, plan, runners, matrices, labels, options)
+    how, _ = fit(demand, plan, options.memory_bytes)
+    counts = [WindowCount(0, 0, layout(trace.prepared.shape, plan).count)]
+
+    def watch(count: WindowCount) -> None:
+        counts.append(count)
+        if progress is not None:
+            progress(count.share)
+
+    air = find_air(plan) if options.skip_air else None
+    slabs = stream_logits(prepared.image, plan, runners, how=how, air=air, watch=watch)
+    probabilities = None
+    if options.with_probabilities:
+        probabilities = np.empty((plan.classes, *trace.prepared.shape), dtype=np.float32)
+        slabs = keep_probabilities(slabs, plan, axis=how.axis, out=probabilities)
+    labels[...] = 0
+    reduce_slabs(slabs, matrices, plan, axis=how.axis, out=restored_view(labels, trace))
+    if probabilities is not None:
+        probabilities = restore_probabilities(probabilities, trace, plan)
+    return StageResult(read_only(labels), probabilities, counts[-1])
+
+
+def _demand(
+    prepared: PreparedCase,
+    plan: Plan,
+    runners: Sequence[Runner],
+    matrices: AxisMatrices,
+    labels: Array,
+    options: InferenceOptions,
+) -> Demand:
+    i, j, k = (shared_planes(matrix) for matrix in matrices)
+    choice = runners[0].choice
+    return Demand(
+        scan=prepared.trace.original.shape,
+        prepared=prepared.trace.prepared.shape,
+        held_bytes=process_bytes(),
+        passes=len(runners) * len(list(mirrors(plan.tiling))),
+        engine=choice.engine,
+        precision=choice.precision,
+        device=choice.device != "cpu",
+        shared=(i, j, k),
+        labels_bytes=0 if isinstance(labels, np.memmap) else labels.nbytes,
+        probabilities=options.with_probabilities,
+    )
