@@ -3,7 +3,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from test_engines import PLANS, random_network, reference_logits, windows_of
+from test_engines import CONVERTED, PLANS, random_network, reference_logits, windows_of
 from torch import nn
 
 from delineate.engines import EngineChoice, open_runner
@@ -13,7 +13,6 @@ from delineate.planning import Plan
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
 PLAN = PLANS[5]  # nnunet in 3D
-CONVERTED = [plan for plan in PLANS if plan.dimensions == 3 or plan.network.architecture == "nnunet"]
 
 
 @pytest.mark.parametrize("plan", CONVERTED, ids=lambda plan: f"{plan.network.architecture}-{plan.dimensions}d")

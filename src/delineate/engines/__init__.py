@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from delineate.engines.onnx_engine import open_onnxruntime
 from delineate.engines.openvino_engine import open_openvino
 from delineate.engines.runner import EngineChoice, Opener, Runner
 from delineate.engines.torch_engine import open_torch
@@ -19,6 +20,7 @@ from delineate.planning import Plan
 ENGINES: dict[str, Opener] = {
     "torch": open_torch,
     "openvino": open_openvino,
+    "onnxruntime": open_onnxruntime,
 }
 
 __all__ = ["ENGINES", "EngineChoice", "Opener", "Runner", "open_runner"]

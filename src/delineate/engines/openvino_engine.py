@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delineate.engines.runner import EngineChoice, check_precision, missing_package, network_input, scripted
-from delineate.errors import ModelError
+from delineate.engines.openvino_models import convert, import_openvino, quantised, with_precise_head
+from delineate.engines.runner import EngineChoice, check_precision, network_input
+from delineate.errors import ResourceError
 from delineate.planning import Plan
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "int8": "INT8"}
 
 
@@ -61,42 +60,19 @@ def open_openvino(
     """
     offered = openvino_precisions(choice.device)
     check_precision(choice, offered)
+    if choice.precision == "int8" and not calibration:
+        raise ResourceError("int8 needs windows of real scans to calibrate with", remedy="Choose another precision.")
     model = convert(network, plan)
+    if choice.precision == "int8":
+        model = quantised(model, calibration)
+    # What int8 leaves over (normalisations, head) is in no hurry to be exact either.
+    reduced = choice.precision != "float32" and "bfloat16" in offered
+    if reduced:
+        with_precise_head(model)
     settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
+        "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": choice.threads,
     }
-    return OpenVinoRunner(
-        choice, import_openvino().Core().compile_model(model, "CPU", settings).create_infer_request(), plan
-    )
-
-
-def convert(network: nn.Module, plan: Plan) -> Any:
-    """The network as an `openvino.Model` for one window. Raises `ModelError` if it cannot be converted."""
-    openvino = import_openvino()
-    script, example = scripted(network, plan)
-    try:
-        model = openvino.convert_model(script, example_input=example)
-        model.reshape(list(network_input(plan)))
-    except (RuntimeError, openvino.frontend.OpConversionFailure) as error:
-        raise ModelError(
-            "OpenVINO cannot take this network",
-            got=str(error).splitlines()[0],
-            remedy="Choose the torch engine (--engine torch).",
-        ) from error
-    return model
-
-
-def import_openvino() -> Any:
-    """The package. Raises `ResourceError` if it is not installed.
-
-    On import it would report its use to its maker over the network, unless somebody has told it not to. A program for
-    patients' images calls nobody.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing_package("openvino", "fast") from error
-    return openvino
+    compiled = import_openvino().Core().compile_model(model, "CPU", settings)
+    return OpenVinoRunner(choice, compiled.create_infer_request(), plan)
