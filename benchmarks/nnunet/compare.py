@@ -13,23 +13,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from models import INPUTS, MASKS, MODELS, Trained, by_name
 
 from delineate import formats
+from delineate.engines import EngineChoice
+from delineate.errors import GeometryMismatch
 from delineate.exchange import read_nnunet
-from delineate.inference import segment
+from delineate.geometry import aligned
+from delineate.inference import open_stage_runners, segment
 from delineate.model import Model, with_tiling
+from delineate.volume import Kind, Volume
 
-Labels = npt.NDArray[np.integer]
 LEAST_EQUAL, LEAST_DICE = 0.9999, 0.9999
+VALUES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +62,37 @@ class Agreement:
         return self.equal >= LEAST_EQUAL and bool(np.all(self.dice >= LEAST_DICE))
 
 
-def agreement(pairs: Iterator[tuple[str, Labels, Labels]]) -> Agreement:
-    """Count (case, labels of one, labels of the other). Raises `ValueError` for arrays that differ in shape."""
-    total = np.zeros((256, 256), np.int64)
+def agreement(one: Iterable[tuple[str, Volume]], other: Iterable[tuple[str, Volume]]) -> Agreement:
+    """Count label maps of the same cases, voxel by voxel. Raises `GeometryMismatch` where their grids differ."""
+    total = np.zeros((VALUES, VALUES), np.int64)
     shares: list[tuple[float, str]] = []
-    for case, one, other in pairs:
-        if one.shape != other.shape:
-            raise ValueError(f"{case}: masks of shapes {one.shape} and {other.shape}")
-        counts = np.bincount(one.ravel().astype(np.int64) * 256 + other.ravel(), minlength=256**2)
-        total += counts.reshape(256, 256)
-        shares.append((float(np.mean(one == other)), case))
+    for (case, first), (_, second) in zip(one, other, strict=True):
+        if first.grid.shape != second.grid.shape or not aligned(first.grid, second.grid):
+            raise GeometryMismatch("the masks lie on different grids", expected=first.grid, got=second.grid, case=case)
+        pairs = first.array.astype(np.int64) * VALUES + second.array.astype(np.int64)
+        counts = np.bincount(pairs.ravel(), minlength=VALUES**2).reshape(VALUES, VALUES)
+        total += counts
+        shares.append((float(np.trace(counts) / counts.sum()), case))
     return Agreement(total, min(shares), len(shares))
 
 
-def stored(path: Path) -> Labels:
-    """The label map of a file as it lies there, and nothing done to its axes."""
-    return np.asarray(nib.load(path).dataobj).astype(np.int64)  # type: ignore[attr-defined]
+def stored(path: Path) -> Volume:
+    """The label map of a file, in the axes that it is stored in."""
+    return formats.read_volume(path)
 
 
-def predict(model: Model, trained: Trained, target: Path, cases: Sequence[str]) -> None:
-    """delineate's masks of the held-out cases, as files."""
-    target.mkdir(parents=True, exist_ok=True)
-    kind = model.plan.kinds[0]
+def predicted(model: Model, trained: Trained, cases: Sequence[str]) -> Iterator[tuple[str, Volume]]:
+    """delineate's label maps of the held-out cases, by PyTorch in float32."""
+    runners = open_stage_runners(model, EngineChoice("torch", "float32"))
     for case in cases:
-        volume = formats.read_volume(INPUTS / trained.data.folder / "images" / f"{case}_0000.nii.gz", kind=kind)
-        formats.write_segmentation(target / f"{case}.nii.gz", segment(model, volume).segmentation)
+        path = INPUTS / trained.data.folder / "images" / f"{case}_0000.nii.gz"
+        volume = formats.read_volume(path, kind=model.plan.kinds[0])
+        yield case, Volume(segment(model, volume, runners=runners).label_map[None], volume.grid, Kind.OTHER)
 
 
-def pairs(one: Path, other: Path, cases: Sequence[str]) -> Iterator[tuple[str, Labels, Labels]]:
+def read(folder: Path, cases: Sequence[str]) -> Iterator[tuple[str, Volume]]:
     for case in cases:
-        yield case, stored(one / f"{case}.nii.gz"), stored(other / f"{case}.nii.gz")
+        yield case, stored(folder / f"{case}.nii.gz")
 
 
 def cases_of(folder: Path, limit: int | None) -> list[str]:
@@ -104,12 +107,11 @@ def compare(trained: Trained, *, mirrored: bool, limit: int | None) -> tuple[str
     if not cases:
         return f"| {trained.name} | {way} | nnU-Net has not predicted it |" + " |" * 5, False
     model = with_tiling(read_nnunet(trained.folder), overlap=0.5, mirror=mirrored)
-    with tempfile.TemporaryDirectory() as folder:
-        ours = Path(folder)
-        predict(model, trained, ours, cases)
-        found = [agreement(pairs(ours, theirs, cases))]
-        if controlled:
-            found += [agreement(pairs(ours, exact, controlled)), agreement(pairs(theirs, exact, controlled))]
+    ours = dict(predicted(model, trained, cases))
+    found = [agreement(ours.items(), read(theirs, cases))]
+    if controlled:
+        found.append(agreement(((case, ours[case]) for case in controlled), read(exact, controlled)))
+        found.append(agreement(read(theirs, controlled), read(exact, controlled)))
     share, case = found[0].worst
     cells = [trained.name, way, str(len(cases)), f"{share:.3%} ({case})", *(one.words for one in found)]
     return "| " + " | ".join(cells) + " |" * (8 - len(cells)), any(one.passes for one in found[:2])

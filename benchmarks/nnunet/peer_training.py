@@ -23,7 +23,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-BASE_FEATURES, MOST_FEATURES = 16, 128
+BASE_FEATURES, MOST_FEATURES = 8, 64
 SMALLEST_EDGE = 4
 LOWRES_MM = 2.0
 
