@@ -124,7 +124,8 @@ def _resampling(plan: Plan) -> Json:
     if plan.resize_to is not None:
         return {"_target_": "Resized", **_IMAGE, "spatial_size": list(plan.resize_to), "mode": "trilinear"}
     spacing = [*plan.spacing_mm[:2], -1.0] if plan.preparation.keep_slices else list(plan.spacing_mm)
-    return {"_target_": "Spacingd", **_IMAGE, "pixdim": spacing, "mode": "bilinear", "scale_extent": True}
+    edges = {"scale_extent": True, "align_corners": True}  # the scan's edges stay, as in delineate
+    return {"_target_": "Spacingd", **_IMAGE, "pixdim": spacing, "mode": "bilinear", **edges}
 
 
 def _normalisation(how: Normalisation) -> list[Json]:
