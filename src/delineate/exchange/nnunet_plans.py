@@ -337,7 +337,7 @@ def _scheme(name: str, plans: PlansFile, channel: int, *, is_masked: bool, folde
 
 
 def _training(configuration: Configuration, trained: Trained) -> TrainingPlan:
-    """What nnU-Net's trainer does unless a trainer class says otherwise; it has no part in running the model."""
+    """What nnU-Net's trainer does unless a trainer class says otherwise; a record, for the model is trained."""
     return TrainingPlan(
         batch_size=max(1, configuration.batch_size),
         steps=max(1, trained.epochs) * STEPS_PER_EPOCH,
@@ -349,7 +349,7 @@ def _training(configuration: Configuration, trained: Trained) -> TrainingPlan:
         momentum=0.99,
         warmup_fraction=0.0,
         decay="poly",
-        precision="float16",
+        precision="float32",  # its trainer mixes in float16; the masks to agree with are those of full precision
     )
 
 
