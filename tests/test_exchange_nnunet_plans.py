@@ -11,8 +11,9 @@ import pytest
 
 from delineate.errors import ModelError
 from delineate.exchange.nnunet_json import DatasetFile, PlansFile, configuration
+from delineate.exchange.nnunet_labels import structures_of
 from delineate.exchange.nnunet_network import network_plan
-from delineate.exchange.nnunet_plans import Trained, make_plan, structures_of
+from delineate.exchange.nnunet_plans import Trained, make_plan
 from delineate.labels import LabelSet
 from delineate.planning import (
     ClipZScore,

@@ -14,8 +14,9 @@ from delineate.exchange import nnunet_json
 from delineate.exchange.checkpoints import Checkpoint, read_checkpoint
 from delineate.exchange.nnunet_folder import TrainedFolder, checkpoints, choose, find_trained, opened, stage_before
 from delineate.exchange.nnunet_json import PlansFile, read_dataset, read_plans
+from delineate.exchange.nnunet_labels import structures_of
 from delineate.exchange.nnunet_network import network_plan
-from delineate.exchange.nnunet_plans import STEPS_PER_EPOCH, Trained, make_plan, structures_of
+from delineate.exchange.nnunet_plans import STEPS_PER_EPOCH, Trained, make_plan
 from delineate.exchange.nnunet_weights import from_nnunet, is_batch_normalised
 from delineate.labels import LabelSet, label_set
 from delineate.model import Locator, Model, Provenance, versions

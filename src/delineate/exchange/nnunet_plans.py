@@ -1,4 +1,4 @@
-"""nnU-Net's plans as a `Plan`: axes, spacing, preparation, normalisation, labels.
+"""nnU-Net's plans as a `Plan`: axes, spacing, preparation, normalisation.
 
 nnU-Net's arrays are (z, y, x), reordered by `transpose_forward`; ours are those with their axes reversed, so that the
 usual order needs no reordering at all. Everything here that has axes is reversed accordingly.
@@ -23,8 +23,9 @@ from delineate.exchange.nnunet_json import (
     Resampling,
     channel_intensities,
 )
+from delineate.exchange.nnunet_labels import Structures, structures_of
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
-from delineate.labels import LabelSet, is_one_line, label_set
+from delineate.labels import LabelSet
 from delineate.planning import (
     STORED,
     AugmentationPlan,
@@ -33,7 +34,6 @@ from delineate.planning import (
     Normalisation,
     Plan,
     Preparation,
-    Region,
     Rescale,
     Tiling,
     TrainingPlan,
@@ -53,7 +53,6 @@ _RESAMPLING: dict[str, Literal["nnunet", "nnunet_torch"]] = {
 }
 _SLICE_WISE: dict[bool | None, Literal["never", "auto", "always"]] = {None: "auto", True: "always", False: "never"}
 _SLICES_A_BATCH = 2**19  # pixels of the slices that a 2D network gets at once
-_LARGEST_VALUE = 2**16 - 1  # of a label map
 _TOTAL = re.compile(r"totalseg|_\d+subj(_v\d+)?$", re.IGNORECASE)
 
 
@@ -66,15 +65,6 @@ class Trained:
     trainer: str
     mirror_axes: tuple[int, ...]
     epochs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Structures:
-    """`names` in the order of the network's outputs, background left out; `regions` as in `Plan`."""
-
-    names: tuple[str, ...]
-    regions: tuple[Region, ...]
-    labels: LabelSet
 
 
 def make_plan(
@@ -127,47 +117,6 @@ def make_plan(
     except PlanError as error:
         raise ModelError("plans.json contradicts itself", got=error.problem, path=folder / PLANS) from error
     return plan
-
-
-def structures_of(dataset: DatasetFile, folder: Path) -> Structures:
-    """The labels, or regions, of dataset.json; without background and what nnU-Net ignores.
-
-    Raises `ModelError` for labels that nnU-Net itself would not accept.
-    """
-    path = folder / DATASET
-    named = {name: (v,) if isinstance(v, int) else tuple(v) for name, v in dataset.labels.items() if name != "ignore"}
-    if set(named.pop("background", ())) != {0}:
-        raise ModelError("dataset.json has no background label of value 0", got=dict(dataset.labels), path=path)
-    for name, values in named.items():
-        if not is_one_line(name) or not values or min(values) < 1 or max(values) > _LARGEST_VALUE:
-            raise ModelError("dataset.json has a label that is none", got=f"{name!r}: {values}", path=path)
-    if not named:
-        raise ModelError("dataset.json has no labels besides background", path=path)
-    if any(len(values) > 1 for values in named.values()):
-        return _regions(named, dataset, path)
-    ordered = sorted(named, key=lambda name: named[name])
-    found = [named[name][0] for name in ordered]
-    if found != list(range(1, len(found) + 1)):
-        raise ModelError("dataset.json's labels must be 1, 2, 3, ...", got=found, path=path)
-    return Structures(tuple(ordered), (), label_set(dict(zip(found, ordered, strict=True))))
-
-
-def _regions(named: dict[str, tuple[int, ...]], dataset: DatasetFile, path: Path) -> Structures:
-    order = dataset.regions_class_order or ()
-    if len(order) != len(named) or min(order) < 1 or max(order) > _LARGEST_VALUE:
-        raise ModelError(
-            "dataset.json needs a regions_class_order with one value a region",
-            expected=f"{len(named)} values",
-            got=list(order),
-            path=path,
-        )
-    regions = tuple(
-        Region(name=name, values=values, paints=paints)
-        for (name, values), paints in zip(named.items(), order, strict=True)
-    )
-    distinct = len(set(order)) == len(order)
-    values = order if distinct else range(1, len(order) + 1)
-    return Structures(tuple(named), regions, label_set(dict(zip(values, named, strict=True)), overlaps=True))
 
 
 def _previous(configuration: Configuration, structures: Structures, folder: Path) -> tuple[str, ...]:
