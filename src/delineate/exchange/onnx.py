@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from delineate.engines.onnx_export import to_onnx
 from delineate.errors import ExportError, ResourceError
 from delineate.exchange.notes import TOLERANCE, example_windows, stage_notes, window_notes, write_recipe
 from delineate.model import Model
@@ -21,8 +22,6 @@ def write_onnx(model: Model, folder: Path) -> tuple[str, ...]:
 
     Raises `ExportError` if the logits differ, `ResourceError` if ONNX is not installed.
     """
-    from delineate.engines.onnx_export import to_onnx
-
     for name, stage in model.stages.items():
         write_onnx(stage, folder / name)
     properties = {**write_recipe(model, folder), "digest": model.digest}
