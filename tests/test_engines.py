@@ -84,3 +84,10 @@ def test_precisions_that_the_cpu_lacks_are_refused() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ResourceError, match="device is not there"):
         open_runner(nn.Identity(), PLANS[0], EngineChoice(device="cuda"))
+
+
+def test_the_head_computes_in_float32() -> None:
+    plan = PLANS[5]
+    network, windows = random_network(plan), windows_of(plan)
+    logits = open_runner(network, plan, EngineChoice(precision="bfloat16"))(windows)
+    assert not torch.equal(logits, logits.bfloat16().float())

@@ -1,7 +1,8 @@
 """PyTorch, on every device it has.
 
 Weights of convolutions are cast once, where autocast alone would cast them anew for every window; normalisations keep
-theirs in float32. What a device cannot do in the precision (average pooling on the CPU, say) autocast does in float32.
+theirs in float32. So does the head: rounding the logits costs more masks than all that comes before. What a device
+cannot do in the precision (average pooling on the CPU, say) autocast does in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from delineate.engines.runner import EngineChoice, check_precision, run_flat
+from delineate.engines.runner import EngineChoice, check_precision, run_flat, small_input
 from delineate.errors import ResourceError
 from delineate.networks.blocks import UpConvolution
 from delineate.planning import Plan
@@ -70,15 +71,48 @@ def open_torch(network: nn.Module, plan: Plan, choice: EngineChoice, calibration
     if choice.threads:
         torch.set_num_threads(choice.threads)
     layout = torch.channels_last_3d if plan.dimensions == 3 else torch.channels_last
-    placed = copy.deepcopy(network).eval().to(choice.device)
-    _cast(placed, DTYPES[choice.precision])
-    return TorchRunner(choice, placed.to(memory_format=layout), plan)  # type: ignore[call-overload]
+    placed = copy.deepcopy(network).eval()
+    if choice.precision != "float32":
+        _reduce(placed, DTYPES[choice.precision], torch.zeros(small_input(plan)))
+    return TorchRunner(choice, placed.to(choice.device, memory_format=layout), plan)  # type: ignore[call-overload]
 
 
-def _cast(network: nn.Module, dtype: torch.dtype) -> None:
-    for module in network.modules():
-        if isinstance(module, _CAST):
+class InFloat32(nn.Module):
+    """A module that computes in float32, whatever goes on around it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = self.module(x.float())
+        return y
+
+
+def _reduce(network: nn.Module, dtype: torch.dtype, example: Tensor) -> None:
+    """Cast the weights of convolutions in place, but those of the head."""
+    head = _head(network, example)
+    for name, module in list(network.named_modules()):
+        if name == head:
+            network.set_submodule(name, InFloat32(module))
+        elif isinstance(module, _CAST):
             module.to(dtype)
+
+
+@torch.inference_mode()
+def _head(network: nn.Module, example: Tensor) -> str | None:
+    """The name of the convolution whose output is the network's output, if there is one."""
+    outputs: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Conv3d)
+    ]
+    logits = network(example)
+    for hook in hooks:
+        hook.remove()
+    return next((name for name, output in outputs.items() if output is logits), None)
 
 
 def _contexts(choice: EngineChoice) -> Sequence[AbstractContextManager[object]]:
