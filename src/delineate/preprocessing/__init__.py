@@ -5,6 +5,7 @@ hold: delineate's own, or those of the system that a network was trained in (`pl
 """
 
 from delineate.preprocessing.boxes import find_box
+from delineate.preprocessing.doubts import doubts
 from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
 from delineate.preprocessing.preparing import PreparedCase, prepare
@@ -15,6 +16,7 @@ __all__ = [
     "FloatImage",
     "PreparedCase",
     "Trace",
+    "doubts",
     "find_box",
     "logit_matrices",
     "normalise",

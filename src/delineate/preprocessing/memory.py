@@ -35,7 +35,7 @@ def prepare_bytes(grid: Grid, plan: Plan, region: Box | None = None) -> int:
     percentiles = 12 * normalised * any(map(_has_percentiles, plan.normalisation))
     statistics = not plan.preparation.normalise_first and any(map(needs_statistics, plan.normalisation))
     whole = 4 * resampled * (region is not None and statistics)
-    chunks = 40 * max(CHUNK_VOXELS, voxels // max(trace.crop.shape))
+    chunks = (24 if any(map(needs_statistics, plan.normalisation)) else 12) * CHUNK_VOXELS
     return image + masks + max(before, percentiles, whole + _resampling_bytes(trace, plan), chunks)
 
 

@@ -208,6 +208,12 @@ def _check_image(case_id: str, image: Volume, plan: Plan) -> None:
             case=case_id,
             path=image.source.path,
         )
+    if any(map(is_masked, plan.normalisation)) and not plan.preparation.normalise_first:
+        raise PlanError(
+            "a masked Z-score is taken of the scan's own voxels",
+            expected="preparation.normalise_first",
+            remedy="Set it in plan.json, or masked to false.",
+        )
     kind = plan.kinds[0]
     if len(set(plan.kinds)) == 1 and Kind.OTHER not in (kind, image.kind) and image.kind is not kind:
         raise InputError(
