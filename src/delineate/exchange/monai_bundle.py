@@ -24,6 +24,7 @@ Json = dict[str, Any]
 
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _IMAGE = {"keys": "image"}
+_PAD = -1e30  # lower than any intensity
 
 
 def write_monai_bundle(model: Model, folder: Path) -> tuple[str, ...]:
@@ -113,10 +114,18 @@ def transforms_of(plan: Plan) -> list[Json]:
         steps.append(
             {"_target_": "CropForegroundd", **_IMAGE, "source_key": "image", "select_fn": f"$lambda x: {rule}"}
         )
-    ranges = _normalisation(plan.normalisation[0])
-    return [*steps, *ranges, _resampling(plan)] if plan.preparation.normalise_first else [
-        *steps, _resampling(plan), *ranges
-    ]  # fmt: skip
+    ranges, resampled = _normalisation(plan.normalisation[0]), [_resampling(plan)]
+    steps += [*ranges, *resampled] if plan.preparation.normalise_first else [*resampled, *ranges]
+    return steps + (_padding(plan) if plan.tiling.padding == "lowest" else [])
+
+
+def _padding(plan: Plan) -> list[Json]:
+    """To at least a patch, with each channel's own lowest value, for which MONAI's padding has no word."""
+    lowest = f"x.masked_fill(x <= {_PAD}, float('inf')).amin(dim=(1, 2, 3), keepdim=True)"
+    return [
+        {"_target_": "SpatialPadd", **_IMAGE, "spatial_size": list(plan.patch_size), "value": _PAD},
+        {"_target_": "Lambdad", **_IMAGE, "func": f"$lambda x: torch.maximum(x, {lowest})"},
+    ]
 
 
 def _resampling(plan: Plan) -> Json:
@@ -157,21 +166,11 @@ def _inferer(plan: Plan) -> Json:
         "overlap": plan.tiling.overlap,
         "mode": "gaussian" if plan.tiling.gaussian else "constant",
         "padding_mode": "constant",
-        "cval": _lowest(plan),
+        "cval": 0.0,
     }
     if plan.dimensions == 2:
         return {"_target_": "SliceInferer", "spatial_dim": 2, **window}
     return {"_target_": "SlidingWindowInferer", **window}
-
-
-def _lowest(plan: Plan) -> float:
-    """What scans smaller than the patch are surrounded with: the lowest prepared value where the plan tells it."""
-    how = plan.normalisation[0]
-    if plan.tiling.padding == "zero":
-        return 0.0
-    if isinstance(how, ClipZScore):
-        return _scaled(how, how.lower)
-    return how.to_lower if isinstance(how, Window) else 0.0
 
 
 def _post_transforms(model: Model) -> list[Json]:
@@ -204,7 +203,7 @@ def metadata_of(model: Model) -> Json:
         "monai_version": version("monai"),
         "pytorch_version": str(torch.__version__),
         "numpy_version": version("numpy"),
-        "required_packages_version": {"nibabel": version("nibabel"), "pytorch-ignite": "0.5.0"},
+        "required_packages_version": {"nibabel": version("nibabel"), "pytorch-ignite": "0.5.0", "fire": "0.5.0"},
         "name": plan.dataset,
         "task": f"Segmentation of {', '.join(plan.labels)}",
         "description": f"Trained by delineate on {card.dataset}, {card.step} steps; model {model.digest[:12]}",
@@ -224,16 +223,14 @@ def metadata_of(model: Model) -> Json:
 def bundle_differences(model: Model) -> tuple[str, ...]:
     """What MONAI will do otherwise with this model than delineate does, in sentences."""
     plan = model.plan
-    known = plan.tiling.padding == "zero" or isinstance(plan.normalisation[0], ClipZScore | Window)
     facts = {
         "MONAI resamples linearly; delineate by splines of third order that fade what is too fine for the grid.": True,
         "MONAI's last window of a row is moved back to the edge; delineate spreads windows evenly.": True,
         "Windows are not mirrored; delineate averages over mirrored ones.": bool(plan.tiling.mirror_axes),
-        "Scans smaller than the patch are surrounded with 0, not their lowest value.": not known,
         "The mask of the normalisation is what is not 0; delineate fills its holes.": any(
             isinstance(how, ZScore) and how.masked for how in plan.normalisation
         ),
         "MONAI applies no rules afterwards; delineate does.": bool(model.postprocessing),
-        "`python -m monai.bundle run --config_file configs/inference.json` needs pytorch-ignite.": True,
+        "`python -m monai.bundle run --config_file configs/inference.json` needs pytorch-ignite and fire.": True,
     }
     return tuple(sentence for sentence, holds in facts.items() if holds)
