@@ -28,7 +28,7 @@ from delineate.preprocessing import (
 from delineate.preprocessing.traces import slice_axis
 from delineate.volume import Kind, Segmentation, Volume, reorient
 
-ORDERS = tuple(itertools.permutations(range(3)))
+ORDERS: tuple[Triple, ...] = tuple((i, j, k) for i, j, k in itertools.permutations(range(3)))
 NNUNET = Preparation(crop_to="nonzero", normalise_first=True, resampling="nnunet", slice_wise="auto")
 GRID = oblique_grid((20, 16, 12), (0.75, 1.25, 2.5))
 OTHER_MM = (1.0, 0.875, 2.0)
@@ -59,16 +59,18 @@ def crop_of(array: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(a, b + 1) for a, b in zip(where.min(0), where.max(0), strict=True))
 
 
+def by_skimage(image: np.ndarray, shape: tuple[int, ...], order: int) -> np.ndarray:
+    resized: np.ndarray = resize(image.astype(float), shape, order, mode="edge", anti_aliasing=False)  # type: ignore[no-untyped-call]
+    return resized
+
+
 def slowly(image: np.ndarray, shape: Triple, *, axis: int | None = None, order: int = 3) -> np.ndarray:
     if image.shape == tuple(shape):
         return image
     if axis is None:
-        return resize(image.astype(float), shape, order, mode="edge", anti_aliasing=False)
-    flat = [n for a, n in enumerate(shape) if a != axis]
-    slices = [
-        resize(part.astype(float), flat, order, mode="edge", anti_aliasing=False)
-        for part in np.moveaxis(image, axis, 0)
-    ]
+        return by_skimage(image, shape, order)
+    flat = tuple(n for a, n in enumerate(shape) if a != axis)
+    slices = [by_skimage(part, flat, order) for part in np.moveaxis(image, axis, 0)]
     at = image.shape[axis] / shape[axis] * (np.arange(shape[axis]) + 0.5) - 0.5
     picked = map_coordinates(np.arange(float(len(slices))), [at], order=0, mode="nearest").astype(int)
     return np.moveaxis(np.stack(slices)[picked], 0, axis)
@@ -82,7 +84,8 @@ def new_shape(grid: Grid, shape: Triple, spacing_mm: TripleMM) -> Triple:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_labels_come_back_bit_exact_from_every_orientation_and_order(orientation: str) -> None:
-    volume, reference = (reorient(image, orientation) for image in blob_case(3))
+    volume, reference = blob_case(3)
+    volume, reference = reorient(volume, orientation), reorient(reference, orientation)
     for axes in ORDERS:
         i, j, k = (volume.grid.spacing_mm[axis] for axis in axes)
         plan = nnunet_plan((i, j, k), axes=axes)
@@ -101,9 +104,14 @@ def test_prepared_voxels_stay_where_they_are_in_the_world(axes: Triple, stored: 
     index = np.stack(np.meshgrid(*(np.arange(n) for n in GRID.shape), indexing="ij"), axis=-1)
     world = np.moveaxis(index_to_world(GRID, index), -1, 0)
     volume = reorient(Volume(world.astype(np.float32) + 1000, GRID, Kind.MR), stored)
-    hows = {"channels": ("x", "y", "z"), "kinds": (Kind.MR,) * 3, "normalisation": (Unchanged(),) * 3}
     plan = nnunet_plan(
-        (0.9, 1.1, 1.2), axes=axes, changes={"slice_wise": "never", "image_order": 1}, orientation=wanted, **hows
+        (0.9, 1.1, 1.2),
+        axes=axes,
+        changes={"slice_wise": "never", "image_order": 1},
+        orientation=wanted,
+        channels=("x", "y", "z"),
+        kinds=(Kind.MR,) * 3,
+        normalisation=(Unchanged(),) * 3,
     )
     prepared = prepare("a", volume, None, plan)
     grid = prepared.trace.prepared
@@ -143,8 +151,10 @@ def test_a_masked_zscore_is_taken_inside_the_filled_outline() -> None:
     expected = [
         np.where(inside, (c - c[inside].mean()) / c[inside].std(), 0) for c in (array[n][window] for n in (0, 1))
     ]
-    hows = {"channels": ("a", "b"), "kinds": (Kind.MR,) * 2, "normalisation": (ZScore(masked=True),) * 2}
-    got = prepare("a", replace(volume, array=array), None, nnunet_plan((0.75, 1.25, 2.5), **hows)).image
+    plan = nnunet_plan(
+        (0.75, 1.25, 2.5), channels=("a", "b"), kinds=(Kind.MR,) * 2, normalisation=(ZScore(masked=True),) * 2
+    )
+    got = prepare("a", replace(volume, array=array), None, plan).image
     assert (~inside).any()
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
@@ -277,7 +287,7 @@ def test_the_stage_before_comes_as_masks(spacing_mm: TripleMM) -> None:
     plan = nnunet_plan(spacing_mm, previous=("core", "rim"))
     got = prepare("a", volume, None, plan, previous=before).image
     axis = slice_axis(GRID.spacing_mm, spacing_mm, plan)
-    np.testing.assert_array_equal(got[1:], masks_slowly(labels, got.shape[1:], axis))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(got[1:], masks_slowly(labels, got.shape[1:], axis))
 
 
 def test_masks_follow_the_plans_order_and_orientation() -> None:

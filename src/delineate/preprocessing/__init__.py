@@ -10,7 +10,7 @@ from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
 from delineate.preprocessing.preparing import PreparedCase, prepare
 from delineate.preprocessing.restoring import restore_labels, restore_logits, restore_probabilities
-from delineate.preprocessing.traces import Trace, logit_matrices, prepared_grid, restored_view, uncrop
+from delineate.preprocessing.traces import Trace, logit_matrices, prepared_grid, restored_view, trace_scan, turn, uncrop
 
 __all__ = [
     "FloatImage",
@@ -28,5 +28,7 @@ __all__ = [
     "restore_logits",
     "restore_probabilities",
     "restored_view",
+    "trace_scan",
+    "turn",
     "uncrop",
 ]
