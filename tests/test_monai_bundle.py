@@ -33,7 +33,7 @@ def bundle_plan(**changes: Any) -> Plan:
 
 
 def content(folder: Path) -> Any:
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     parser = ConfigParser()
     parser.read_config(str(folder / "configs" / "inference.json"))
@@ -78,7 +78,7 @@ def test_a_bundle_finds_the_same_voxels_where_nothing_is_resampled(tmp_path: Pat
 
 
 def prepared_by_monai(plan: Plan, path: Path) -> Any:
-    from monai.bundle import ConfigParser
+    from monai.bundle.config_parser import ConfigParser
 
     steps = {"_target_": "Compose", "transforms": transforms_of(replaced(plan, tiling=STILL))}
     parser = ConfigParser({"imports": ["$import torch"], "steps": steps})

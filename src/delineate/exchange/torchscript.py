@@ -42,7 +42,7 @@ def check_torchscript(path: Path, network: nn.Module, windows: Tensor) -> float:
     """
     expected = network(windows)
     # Unoptimised, because to optimise what runs once takes far longer than to run it.
-    with _deprecated_but_there(), torch.jit.optimized_execution(False):
+    with _deprecated_but_there(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
         difference = float((loaded(windows) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
     if not difference <= TOLERANCE:
