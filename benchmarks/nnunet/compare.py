@@ -62,11 +62,11 @@ class Agreement:
         return self.equal >= LEAST_EQUAL and bool(np.all(self.dice >= LEAST_DICE))
 
 
-def agreement(one: Iterable[tuple[str, Volume]], other: Iterable[tuple[str, Volume]]) -> Agreement:
-    """Count label maps of the same cases, voxel by voxel. Raises `GeometryMismatch` where their grids differ."""
+def agreement(label_maps: Iterable[tuple[str, Volume, Volume]]) -> Agreement:
+    """Count (case, one label map, another), voxel by voxel. Raises `GeometryMismatch` where their grids differ."""
     total = np.zeros((VALUES, VALUES), np.int64)
     shares: list[tuple[float, str]] = []
-    for (case, first), (_, second) in zip(one, other, strict=True):
+    for case, first, second in label_maps:
         if first.grid.shape != second.grid.shape or not aligned(first.grid, second.grid):
             raise GeometryMismatch("the masks lie on different grids", expected=first.grid, got=second.grid, case=case)
         pairs = first.array.astype(np.int64) * VALUES + second.array.astype(np.int64)
@@ -90,9 +90,10 @@ def predicted(model: Model, trained: Trained, cases: Sequence[str]) -> Iterator[
         yield case, Volume(segment(model, volume, runners=runners).label_map[None], volume.grid, Kind.OTHER)
 
 
-def read(folder: Path, cases: Sequence[str]) -> Iterator[tuple[str, Volume]]:
+def pairs(one: Path, other: Path, cases: Sequence[str]) -> Iterator[tuple[str, Volume, Volume]]:
+    """The label maps of the same cases in two folders."""
     for case in cases:
-        yield case, stored(folder / f"{case}.nii.gz")
+        yield case, stored(one / f"{case}.nii.gz"), stored(other / f"{case}.nii.gz")
 
 
 def cases_of(folder: Path, limit: int | None) -> list[str]:
@@ -108,10 +109,13 @@ def compare(trained: Trained, *, mirrored: bool, limit: int | None) -> tuple[str
         return f"| {trained.name} | {way} | nnU-Net has not predicted it |" + " |" * 5, False
     model = with_tiling(read_nnunet(trained.folder), overlap=0.5, mirror=mirrored)
     ours = dict(predicted(model, trained, cases))
-    found = [agreement(ours.items(), read(theirs, cases))]
+
+    def against(folder: Path, some: Sequence[str]) -> Agreement:
+        return agreement((case, ours[case], stored(folder / f"{case}.nii.gz")) for case in some)
+
+    found = [against(theirs, cases)]
     if controlled:
-        found.append(agreement(((case, ours[case]) for case in controlled), read(exact, controlled)))
-        found.append(agreement(read(theirs, controlled), read(exact, controlled)))
+        found += [against(exact, controlled), agreement(pairs(theirs, exact, controlled))]
     share, case = found[0].worst
     cells = [trained.name, way, str(len(cases)), f"{share:.3%} ({case})", *(one.words for one in found)]
     return "| " + " | ".join(cells) + " |" * (8 - len(cells)), any(one.passes for one in found[:2])
