@@ -53,7 +53,7 @@ class Trained:
     plans: str = PLAIN
     trainer: str = ADAM
     folds: tuple[int | str, ...] = ("all",)
-    epochs: int = 8
+    epochs: int = 16
     steps: int = 25
     batch: int = 2
     after: str = ""
@@ -84,10 +84,10 @@ MODELS = (
     Trained("hippocampus_3d", HIPPOCAMPUS, "3d_fullres"),
     Trained("hippocampus_residual", HIPPOCAMPUS, "3d_fullres", plans=RESIDUAL, folds=(0, 1)),
     Trained("hippocampus_regions", REGIONS, "3d_fullres"),
-    Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24), epochs=12),
+    Trained("hippocampus_lowres", HIPPOCAMPUS, "3d_lowres", patch=(24, 32, 24)),
     Trained("hippocampus_cascade", HIPPOCAMPUS, "3d_cascade_fullres", after="hippocampus_lowres"),
-    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(32, 56, 56)),
-    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 64, 64)),
+    Trained("headneck_3d", HEADNECK, "3d_fullres", patch=(32, 56, 56), epochs=30),
+    Trained("headneck_sagittal", SAGITTAL, "3d_fullres", patch=(16, 64, 64), epochs=30),
 )
 
 

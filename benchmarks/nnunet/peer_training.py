@@ -23,7 +23,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-BASE_FEATURES, MOST_FEATURES = 8, 64
+BASE_FEATURES, MOST_FEATURES = 16, 128
 SMALLEST_EDGE = 4
 LOWRES_MM = 2.0
 
@@ -135,7 +135,7 @@ def _trainer(model: Trained, fold: int | str) -> Any:
     dataset = json.loads((folder / "dataset.json").read_text())
     of_kind = recursive_find_trainer_class_by_name(model.trainer)
     trainer = of_kind(plans, model.configuration, fold, dataset, device=torch.device("cpu"))
-    trainer.oversample_foreground_percent = 1.0
+    trainer.oversample_foreground_percent = 1.0  # so that few steps see structures
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = (
         model.epochs,
         model.steps,
