@@ -49,6 +49,7 @@ class Demand:
     preparation_bytes: int = 0
     weights_bytes: int = 0
     labels_bytes: int = 0
+    postprocessing_bytes: int = 0
     probabilities: bool = False
     other_bytes: int = 0
 
@@ -71,12 +72,16 @@ class MemoryEstimate:
     slab: int
     labels: int
     probabilities: int
+    postprocessing: int
     other: int
 
     @property
     def total(self) -> int:
-        running = self.prepared + self.weights + self.network + self.sums + self.slab + self.labels + self.probabilities
-        return self.process + self.volume + self.other + max(self.prepared + self.preparation, running)
+        """Of the three phases the one that takes most."""
+        always = self.process + self.volume + self.weights + self.other
+        running = self.prepared + self.network + self.sums + self.slab + self.labels + self.probabilities
+        after = self.prepared + self.labels + self.postprocessing
+        return always + max(self.preparation, running, after)
 
     def __str__(self) -> str:
         parts = sorted(((getattr(self, f.name), f.name) for f in fields(self)), reverse=True)
@@ -109,6 +114,7 @@ def estimate(demand: Demand, plan: Plan, how: Streaming) -> MemoryEstimate:
         slab=_slab_bytes(demand, plan, how),
         labels=demand.labels_bytes,
         probabilities=_probability_bytes(demand, plan),
+        postprocessing=demand.postprocessing_bytes,
         other=demand.other_bytes,
     )
     if not demand.device:

@@ -25,13 +25,19 @@ class InferenceOptions:
     """How a stage is run, whatever the model.
 
     `memory_bytes`: what this process (or, on a GPU, the device) may use in all; None for no limit. `skip_air`: leave
-    out windows of air where that is known to be harmless. `allocate`: makes the label map.
+    out windows of air where that is known to be harmless. `allocate`: makes arrays of the scan's size; those of
+    `mapped_from` bytes or more it maps to a file.
     """
 
     memory_bytes: int | None = None
     skip_air: bool = True
     with_probabilities: bool = False
     allocate: Allocate = np.empty
+    mapped_from: int | None = None
+
+    def held(self, size: int) -> int:
+        """What an array of `size` bytes takes of the memory: nothing if it is mapped."""
+        return size if self.mapped_from is None or size < self.mapped_from else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

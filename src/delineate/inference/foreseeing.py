@@ -1,0 +1,97 @@
+"""The memory that a whole model takes on a scan that has not been read yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from delineate.engines import EngineChoice
+from delineate.geometry import Box, Grid, change_axes
+from delineate.inference.memory import Demand, MemoryEstimate, fit
+from delineate.inference.predicting import InferenceOptions
+from delineate.inference.reduction import label_type
+from delineate.inference.windows import mirrors
+from delineate.model import Model
+from delineate.planning import Plan
+from delineate.preprocessing import logit_matrices, prepare_bytes
+from delineate.preprocessing.traces import Trace, trace_scan, turn
+from delineate.resampling.streams import shared_planes
+
+COMPONENT_BYTES = 8
+"""A voxel, while the components of a structure are looked for: its mask twice, their numbers, a copy of the map."""
+
+
+def foresee(
+    model: Model,
+    grid: Grid,
+    choice: EngineChoice,
+    *,
+    options: InferenceOptions,
+    held_bytes: int,
+    volume_bytes: int = 0,
+    other_bytes: int = 0,
+) -> MemoryEstimate:
+    """The memory that a model takes on a scan: of all its stages, that of the one that takes most.
+
+    `held_bytes`: what the process holds before the scan is read, the runners' weights included (`process_bytes`).
+    `volume_bytes`: of the scan, 0 if it will be mapped. `other_bytes`: as in `Demand`. Depends on its arguments only:
+    air around the patient, and `--locate`, make it less. Raises `ResourceError` if nothing fits
+    `options.memory_bytes`.
+    """
+    estimates = []
+    for stage, maps in _stages(model):
+        demand = stage_demand(grid, stage.plan, choice, folds=len(stage.folds), options=options)
+        demand = replace(
+            demand,
+            held_bytes=held_bytes,
+            volume_bytes=volume_bytes,
+            other_bytes=other_bytes + maps * demand.labels_bytes,
+            postprocessing_bytes=_postprocessing_bytes(stage, grid),
+        )
+        estimates.append(fit(demand, stage.plan, options.memory_bytes)[1])
+    return max(estimates, key=lambda estimate: estimate.total)
+
+
+def stage_demand(grid: Grid, plan: Plan, choice: EngineChoice, *, folds: int, options: InferenceOptions) -> Demand:
+    """What one plan is to do on a scan that has not been read, all of which is taken for foreground."""
+    trace = _whole(grid, plan)
+    i, j, k = (shared_planes(matrix) for matrix in logit_matrices(trace, plan))
+    image = 4 * plan.inputs * math.prod(trace.prepared.shape)
+    labels = np.dtype(label_type(plan)).itemsize * math.prod(grid.shape)
+    return Demand(
+        scan=grid.shape,
+        prepared=trace.prepared.shape,
+        held_bytes=0,
+        passes=folds * len(list(mirrors(plan.tiling))),
+        engine=choice.engine,
+        precision=choice.precision,
+        device=choice.device != "cpu",
+        shared=(i, j, k),
+        prepared_bytes=options.held(image),
+        preparation_bytes=prepare_bytes(grid, plan) - image + options.held(image),
+        labels_bytes=options.held(labels),
+        probabilities=options.with_probabilities,
+    )
+
+
+def _whole(grid: Grid, plan: Plan) -> Trace:
+    change = turn(grid, plan)
+    return trace_scan(grid, change, Box((0, 0, 0), change_axes(grid, change).shape), plan)
+
+
+def _stages(model: Model) -> Iterator[tuple[Model, int]]:
+    """All networks of a model, and how many label maps of the scan are held beside the one that each makes."""
+    before = int(model.previous is not None)
+    yield model, before
+    for stage in model.stages.values():
+        held = before + 1 if any(stage is overlay for overlay in model.overlays) else 0
+        yield from ((part, maps + held) for part, maps in _stages(stage))
+
+
+def _postprocessing_bytes(model: Model, grid: Grid) -> int:
+    """Masks of regions, and what looking for components takes."""
+    a_voxel = len(model.plan.regions) + (COMPONENT_BYTES if model.postprocessing else 0)
+    return a_voxel * math.prod(grid.shape)
