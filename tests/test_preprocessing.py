@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from delineate.errors import GeometryMismatch, InputError, PlanError
 from delineate.geometry import ORIENTATIONS, Grid, index_to_world
-from delineate.planning import ClipZScore, Window, ZScore
+from delineate.planning import ClipZScore, Rescale, Window, ZScore
 from delineate.preprocessing import normalise, prepare, restore_labels, restore_logits, restore_probabilities
+from delineate.resampling import Interpolation, resample
 from delineate.volume import Kind, Segmentation, Volume, reorient
 
 SAME_SPACING = tiny_plan(spacing_mm=(0.9, 1.2, 2.5))
@@ -101,6 +102,21 @@ def test_zscore_uses_the_cases_own_and_survives_a_constant() -> None:
     assert abs(float(scored.mean())) < 1e-4
     assert float(scored.std()) == pytest.approx(1, abs=1e-4)
     assert not normalise(np.full((2, 2, 2), 7, np.float32), ZScore()).any()
+
+
+@pytest.mark.parametrize("how", [ZScore(), ZScore(upper_percentile=99), Rescale(), Window(lower=60, upper=200)])
+@pytest.mark.parametrize("orientation", ["LPS", "PIR"])
+def test_preparing_in_slabs_changes_no_bit(orientation: str, how: ZScore | Rescale | Window) -> None:
+    volume, _ = blob_case(10, shape=(130, 110, 90))
+    prepared = prepare("a", volume, None, tiny_plan(normalisation=(how,), orientation=orientation))
+    turned, grid = reorient(volume, orientation), prepared.trace.prepared
+    whole = resample(turned.array[0], turned.grid, grid, interpolation=Interpolation.CUBIC)
+    if isinstance(how, ZScore):
+        clipped = np.clip(whole, *np.percentile(whole, [0, how.upper_percentile])) if how != ZScore() else whole
+        expected = (clipped - clipped.mean(dtype=np.float64)) / clipped.std(dtype=np.float64)
+    else:
+        expected = normalise(whole, how)
+    np.testing.assert_array_equal(prepared.image[0], expected.astype(np.float32))
 
 
 def test_another_number_of_channels_is_refused() -> None:

@@ -8,6 +8,7 @@ from anatomy import blob_case, tiny_plan, write_blobs
 from delineate import training
 from delineate.dataset import Split
 from delineate.errors import DatasetError, ModelError
+from delineate.planning import Preparation
 from delineate.preprocessing import prepare
 from delineate.workspace import PreparedCache, RunFolder
 
@@ -16,7 +17,8 @@ SPLIT = Split(("a",), ("b",), "digest", "by hand", ("c",))
 
 
 def test_a_prepared_case_comes_back_as_it_was(tmp_path: Path) -> None:
-    case = prepare("a", *blob_case(0), PLAN)
+    turned = tiny_plan(orientation="stored", preparation=Preparation(axes=(1, 2, 0), resampling="nnunet"))
+    case = prepare("a", *blob_case(0), turned)
     cache = PreparedCache(tmp_path)
     cache.save("key", case)
     loaded = cache.load("key", "a")
@@ -42,6 +44,7 @@ def test_the_key_follows_the_preparation_and_the_files(tmp_path: Path) -> None:
     key = cache.key(case, PLAN)
     assert cache.key(case, tiny_plan(patch_size=(8, 8, 8))) == key
     assert cache.key(case, tiny_plan(spacing_mm=(1.0, 1.0, 2.0))) != key
+    assert cache.key(case, tiny_plan(preparation=Preparation(crop_to="nonzero"))) != key
     assert case.reference is not None
     case.reference.write_bytes((tmp_path / "labelsTr" / "blob_1.nii.gz").read_bytes())
     assert cache.key(case, PLAN) != key
