@@ -1,18 +1,29 @@
-"""A trained network over a whole scan: windows, blended by a Gaussian, then back into the scan's own grid."""
+"""A trained model over a whole scan: windows, blended by a Gaussian, then back into the scan's own grid."""
 
+from delineate.inference.locating import Locate
+from delineate.inference.predicting import InferenceOptions, StageResult, predict_stage
+from delineate.inference.prediction import Prediction, apply_rules_to
 from delineate.inference.running import PRECISIONS, place, run_network
-from delineate.inference.segmenting import Prediction, segment
+from delineate.inference.segmenting import segment
+from delineate.inference.stages import Runners, open_stage_runners
 from delineate.inference.validating import dice_per_label, predict_logits
 from delineate.inference.windows import Progress, gaussian_weight, window_starts
 
 __all__ = [
     "PRECISIONS",
+    "InferenceOptions",
+    "Locate",
     "Prediction",
     "Progress",
+    "Runners",
+    "StageResult",
+    "apply_rules_to",
     "dice_per_label",
     "gaussian_weight",
+    "open_stage_runners",
     "place",
     "predict_logits",
+    "predict_stage",
     "run_network",
     "segment",
     "window_starts",

@@ -57,8 +57,9 @@ def looks_for(model: Model, locate: Locate) -> tuple[str, ...]:
     """The structures that the look has to find."""
     if locate.around:
         return locate.around
-    own = locate.model is None and model.locator is not None
-    return model.locator.structures if own else locate.structures or model.labels.names
+    if locate.model is None and model.locator is not None:
+        return model.locator.structures
+    return locate.structures or model.labels.names
 
 
 def check_locate(model: Model, locate: Locate) -> None:
@@ -125,7 +126,8 @@ def thinned(segmentation: Segmentation, spacing_mm: Sequence[float]) -> tuple[Se
     grid = segmentation.grid
     block = _block(grid, spacing_mm)
     first = [min(b // 2, n - 1) for b, n in zip(block, grid.shape, strict=True)]
-    array = segmentation.array[(..., *(slice(a, None, b) for a, b in zip(first, block, strict=True)))]
+    along_i, along_j, along_k = (slice(a, None, b) for a, b in zip(first, block, strict=True))
+    array = segmentation.array[..., along_i, along_j, along_k]
     i, j, k = array.shape[-3:]
     affine = compose_affine(grid.affine[:3, :3] * block, index_to_world(grid, first))
     return replace(segmentation, array=array, grid=replace(grid, shape=(i, j, k), affine=affine)), block
@@ -196,8 +198,8 @@ def _component_box(mask: npt.NDArray[np.bool_], voxel_ml: float) -> Box | None:
     keep = sizes >= min(NOISE_ML, NOISE_SHARE * sizes.max())
     kept = [bounds for bounds, stays in zip(statistics["bounding_boxes"][1:], keep, strict=True) if stays]
     return Box(
-        tuple(min(bounds[axis].start for bounds in kept) for axis in range(3)),  # type: ignore[arg-type]
-        tuple(max(bounds[axis].stop for bounds in kept) for axis in range(3)),  # type: ignore[arg-type]
+        tuple(min(bounds[axis].start for bounds in kept) for axis in range(3)),
+        tuple(max(bounds[axis].stop for bounds in kept) for axis in range(3)),
     )
 
 

@@ -1,4 +1,4 @@
-"""One model over a scan with all that belongs to it: its locator, its cascade's stage before, and models painted over."""
+"""One model over a scan, with all that belongs to it: a locator, a cascade's stage before, models painted over it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ def run_parts(
     first, own, *others = shared(progress, [*works, *(all_network_voxels(part, grid) for part in overlays.values())])
     stages: list[Prediction] = []
     if before is not None:
-        stages.append(run(job.stage("previous"), Scan(scan.volume, replace(scan.options, with_probabilities=False)), first))
+        stages.append(
+            run(job.stage("previous"), Scan(scan.volume, replace(scan.options, with_probabilities=False)), first)
+        )
         previous = stages[0].segmentation
     found = _run_network(job, scan, own, area=area, previous=previous)
     if overlays:

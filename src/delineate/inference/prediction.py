@@ -14,7 +14,6 @@ from delineate.postprocessing import Rule, apply_rules
 from delineate.preprocessing import FloatImage
 from delineate.volume import Array, Segmentation
 
-
 NO_WINDOWS = WindowCount(run=0, skipped=0, total=0)
 
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-import torch
 from torch import nn
 
-from delineate.inference.running import place
-from delineate.inference.validating import predict_logits
+from delineate.engines import EngineChoice, open_runner
+from delineate.inference.extents import all_network_voxels, spacing_on
+from delineate.inference.locating import Locate, check_locate, find, looks_for, thinned
+from delineate.inference.parts import Area, Job, Look, Scan, look_for, run, run_parts
+from delineate.inference.predicting import InferenceOptions
+from delineate.inference.prediction import Prediction, added_windows, restrict
+from delineate.inference.stages import Runners, check_stages, open_stage_runners, shared
 from delineate.inference.windows import Progress
 from delineate.model import Model
-from delineate.preprocessing import FloatImage, prepare, restore_logits, restore_probabilities
-from delineate.volume import Segmentation, Volume
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """`segmentation` in the scan's own grid; `probabilities` (C, I, J, K) there too if they were asked for."""
-
-    segmentation: Segmentation
-    probabilities: FloatImage | None = None
+from delineate.volume import Volume
 
 
 def segment(
@@ -30,21 +25,83 @@ def segment(
     *,
     device: str = "cpu",
     with_probabilities: bool = False,
-    progress: Progress | None = None,
     network: nn.Module | None = None,
+    runners: Runners | None = None,
+    options: InferenceOptions | None = None,
+    locate: Locate | None = None,
+    progress: Progress | None = None,
 ) -> Prediction:
-    """Segment one scan. `network`: the model's network, where it is already on the device.
+    """Segment one scan; the model's postprocessing is part of it.
 
-    Raises `PlanError` if the scan has other channels than the model was trained on, `InputError` for NaN.
+    `runners`: of the model, where they are open (`open_stage_runners`); else PyTorch on `device`, in the precision of
+    the plan. Raises `PlanError` if the scan has other channels than the model was trained on, if the model's stages do
+    not fit together, or if they cannot do what is asked; `InputError` for NaN; `LabelError` for structures that are
+    not there.
     """
-    network = place(model.network() if network is None else network, device)
-    prepared = prepare("", volume, None, model.plan)
-    logits = predict_logits(network, prepared.image, model.plan, device=device, progress=progress)
-    values = np.array((0, *(model.labels.named(name).value for name in model.plan.labels)))
-    values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
-    labels = restore_logits(logits, prepared.trace, model.plan)
-    probabilities = None
-    if with_probabilities:
-        probabilities = restore_probabilities(torch.from_numpy(logits).softmax(0).numpy(), prepared.trace, model.plan)
-    segmentation = Segmentation(values[labels], volume.grid, model.labels, source=volume.source, author=model.digest)
-    return Prediction(segmentation, probabilities)
+    options = options or InferenceOptions(with_probabilities=with_probabilities)
+    check_stages(model, with_probabilities=options.with_probabilities)
+    if locate is not None:
+        check_locate(model, locate)
+    if network is not None:
+        choice = EngineChoice(precision=model.plan.training.precision, device=device)
+        runners = Runners((open_runner(network, model.plan, choice),), {})
+    if runners is None:
+        runners = open_stage_runners(model, EngineChoice(precision=model.plan.training.precision, device=device))
+    job, scan, told = Job(model, runners), Scan(volume, options), progress or _nobody
+    result = run(job, scan, told) if locate is None else _run_located(job, scan, locate, told)
+    told(1.0)
+    return result
+
+
+def _run_located(job: Job, scan: Scan, locate: Locate, progress: Progress) -> Prediction:
+    """Only where the look finds what is wanted; everywhere if it leaves a doubt, or if something is cut off."""
+    model, wanted = job.model, frozenset(locate.structures)
+    looker = _looker(job, locate)
+    works = [all_network_voxels(stage, scan.volume.grid) for stage in (looker.model, model)]
+    looking, running = shared(progress, works)
+    located, everywhere = shared(running, [99, 1])  # both are seldom run
+    look = _look(job, looker, scan, locate, looking)
+    windows, doubt = look.windows, _doubt(look)
+    if not doubt:
+        area = Area(look.sight.box, locate.margin_mm, wanted)
+        result = run_parts(job, scan, located, area=area, previous=look.previous)
+        windows = added_windows(windows, result.windows)
+        doubt = _reach_beyond([name for name in result.cut if not wanted or name in wanted])
+        if not doubt:
+            return restrict(replace(result, windows=windows), wanted, model.plan)
+    result = run_parts(job, scan, everywhere, area=Area(wanted=wanted), previous=look.previous)
+    notes = (f"{doubt}: the whole scan was segmented.", *result.notes)
+    return restrict(replace(result, windows=added_windows(windows, result.windows), notes=notes), wanted, model.plan)
+
+
+def _looker(job: Job, locate: Locate) -> Job:
+    """What looks: the model that was named, the model's own locator, or its cascade's stage before."""
+    if locate.model is None:
+        return job.stage("locator" if job.model.locator is not None else "previous")
+    return Job(locate.model, locate.runners or open_stage_runners(locate.model, job.runners.folds[0].choice))
+
+
+def _look(job: Job, looker: Job, scan: Scan, locate: Locate, progress: Progress) -> Look:
+    structures = looks_for(job.model, locate)
+    if looker.model is not job.model.previous:
+        return look_for(structures, looker, scan, progress)
+    # The cascade needs this stage of the whole scan, in full: what is seen in it costs nothing.
+    before = run(looker, Scan(scan.volume, replace(scan.options, with_probabilities=False)), progress)
+    seen, block = thinned(before.segmentation, spacing_on(scan.volume.grid, looker.model.plan))
+    sight = find(seen, structures, block, scan.volume.grid.shape)
+    return Look(sight, tuple(set(before.cut).intersection(structures)), before.windows, before.segmentation)
+
+
+def _doubt(look: Look) -> str:
+    """Why what was seen is not enough to leave anything out; empty if it is."""
+    if look.sight.missing:
+        return f"The first look did not find {', '.join(look.sight.missing)}"
+    return _reach_beyond(look.cut)
+
+
+def _reach_beyond(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} may reach beyond the part that was located" if names else ""
+
+
+def _nobody(share: float) -> None:
+    del share

@@ -30,9 +30,7 @@ def open_stage_runners(model: Model, choice: EngineChoice, calibration: Sequence
     about, the other stages, runs in float32 then. Raises `ResourceError` if the engine is not there, `ModelError` for
     weights that do not fit.
     """
-    folds = tuple(
-        open_runner(model.network(fold), model.plan, choice, calibration) for fold in range(len(model.folds))
-    )
+    folds = tuple(open_runner(model.network(fold), model.plan, choice, calibration) for fold in range(len(model.folds)))
     others = replace(choice, precision="float32") if choice.precision == "int8" else choice
     return Runners(folds, {name: open_stage_runners(stage, others) for name, stage in model.stages.items()})
 
