@@ -8,7 +8,8 @@ case:    one head-and-neck CT, from file to file
 phantom: a CT of 512 x 512 x 200, a network at 1.5 mm, with 2 and with 25 classes; of nnU-Net some windows only
 export:  from logits to a saved label map of 512 x 512 x 400 with 117 classes; of nnU-Net 4 and 8 classes only
 
-Both get all cores. nnU-Net's Python is named by NNUNET_PYTHON; `peer.py train` must have run.
+Both get all cores. Where delineate chooses its engine, the choosing is part of its time, as at a first use.
+nnU-Net's Python is named by NNUNET_PYTHON; `peer.py train` must have run.
 """
 
 from __future__ import annotations
