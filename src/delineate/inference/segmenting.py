@@ -69,8 +69,13 @@ def _run_located(job: Job, scan: Scan, locate: Locate, progress: Progress) -> Pr
         doubt = _reach_beyond([name for name in result.cut if not wanted or name in wanted])
         if not doubt:
             return restrict(replace(result, windows=windows), wanted, model.plan)
-    result = run_parts(job, scan, everywhere, area=Area(wanted=wanted), previous=look.previous)
-    notes = (f"{doubt}: the whole scan was segmented.", *result.notes)
+    area = Area(wanted=wanted)
+    if locate.model is None:  # what looked is the model's own first stage, which was run already
+        result = run_parts(job, scan, everywhere, area=area, previous=look.previous)
+    else:
+        result = run(job, scan, everywhere, area=area)
+    where = "the whole scan" if result.region is None else "what the model's own locator finds"
+    notes = (f"{doubt}: {where} was segmented.", *result.notes)
     return restrict(replace(result, windows=added_windows(windows, result.windows), notes=notes), wanted, model.plan)
 
 
