@@ -147,3 +147,13 @@ def test_too_little_memory_is_said_before_the_network_runs() -> None:
     prepared = prepare("", blob_case(0)[0], None, PLAN)
     with pytest.raises(ResourceError, match=r"at most 0.1 GB.*--memory-gb"):
         predict_stage(prepared, PLAN, [never], options=InferenceOptions(memory_bytes=100_000_000))  # type: ignore[list-item]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("memory_bytes", [None, 10**9])
+def test_a_gpu_gives_the_same_labels(memory_bytes: int | None) -> None:
+    volume = blob_case(6, shape=(50, 40, 30))[0]
+    prepared, options = prepare("", volume, None, PLAN), InferenceOptions(memory_bytes=memory_bytes)
+    there = predict_stage(prepared, PLAN, [Rings(PLAN, EngineChoice(device="cuda"))], options=options)
+    assert (there.labels == at_once(volume, PLAN)).mean() > 0.9999

@@ -41,6 +41,7 @@ def find_air(plan: Plan) -> Air | None:
       nothing in them. A plan's `ClipZScore` has that bound from the intensities inside the structures, so that none
       of them lies wholly below. A `Window` may have been set by hand to anything, and leaves nothing out then.
     - Noise that rises above the threshold anywhere in a window only means that it is run.
+    What remains is a model whose structure is the air around the patient: it must be run everywhere.
     A window left out counts with the same weight as one that is run and finds background, with the confidence that a
     trained network has (a logit of 20 above the others, or of -10 for regions). So what the windows beside it see at
     their borders is blended as always.

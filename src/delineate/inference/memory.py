@@ -120,7 +120,7 @@ def estimate(demand: Demand, plan: Plan, how: Streaming) -> MemoryEstimate:
     if not demand.device:
         return here
     nothing = MemoryEstimate(*(0,) * len(fields(here)))
-    return replace(nothing, weights=here.weights, network=here.network, sums=here.sums, slab=here.slab // 4)
+    return replace(nothing, weights=here.weights, network=here.network, sums=here.sums, slab=here.slab)
 
 
 def fit(demand: Demand, plan: Plan, memory_bytes: int | None = None) -> tuple[Streaming, MemoryEstimate]:
@@ -176,12 +176,12 @@ def _sum_bytes(demand: Demand, plan: Plan, how: Streaming) -> int:
 
 
 def _slab_bytes(demand: Demand, plan: Plan, how: Streaming) -> int:
-    """A slab of logits, the one after it where a GPU makes it meanwhile, and what of the result belongs to it."""
+    """A slab of logits, and what of the result belongs to it."""
     size = demand.prepared[how.axis]
     planes = min(size, how.planes + how.shared)
     logits = 4 * plan.classes * planes * (math.prod(demand.prepared) // size)
     labels = math.prod(demand.scan) * planes // size
-    return logits * (3 if demand.device else 1) + 2 * labels
+    return logits + (0 if demand.device else 2 * labels)
 
 
 def _probability_bytes(demand: Demand, plan: Plan) -> int:
@@ -196,7 +196,7 @@ def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
     and voxels together are most. PyTorch holds the skip, the joined features (twice as many), the results of two
     convolutions and the library's own copies: eight times the first level's features. OpenVINO plans its memory, and
     takes four times. Where there are many classes, logits are the most: once in the network's precision, once in
-    float32 for those who read them.
+    float32 for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
     """
     voxels = batch * math.prod(plan.patch_size)
     size = _BYTES[demand.precision]

@@ -102,7 +102,7 @@ def _demand(
     return Demand(
         scan=prepared.trace.original.shape,
         prepared=prepared.trace.prepared.shape,
-        held_bytes=process_bytes(),
+        held_bytes=0 if options.memory_bytes is None else process_bytes(),
         passes=len(runners) * len(list(mirrors(plan.tiling))),
         engine=choice.engine,
         precision=choice.precision,

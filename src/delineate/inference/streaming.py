@@ -163,7 +163,7 @@ def _empty_windows(batch: int, channels: int, patch: Triple, device: str) -> Ten
 
 
 def _on_device(windows: Tensor, device: str) -> Tensor:
-    return windows if device == "cpu" else windows.to(device, non_blocking=True)
+    return windows if device == "cpu" else windows.to(device, non_blocking=windows.is_pinned())
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ BLOCK: Triple = (16, 16, 64)
 """Target voxels reduced at a time: their logits of a hundred classes about fill a core's second-level cache."""
 
 FEW_TAPS = 27
+FEW_BLOCKS = 4  # for one thread: starting another takes longer
 
 Reduce = Callable[[Float32Array, AxisMatrices, Array], None]
 
@@ -114,7 +115,7 @@ def _on_blocks(
     logits.flags.writeable = False  # always, or the kernels would be compiled once for each case
     axes: list[Any] = [part for matrix in matrices for part in (matrix.first, matrix.weights)]
     blocks = _blocks(out.shape)
-    threads = min(len(blocks), thread_count())
+    threads = min(len(blocks) // FEW_BLOCKS, thread_count())
     if threads <= 1:
         kernel(logits, *axes, *more, blocks, out)
         return
