@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, learning, models, predicting
+from delineate.cli import dicom, engines, learning, models, predicting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,6 +40,7 @@ for command in (
     learning.plan,
     learning.train,
     predicting.predict,
+    engines.engines,
     dicom.export,
     learning.evaluate,
     models.import_model,

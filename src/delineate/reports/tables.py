@@ -93,16 +93,16 @@ class _ByWidth:
 
 def problems_table(problems: Sequence[Problem]) -> Table:
     """All problems, errors first, then by case; the caption counts them."""
-    table = _table("Problems", caption=count_problems(problems))
+    table = plain_table("Problems", caption=count_problems(problems))
     for column in ("", "case", "problem", "file", "what to do"):
         table.add_column(column, overflow="fold")
     for problem in sorted(problems, key=lambda p: (SEVERITIES.index(p.severity), p.case or "")):
         table.add_row(
-            _plain(problem.severity, _STYLES[problem.severity]),
-            _plain(problem.case or "all"),
-            _plain(problem.what),
-            _plain("" if problem.file is None else problem.file.name),
-            _plain(problem.remedy),
+            plain_text(problem.severity, _STYLES[problem.severity]),
+            plain_text(problem.case or "all"),
+            plain_text(problem.what),
+            plain_text("" if problem.file is None else problem.file.name),
+            plain_text(problem.remedy),
         )
     return table
 
@@ -120,12 +120,12 @@ def count_problems(problems: Iterable[Problem]) -> str:
 
 def scores_table(rows: Sequence[ScoreRow], *, title: str = "Scores") -> Table:
     """A line a structure, and the mean over structures where there are several."""
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("structure")
     for column in ("cases", "Dice", "surface Dice", "HD95 mm", "missed", "spurious"):
         table.add_column(column, justify="right")
     for row in rows:
-        name = _plain(("■ " if row.colour else "") + row.name)
+        name = plain_text(("■ " if row.colour else "") + row.name)
         if row.colour is not None:
             name.stylize("rgb({},{},{})".format(*row.colour), 0, 1)
         table.add_row(name, str(row.cases), *_numbers(row), _count(row.missed), _count(row.spurious))
@@ -151,24 +151,27 @@ def mean_row(rows: Sequence[ScoreRow]) -> ScoreRow:
 
 def cases_table(dataset: Dataset) -> Table:
     """A line a case, with its patient, site and files."""
-    table = _table(f"{dataset.name}: {len(dataset.cases)} cases")
+    table = plain_table(f"{dataset.name}: {len(dataset.cases)} cases")
     for column in ("case", "patient", "site", "images", "reference"):
         table.add_column(column, overflow="fold")
     for case in dataset.cases:
         images = ", ".join(path.name for path in case.images)
         reference = "none" if case.reference is None else case.reference.name
-        table.add_row(*map(_plain, (case.id, case.patient_id, case.site or "", images, reference)))
+        table.add_row(*map(plain_text, (case.id, case.patient_id, case.site or "", images, reference)))
     return table
 
 
 def sides_table(pairs: Sequence[SideConfusion]) -> Table:
     """A line a left/right pair, with the voxels that got the other side's label."""
-    table = _table("Left and right")
+    table = plain_table("Left and right")
     for column in ("left", "right", "left labelled right", "right labelled left"):
         table.add_column(column, justify="right" if "labelled" in column else "left")
     for pair in pairs:
         table.add_row(
-            _plain(pair.left), _plain(pair.right), f"{pair.left_as_right} voxels", f"{pair.right_as_left} voxels"
+            plain_text(pair.left),
+            plain_text(pair.right),
+            f"{pair.left_as_right} voxels",
+            f"{pair.right_as_left} voxels",
         )
     return table
 
@@ -179,7 +182,7 @@ def series_table(rows: Sequence[SeriesRow], *, title: str = "Series") -> Rendera
 
 
 def _wide_series(rows: Sequence[SeriesRow], title: str) -> Table:
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("patient", overflow="fold", max_width=18)
     for column in ("date", "modality"):
         table.add_column(column, no_wrap=True)
@@ -198,7 +201,7 @@ def _wide_series(rows: Sequence[SeriesRow], title: str) -> Table:
 
 
 def _narrow_series(rows: Sequence[SeriesRow], title: str) -> Table:
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("series", overflow="fold", ratio=3)
     table.add_column("volume", overflow="fold", ratio=2)
     table.add_column("what becomes of it", overflow="fold", ratio=4)
@@ -261,7 +264,7 @@ def printable(text: str) -> str:
 
 
 def _safe(text: str, style: str = "") -> Text:
-    return _plain(printable(text), style)
+    return plain_text(printable(text), style)
 
 
 def show_number(value: float, digits: int) -> str:
@@ -282,14 +285,14 @@ def _count(count: int) -> str:
     return str(count) if count else "–"
 
 
-def _table(title: str, caption: str | None = None) -> Table:
+def plain_table(title: str, caption: str | None = None) -> Table:
     from rich import box
     from rich.table import Table
 
     return Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
 
 
-def _plain(text: str, style: str = "") -> Text:
+def plain_text(text: str, style: str = "") -> Text:
     # File names may contain square brackets, which rich would take for markup.
     from rich.text import Text
 

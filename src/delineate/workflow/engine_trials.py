@@ -104,33 +104,38 @@ class Bench:
         self.reference = [run_window(exact, window, self.plan, self.axes) for window in self.sample]
 
 
-def measure(bench: Bench, choices: Sequence[EngineChoice], watch: Watch) -> tuple[Trial, ...]:
+def measure(
+    bench: Bench, choices: Sequence[EngineChoice], watch: Watch, *, thorough: bool = False
+) -> tuple[Trial, ...]:
     """Try engines, the most promising first, until a share of the time that the scans will take is spent.
 
-    PyTorch in float32, with which the others are compared, is always tried.
+    PyTorch in float32, with which the others are compared, is always tried. `thorough`: try everything, however long
+    it takes.
     """
     watch("Choosing an engine", 0, 1, "torch float32")
     exact = bench.take(bench.choice("torch", "float32"))
     if exact is not None:
-        _try_others(bench, exact, choices, watch)
+        slowest = bench.trials["torch float32"].window_seconds
+        whole = math.inf if thorough else slowest * bench.runs
+        if whole >= WORTH_SECONDS:
+            most = math.inf if thorough else min(MOST_SECONDS, MOST_SHARE * whole)
+            _try_others(bench, exact, choices, most=most, limit=math.inf if thorough else slowest, watch=watch)
     watch("Choosing an engine", 1, 1, "")
     return tuple(bench.trials.values())
 
 
-def _try_others(bench: Bench, exact: Runner, choices: Sequence[EngineChoice], watch: Watch) -> None:
-    slowest = bench.trials["torch float32"].window_seconds
-    whole = slowest * bench.runs
-    if whole < WORTH_SECONDS:
-        return
-    began, most = time.monotonic(), min(MOST_SECONDS, MOST_SHARE * whole)
+def _try_others(
+    bench: Bench, exact: Runner, choices: Sequence[EngineChoice], *, most: float, limit: float, watch: Watch
+) -> None:
+    began = time.monotonic()
     ordered = _ordered([choice for choice in choices if (choice.engine, choice.precision) != ("torch", "float32")])
     for place, choice in enumerate(ordered):
         spent = time.monotonic() - began
         # The most promising engine is worth a try even if the scans are few.
         if (place and spent > most) or (choice.precision == "int8" and not _is_worth_calibrating(bench, most - spent)):
             continue
-        watch("Choosing an engine", 0.1 + 0.9 * min(1.0, spent / most), 1, f"{choice.engine} {choice.precision}")
-        runner = bench.take(choice, limit=slowest)
+        watch("Choosing an engine", (place + 1) / (len(ordered) + 1), 1, f"{choice.engine} {choice.precision}")
+        runner = bench.take(choice, limit=limit)
         if place == 0 and runner is not None and not bench.is_incomplete:
             bench.look_around(runner, exact, seconds=most - (time.monotonic() - began))
 
@@ -148,6 +153,8 @@ def _ordered(choices: Sequence[EngineChoice]) -> list[EngineChoice]:
 
 def _is_worth_calibrating(bench: Bench, seconds: float) -> bool:
     """int8 rounds ten times as coarsely as bfloat16: where that costs much of the bar, there is no hope for it."""
+    if math.isinf(seconds):
+        return True
     exact, reduced = bench.trials.get("openvino float32"), bench.trials.get("openvino bfloat16")
     if exact is None or reduced is None or reduced.agreement is None or reduced.agreement.loss is None:
         return False

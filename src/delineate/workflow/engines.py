@@ -90,16 +90,16 @@ def choose_engine(
     choices = [choice for choice in candidates(settings.device, settings.threads) if _is_wished(choice, wish)]
     if len(choices) == 1:
         return choices[0], EngineReport("there is no other" if wish.is_open else "asked for")
-    work = _Work(model, scan, wish)
+    work = Work(model, scan, wish)
     record = read_engine_record(model, settings)
     if all(record.known(choice.engine, choice.precision) for choice in choices if choice.precision != "int8"):
-        return _decided(record.trials, choices, work)
+        return decided(record.trials, choices, work)
     seconds = foreseen_seconds(model.network(), model.plan, device=settings.device, threads=settings.threads)
     if seconds * work.runs < WORTH_SECONDS:
         return _usual(choices, model), EngineReport("there is too little to do for measuring")
     record = merged(record, measure(work.bench(settings), choices, watch))
     write_engine_record(record, model, settings, folder=wish.folder)
-    return _decided(record.trials, choices, work, measured=True)
+    return decided(record.trials, choices, work, measured=True)
 
 
 def open_runners(model: Model, choice: EngineChoice, scan: Volume | PreparedCase | None = None) -> Runners:
@@ -109,12 +109,12 @@ def open_runners(model: Model, choice: EngineChoice, scan: Volume | PreparedCase
     """
     if choice.precision != "int8" or scan is None:
         return open_stage_runners(model, choice)
-    work = _Work(model, scan, EngineWish())
+    work = Work(model, scan, EngineWish())
     return open_stage_runners(model, choice, spread_windows(work.image(), model.plan, _CALIBRATION))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Work:
+class Work:
     """What is to be done with a model: scans like the first one."""
 
     model: Model
@@ -151,8 +151,8 @@ class _Work:
         )
 
 
-def _decided(
-    trials: Sequence[Trial], choices: Sequence[EngineChoice], work: _Work, *, measured: bool = False
+def decided(
+    trials: Sequence[Trial], choices: Sequence[EngineChoice], work: Work, *, measured: bool = False
 ) -> tuple[EngineChoice, EngineReport]:
     """The best of the choices. A precision that was asked for is not held against its masks."""
     known = _with_agreements(trials, work)
@@ -163,7 +163,7 @@ def _decided(
     return choice, EngineReport(_reason(found, known), tuple(known), measured)
 
 
-def _with_agreements(trials: Sequence[Trial], work: _Work) -> list[Trial]:
+def _with_agreements(trials: Sequence[Trial], work: Work) -> list[Trial]:
     """Trials with what the model's folder knows of whole scans, which outweighs windows."""
     noted = {} if work.wish.folder is None else read_agreements(work.wish.folder, work.model)
     whole = {name: agreement for name, agreement in noted.items() if agreement.whole}
