@@ -143,8 +143,10 @@ def test_a_model_is_exported_and_described(own: Path, tmp_path: Path, to: str, f
 def test_differences_are_printed_and_kept_beside_the_export(tmp_path: Path) -> None:
     save_model(tmp_path / "own", model_of(plan_of(network_plan(), preparation=Preparation())))
     printed = call("export-model", tmp_path / "own", tmp_path / "out", "--to", "nnunet").output
+    assert "nnU-Net will find other voxels than delineate:" in printed
     said = [line for line in printed.splitlines() if line.startswith("- ")]
     assert any("crops to what is not 0" in line for line in said)
+    assert "--like nnunet" in said[-1]
     assert all(line in (tmp_path / "out" / "README.md").read_text() for line in said)
 
 

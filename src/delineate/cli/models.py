@@ -98,6 +98,8 @@ def export_model(model: Path, folder: Path, to: str, again: bool) -> None:
     from delineate.workflow.models import export_model as run
 
     notes = run(model, folder, to=to, again=again)
+    if to == "nnunet":
+        say("nnU-Net will find other voxels than delineate:" if notes else "nnU-Net computes what delineate does.")
     for note in notes:
         say(f"- {note}")
-    say(f"Written to {folder}" + ("" if notes or to != "nnunet" else "; nnU-Net computes the same there."))
+    say(f"Written to {folder}")

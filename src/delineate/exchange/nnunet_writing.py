@@ -29,7 +29,9 @@ from delineate.model import Model
 from delineate.planning import (
     STORED,
     NetworkPlan,
-    Rescale,
+    Plan,
+    Preparation,
+    Unchanged,
     ZScore,
 )
 from delineate.volume import Kind
@@ -157,7 +159,10 @@ def differences(model: Model) -> tuple[str, ...]:
     air = " or ".join(sorted({"-400 HU" if kind is Kind.CT else "0" for kind in plan.kinds}))
     values = {name: model.labels.named(name).value for name in plan.labels}
     renumbered = not plan.regions and list(values.values()) != list(range(1, len(values) + 1))
-    changed = any(isinstance(how, ZScore | Rescale) for how in plan.normalisation)
+    changed = any(not isinstance(how, Unchanged) for how in plan.normalisation)
+    margin = (
+        f"nnU-Net surrounds scans smaller than the patch ({_patch(plan)}) with 0, which this network never saw there:"
+    )
     clipped = any(isinstance(how, ZScore) and how != ZScore(masked=how.masked) for how in plan.normalisation)
     steps = plan.tiling.overlap != 0.5
     facts = {
@@ -170,11 +175,19 @@ def differences(model: Model) -> tuple[str, ...]:
         "nnU-Net clips no percentiles before it takes mean and standard deviation.": clipped,
         "nnU-Net resamples in its own way: details too fine for the grid are not faded.": own.resampling == "delineate",
         "nnU-Net does not resample across the slices.": plan.dimensions == 2 and not own.keep_slices,
-        "nnU-Net surrounds scans smaller than the patch with 0, not the lowest value.": plan.tiling.padding == "lowest",
+        f"{margin} masks of such scans are not to be used.": plan.tiling.padding == "lowest",
         "The weights of nnU-Net's windows are half a voxel off those of delineate.": plan.tiling.centre == "middle",
         f"nnU-Net numbers structures from 1; delineate's values were {values}.": renumbered,
         "nnU-Net applies no rules afterwards; delineate does.": bool(model.postprocessing),
         "nnU-Net blends with a Gaussian unless told otherwise; delineate's plan does not.": not plan.tiling.gaussian,
         f"nnU-Net's windows overlap by half unless told otherwise (-step_size {1 - plan.tiling.overlap:g}).": steps,
     }
-    return tuple(sentence for sentence, holds in facts.items() if holds)
+    found = tuple(sentence for sentence, holds in facts.items() if holds)
+    if own == Preparation():
+        return (*found, "A model trained with `--like nnunet` is the same in both.")
+    return found
+
+
+def _patch(plan: Plan) -> str:
+    sizes = [f"{n * mm:.0f}" for n, mm in zip(plan.patch_size, plan.spacing_mm, strict=True)]
+    return f"{' x '.join(sizes[: plan.dimensions])} mm"
