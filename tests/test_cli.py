@@ -183,7 +183,7 @@ def test_one_damaged_file_does_not_keep_a_tree_from_being_segmented(trained: Pat
     broken = formats.write_dicom_series(tmp_path / "tree" / "bad", blob_case(8)[0])[3]
     broken.write_bytes(broken.read_bytes()[:700])
     result = call("predict", trained / "model", tmp_path / "tree", tmp_path / "out", "--device", "cpu")
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     assert broken.name in result.output
     assert (tmp_path / "out" / "good.nii.gz").exists()
     assert not (tmp_path / "out" / "bad.nii.gz").exists()

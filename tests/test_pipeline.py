@@ -23,7 +23,7 @@ class Log:
 
     def stages(self) -> Stages[int, int, int, int]:
         read, run, write = (self._stage(name) for name in ("read", "run", "write"))
-        return Stages(lambda item: read(item, item), run, write)
+        return Stages(lambda item: read(item, item), lambda item, value, following: run(item, value), write)
 
     def _stage(self, name: str) -> Callable[[int, int], int]:
         def stage(item: int, value: int) -> int:
@@ -64,6 +64,20 @@ def test_no_more_than_one_is_ahead_and_one_behind() -> None:
         assert stage != "run" or {other for _, other in others} <= {item - 1, item + 1}
 
 
+def test_the_next_is_not_read_where_there_is_no_room_beside() -> None:
+    log, given = Log(), []
+    stages = log.stages()
+
+    def run_given(item: int, value: int, following: int | None) -> int:
+        given.append(following)
+        return stages.run(item, value, following)
+
+    watched = Stages(stages.read, run_given, stages.write)
+    list(run_pipeline(range(4), watched, alone=bool, beside=lambda *of: False, stopping=lambda: False))
+    assert given == [None] * 4
+    assert ("run", 0) not in log.beside.get(("read", 1), set())
+
+
 def test_results_keep_their_order_whatever_fails() -> None:
     log = Log(bad=[("read", 1), ("run", 2), ("write", 4)])
     outcomes = run(log, 6)
@@ -88,7 +102,9 @@ def test_what_runs_when_it_stops_is_written_and_no_more() -> None:
 
 
 def test_a_mistake_in_the_program_ends_everything() -> None:
-    stages: Stages[int, int, int, int] = Stages(lambda item: item, lambda item, value: 1 // item, lambda item, made: 0)
+    stages: Stages[int, int, int, int] = Stages(
+        lambda item: item, lambda item, value, following: 1 // item, lambda item, made: 0
+    )
     with pytest.raises(ZeroDivisionError, match="by zero"):
         list(run_pipeline([0, 1], stages, alone=lambda item: False, stopping=lambda: False))
 

@@ -43,6 +43,17 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return numbers
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """Some words in one, separated by commas: liver,spleen."""
+
+    name = "names"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(word for word in (part.strip() for part in str(value).split(",")) if word)
+
+
 def option_group(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for option in reversed(options):

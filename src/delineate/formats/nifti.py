@@ -145,6 +145,18 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         raise UnreadableImage("the file is truncated or corrupt", got=str(error), path=path, remedy=remedy) from error
 
 
+def unpacked_bytes(path: Path) -> int:
+    """The size of a file's unpacked content, by what its gzip trailer says (up to 4 GB); 0 if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            packed = stream.read(len(_GZIP)) == _GZIP
+            end = stream.seek(0, io.SEEK_END)
+            stream.seek(max(0, end - 4))
+            return int.from_bytes(stream.read(4), "little") if packed else end
+    except OSError:
+        return 0
+
+
 def _is_packed(path: Path) -> bool:
     """By the content: files are renamed without being packed or unpacked."""
     with path.open("rb") as stream:

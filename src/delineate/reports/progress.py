@@ -34,6 +34,10 @@ class Terminal:
         # On one terminal the console that shows the bars has to know.
         (self._console if self._progress is not None and self._results.is_terminal else self._results).print(what)
 
+    def remark(self, text: str) -> None:
+        """A line among what is said of the progress, above the bars."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def _say(self, stage: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
         line = f"{stage}: {done:.0f} of {total:.0f}  {note}".rstrip()

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import nn
-
 from delineate import formats
 from delineate.engines import EngineChoice
 from delineate.errors import DelineateError, ResourceError
-from delineate.files import atomic_path, remove, write_bytes
+from delineate.files import atomic_path, check_space, remove, write_bytes
 from delineate.findings import Finding, volumes_ml
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import ExportOptions
 from delineate.geometry import Grid
-from delineate.inference import Prediction, Progress, segment
+from delineate.inference import InferenceOptions, Locate, Prediction, Progress, apply_rules_to, segment
 from delineate.labels import LabelSet
 from delineate.model import Model
-from delineate.postprocessing import Rule, apply_rules
+from delineate.postprocessing import Rule
+from delineate.preprocessing import doubts
 from delineate.reports.figures import comparison_figure
 from delineate.volume import Kind, Segmentation, Source, Volume, align
-from delineate.workflow.batches import Phase
+from delineate.workflow.batches import CaseReport, Hear, Phase
 from delineate.workflow.choosing import Scan
 from delineate.workflow.exporting import export, files_of
 from delineate.workflow.measuring import Clock, forget_peak, peak_bytes
 from delineate.workflow.proofs import standing_proofs
+from delineate.workflow.readying import ReadyModel, foreseen_bytes, timed
 from delineate.workflow.results import ResultRecord, beside, read_record, read_result, write_record
 from delineate.workflow.scratch import Scratch
 
+_STAGES = ("read", "engine", "segment", "export", "write")  # one after the other; "network" is part of one
+_PACKED_MAP, _PACKED_FLOATS = 0.01, 0.1  # of the voxels' bytes: less than any that were measured
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
 
@@ -42,12 +45,12 @@ class PredictionOptions:
     `engine`, `precision`: None for those that are best on this machine. `locate`: run only where a first look finds
     something. `skip_air`: leave out windows of air where that is known to be harmless. `references`: a folder with
     label maps to draw beside the predictions; `exports`: formats, see `exporting.export`. `key`: results are of the
-    pseudonymous patient.
+    pseudonymous patient. `model_folder`: where engines' agreement is noted, if it can be.
     """
 
     engine: str | None = None
     precision: str | None = None
-    locate: object | None = None
+    locate: Locate | None = None
     skip_air: bool = True
     probabilities: bool = False
     figures: bool = False
@@ -56,6 +59,7 @@ class PredictionOptions:
     again: bool = False
     exports: tuple[str, ...] = ()
     key: PseudonymKey | None = None
+    model_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,90 +84,120 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What was found in a scan, to be written. `volume`: the scan, where a figure of it is wanted."""
+    """What was found in a scan, to be written. `volume`: the scan, where a figure of it is wanted. `memory`: the bytes
+    that were foreseen and that were used."""
 
     prediction: Prediction
     source: Source
     volume: Volume | None
     doubts: tuple[str, ...]
     choice: EngineChoice
-    peak_bytes: int | None
+    memory: tuple[int | None, int | None]
     clock: Clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseWork:
-    """The stages of a case, for a pipeline. `runners`: of the model, made ready when the first scan is there;
-    `note`: told which case reaches which phase; `progress`: how far the case is."""
+    """The stages of a case, for a pipeline. `ready`: the model, made ready when the first scan is there; `hear`: told
+    which case reaches which phase; `progress`: how far the case is."""
 
     model: Model
     options: PredictionOptions
+    memory_bytes: int
     scratch: Scratch
-    runners: Callable[[Volume], nn.Module]
-    choice: EngineChoice
-    note: Callable[[str, Phase], None]
+    ready: Callable[[Volume], ReadyModel]
+    hear: Hear
     progress: Callable[[str], Progress]
 
     def read(self, task: Task) -> Material:
         """The scan; of a result that is there already, the result."""
-        self.note(task.scan.id, Phase.READING)
+        self.hear(CaseReport(task.scan.id, Phase.READING))
         clock = Clock()
         with in_case(task.scan.id), clock.timing("read"):
             if task.is_done:
                 return Material(None, self._standing(task), clock=clock)
             volume = task.scan.read(self.model.plan.kinds[0], self.scratch)
-            return Material(volume, None, (), clock)
+            self._check_space(task, volume)
+            return Material(volume, None, doubts(volume, self.model.plan), clock)
 
-    def run(self, task: Task, material: Material) -> Result | Segmentation | None:
-        """Segment the scan; of a result that is there already, what is to be exported of it."""
+    def beside(self, task: Task, material: Material, following: Task) -> bool:
+        """Whether there is memory for the next scan while this one is run."""
+        needed = self._foresee(task, material)
+        return needed is not None and needed + self._bytes_ahead(following) <= self.memory_bytes
+
+    def run(self, task: Task, material: Material, following: Task | None) -> Result | Segmentation | None:
+        """Segment the scan, while `following` is read; of a result that is there already, what is to be exported."""
         volume = material.volume
         if volume is None:
             return material.result
-        self.note(task.scan.id, Phase.SEGMENTING)
+        needed = self._foresee(task, material)
         with in_case(task.scan.id):
-            with material.clock.timing("engine"):
-                runners = self.runners(volume)
+            ready = self.ready(volume)
+            report = CaseReport(task.scan.id, Phase.SEGMENTING, needs_bytes=needed, has_bytes=self.memory_bytes)
+            self.hear(report)
             forget_peak()
-            with material.clock.timing("network"):
-                prediction = self._segment(task, volume, runners)
+            with material.clock.timing("segment"):
+                prediction = segment(
+                    self.model,
+                    volume,
+                    runners=timed(ready.runners, material.clock),
+                    options=self._inference(following),
+                    locate=ready.locate,
+                    progress=self.progress(task.scan.id),
+                )
+                prediction = apply_rules_to(prediction, self.options.rules, self.model.plan)
             peak = peak_bytes()
-            with material.clock.timing("rules"):
-                prediction = self._ruled(prediction)
         return Result(
             prediction=prediction,
             source=volume.source,
             volume=volume if self.options.figures else None,
             doubts=material.doubts,
-            choice=self.choice,
-            peak_bytes=peak,
+            choice=ready.choice,
+            memory=(needed, peak),
             clock=material.clock,
         )
 
     def write(self, task: Task, made: Result | Segmentation | None) -> tuple[str, ...]:
         """Everything that is wanted, the label map last: what people should know of the result."""
-        self.note(task.scan.id, Phase.WRITING)
+        self.hear(CaseReport(task.scan.id, Phase.WRITING))
         with in_case(task.scan.id):
             if isinstance(made, Segmentation):
                 self._export(task, made)
             elif made is not None:
                 self._write_beside(task, made)
                 self._write_map(task, made)
-                return made.doubts
+                return (*made.doubts, *made.prediction.notes)
         return ()
 
-    def _segment(self, task: Task, volume: Volume, runners: nn.Module) -> Prediction:
-        return segment(
-            self.model,
-            volume,
-            device=self.choice.device,
+    def _inference(self, following: Task | None) -> InferenceOptions:
+        return InferenceOptions(
+            memory_bytes=self.memory_bytes - (0 if following is None else self._bytes_ahead(following)),
+            skip_air=self.options.skip_air,
             with_probabilities=self.options.probabilities,
-            network=runners,
-            progress=self.progress(task.scan.id),
+            allocate=self.scratch.allocate,
+            mapped_from=self.scratch.from_bytes,
         )
 
-    def _ruled(self, prediction: Prediction) -> Prediction:
-        segmentation = apply_rules(prediction.segmentation, (*self.model.postprocessing, *self.options.rules))
-        return replace(prediction, segmentation=segmentation)
+    def _foresee(self, task: Task, material: Material) -> int | None:
+        """The bytes that segmenting will take; None if they are not known, or too many."""
+        if material.volume is None:
+            return None
+        with in_case(task.scan.id), material.clock.timing("engine"):
+            return foreseen_bytes(self.ready(material.volume), material.volume, self._inference(None))
+
+    def _bytes_ahead(self, task: Task) -> int:
+        """The memory that reading a scan takes: large ones are mapped."""
+        size = 0 if task.is_done else task.scan.voxel_bytes
+        return size if size < self.scratch.from_bytes else 0
+
+    def _check_space(self, task: Task, volume: Volume) -> None:
+        """Label maps and probabilities are packed to less than these shares."""
+        voxels = math.prod(volume.grid.shape)
+        packed = _PACKED_MAP if task.target.name.lower().endswith(".gz") else 1.0
+        needed = packed * voxels
+        if self.options.probabilities:
+            needed += _PACKED_FLOATS * 4 * voxels * len(self.model.labels)
+        check_space(task.target.parent, int(needed), what="the result")
 
     def _standing(self, task: Task) -> Segmentation | None:
         """A result that is there already, where something is wanted of it that is not beside it."""
@@ -171,7 +205,7 @@ class CaseWork:
         record = read_record(task.target)
         if proven.issuperset(self.options.exports) or record is None:
             return None
-        segmentation = read_result(task.target, record, self.model.labels)
+        segmentation = read_result(task.target, record, _among(self.model.labels, record.labels))
         grid = segmentation.grid if task.scan.assembly is None else task.scan.assembly.first.grid
         return align(segmentation, grid)
 
@@ -199,7 +233,7 @@ class CaseWork:
     def _write_map(self, task: Task, made: Result) -> None:
         segmentation = made.prediction.segmentation
         flat = LabelSet(segmentation.labels.labels)
-        painted = replace(segmentation, labels=flat)
+        painted = replace(segmentation, array=made.prediction.label_map, labels=flat)
         volumes = volumes_ml(segmentation)
         with atomic_path(task.target) as temporary:
             with made.clock.timing("write"):
@@ -210,22 +244,32 @@ class CaseWork:
 
     def _record(self, task: Task, made: Result, volumes: Sequence[Finding]) -> ResultRecord:
         stages = {stage: round(seconds, 3) for stage, seconds in made.clock.seconds.items()}
+        found, windows = made.prediction.segmentation.labels, made.prediction.windows
         return ResultRecord(
             case=task.scan.id,
-            labels={label.name: label.value for label in self.model.labels},
-            regions={region.name: list(region.values) for region in self.model.plan.regions},
+            labels={label.name: label.value for label in found},
+            regions={
+                region.name: list(region.values) for region in self.model.plan.regions if region.name in found.names
+            },
             volumes_ml={finding.label.name: round(finding.value, 3) for finding in volumes},
             model=self.model.digest,
             series_uid=pseudonymous_uid(made.source.series_uid, self.options.key),
-            seconds=round(sum(stages.values()), 2),
+            seconds=round(sum(made.clock.seconds[stage] for stage in _STAGES if stage in made.clock.seconds), 2),
             recipe=task.recipe,
             engine=made.choice.engine,
             precision=made.choice.precision,
             device=made.choice.device,
+            windows=(windows.run, windows.skipped),
             stages=stages,
-            memory_peak=made.peak_bytes,
+            memory_estimate=made.memory[0],
+            memory_peak=made.memory[1],
             doubts=list(made.doubts),
+            notes=list(made.prediction.notes),
         )
+
+
+def _among(labels: LabelSet, names: Collection[str]) -> LabelSet:
+    return LabelSet(tuple(label for label in labels if label.name in names), overlaps=labels.overlaps)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from delineate import formats
 from delineate.errors import InputError
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
-from delineate.formats.nifti import is_nifti_name
+from delineate.formats.nifti import is_nifti_name, unpacked_bytes
 from delineate.settings import Settings
 from delineate.volume import Kind, Volume
 from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
@@ -37,6 +38,15 @@ class Scan:
         if self.assembly is not None:
             return read_assembly(self.assembly)[0]
         return formats.read_channels(self.paths, kind=kind, allocate=scratch.allocate, map_bytes=scratch.from_bytes)
+
+    @property
+    def voxel_bytes(self) -> int:
+        """About how much memory its voxels take, as far as that is known without reading them."""
+        if self.assembly is not None:
+            # Those that are refused have no grid, and will not be read.
+            stacks = [stack for stack in self.assembly.stacks if stack.error is None]
+            return sum(4 * math.prod(stack.grid.shape) for stack in stacks)
+        return sum(unpacked_bytes(path) for path in self.paths)
 
     @property
     def recipe(self) -> list[object]:

@@ -17,10 +17,11 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True, slots=True)
 class Stages(Generic[Item, Read, Made, Kept]):
-    """What is done with an item. `read` and `write` run in a thread each, `run` in the caller's."""
+    """What is done with an item. `read` and `write` run in a thread each, `run` in the caller's; it also gets the item
+    that is read meanwhile, if one is."""
 
     read: Callable[[Item], Read]
-    run: Callable[[Item, Read], Made]
+    run: Callable[[Item, Read, Item | None], Made]
     write: Callable[[Item, Made], Kept]
 
 
@@ -38,11 +39,13 @@ def run_pipeline(
     stages: Stages[Item, Read, Made, Kept],
     *,
     alone: Callable[[Item], bool],
+    beside: Callable[[Item, Read, Item], bool] = lambda item, read, following: True,
     stopping: Callable[[], bool],
 ) -> Iterator[Outcome[Item, Kept]]:
     """Take items through the stages, at most one being read, one running and one being written.
 
-    Beside an item that is `alone` nothing else is read, run or written. Once `stopping`, no further item is run; those
+    Beside an item that is `alone` nothing else is read, run or written; `beside` says whether the following one may be
+    read while an item runs. Once `stopping`, no further item is run; those
     that were run are written. A `DelineateError` ends its item, any other exception everything.
     """
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -60,10 +63,12 @@ def run_pipeline(
                 try:
                     read = reading.result()
                     del reading  # or what was read would stay as long as what is being read
-                    following = items[number + 1 : number + 2]
-                    if following and not (by_itself or alone(following[0]) or stopping()):
-                        ahead = reader.submit(stages.read, following[0])
-                    made = stages.run(item, read)
+                    following = next(iter(items[number + 1 : number + 2]), None)
+                    if following is None or by_itself or alone(following) or not beside(item, read, following):
+                        following = None
+                    else:
+                        ahead = reader.submit(stages.read, following)
+                    made = stages.run(item, read, following)
                     del read
                 except DelineateError as error:
                     yield from _written(behind)

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from delineate import inference
-from delineate.engines import EngineChoice
 from delineate.errors import InputError
 from delineate.files import check_writable, sweep
 from delineate.formats.nifti import is_nifti_name
-from delineate.inference import Progress
+from delineate.inference import Locate, Progress
 from delineate.model import Model
 from delineate.postprocessing import Rule
 from delineate.settings import Settings
@@ -30,11 +28,13 @@ from delineate.workflow.batches import (
 )
 from delineate.workflow.casework import CaseWork, PredictionOptions, Task
 from delineate.workflow.choosing import Scan, find_scans
+from delineate.workflow.engines import EngineWish, check_wish
 from delineate.workflow.exporting import check_kinds
 from delineate.workflow.journal import Journal, cut_off, open_journal
 from delineate.workflow.pipeline import Stages, run_pipeline
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.readying import Readying
 from delineate.workflow.results import read_record
 from delineate.workflow.scratch import scratch_of
 
@@ -78,6 +78,7 @@ class Batch:
     def run(self, source: Path, output: Path) -> PredictionRun:
         """Segment every scan at `source`; see `predict`."""
         use_threads(self.settings)
+        check_wish(self._wish(1), self.settings)
         plan, key = self.model.plan, self.options.key
         wishes = wishes_for(plan.channels, plan.kinds)
         chosen = find_scans(source, wishes, settings=self.settings, key=key, watch=self.watch)
@@ -108,26 +109,34 @@ class Batch:
             if scan.id not in tally.ended:
                 task = self._task(scan, target, tally)
                 tasks += [] if task is None else [task]
-        scratch = scratch_of(self.settings)
-        network = inference.place(self.model.network(), self.settings.device)
         work = CaseWork(
             model=self.model,
             options=self.options,
-            scratch=scratch,
-            runners=lambda volume: network,
-            choice=EngineChoice(precision=self.model.plan.training.precision, device=self.settings.device),
-            note=tally.note,
+            memory_bytes=self.settings.memory_bytes,
+            scratch=scratch_of(self.settings),
+            ready=Readying(self.model, self.settings, self._wish(len(tasks)), self.options.locate, self.watch),
+            hear=tally.note,
             progress=tally.progress,
         )
         stages = Stages(work.read, work.run, work.write)
         alone = self.attempt.alone
-        for outcome in run_pipeline(tasks, stages, alone=lambda task: task.scan.id in alone, stopping=self.stopping):
+        for outcome in run_pipeline(
+            tasks,
+            stages,
+            alone=lambda task: task.scan.id in alone,
+            beside=work.beside,
+            stopping=self.stopping,
+        ):
             task, error = outcome.item, outcome.error
             if error is not None:
                 tally.end(CaseReport(task.scan.id, Phase.FAILED, error=error))
             else:
                 phase = Phase.KEPT if task.is_done else Phase.WRITTEN
                 tally.end(CaseReport(task.scan.id, phase, task.target, warnings=outcome.kept or ()))
+
+    def _wish(self, scans: int) -> EngineWish:
+        options = self.options
+        return EngineWish(options.engine, options.precision, scans=scans, folder=options.model_folder)
 
     def _task(self, scan: Scan, target: Path, tally: _Tally) -> Task | None:
         """What is to be done; nothing where nothing is left to do, or the name is taken: that is a case's end."""
@@ -154,18 +163,17 @@ class _Tally:
     ended: dict[str, CaseReport]
     _shown: float = 0.0
 
-    def note(self, case: str, phase: Phase) -> None:
-        self.journal.note(case, phase)
-        self.hear(CaseReport(case, phase))
+    def note(self, report: CaseReport) -> None:
+        self.journal.note(report.case, report.phase)
+        self.hear(report)
 
     def progress(self, case: str) -> Progress:
         before = self.cases.index(case)
         return lambda share: self._show(before + 0.98 * share, case)
 
     def end(self, report: CaseReport) -> None:
-        self.journal.note(report.case, report.phase)
         self.ended[report.case] = report
-        self.hear(report)
+        self.note(report)
         self._show(len(self.ended), report.case)
 
     def _show(self, done: float, case: str) -> None:
@@ -186,7 +194,16 @@ def recipe_of(model: Model, scan: Scan, options: PredictionOptions) -> str:
     """Stands for everything that decides what a result is. What is left to the machine (engines) does not count."""
     key = None if options.key is None else options.key.fingerprint
     parts: list[object] = [model.digest, scan.recipe, options.rules, key]
+    if options.engine or options.precision or options.locate or not options.skip_air:
+        parts += [options.engine, options.precision, options.skip_air, _look(options.locate)]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+def _look(locate: Locate | None) -> list[object] | None:
+    if locate is None:
+        return None
+    look = None if locate.model is None else locate.model.digest
+    return [look, locate.structures, locate.around, locate.margin_mm]
 
 
 def _is_done(task: Task, *, again: bool) -> bool:

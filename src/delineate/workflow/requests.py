@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from delineate.formats.deidentification.pseudonyms import load_or_make_key
+from delineate.inference import Locate
+from delineate.inference.locating import MARGIN_MM
 from delineate.model import Model, load_model, with_tiling
 from delineate.settings import detect
-from delineate.workflow.batches import Attempt, Hear, PredictionRequest, PredictionRun, nobody_hears
+from delineate.workflow.batches import OWN_LOOK, Attempt, Hear, PredictionRequest, PredictionRun, nobody_hears
 from delineate.workflow.predicting import Batch, PredictionOptions, rules_for
 from delineate.workflow.progress import Watch, nobody
 
@@ -33,6 +36,7 @@ def _options(request: PredictionRequest, model: Model) -> PredictionOptions:
     return PredictionOptions(
         engine=request.engine,
         precision=request.precision,
+        locate=None if request.locate is None else _locate(request, request.locate),
         skip_air=request.skip_air,
         probabilities=request.probabilities,
         figures=request.figures,
@@ -40,5 +44,12 @@ def _options(request: PredictionRequest, model: Model) -> PredictionOptions:
         rules=rules_for(model, largest=request.largest, smallest_ml=request.smallest_ml),
         again=request.again,
         exports=request.exports,
+        model_folder=request.model,
         key=None if request.key_file is None else load_or_make_key(request.key_file),
     )
+
+
+def _locate(request: PredictionRequest, look: str) -> Locate:
+    model = None if look == OWN_LOOK else load_model(Path(look))
+    margin = MARGIN_MM if request.margin_mm is None else request.margin_mm
+    return Locate(model, structures=request.structures, around=request.around, margin_mm=margin)

@@ -29,7 +29,7 @@ class Scratch:
         if size < self.from_bytes:
             return np.empty(shape, dtype)
         with scratch_file(self.folder, size) as stream:
-            return np.asarray(np.memmap(stream, dtype, "r+", shape=shape))
+            return np.memmap(stream, dtype, "r+", shape=shape)
 
 
 def scratch_of(settings: Settings) -> Scratch:

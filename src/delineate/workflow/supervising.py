@@ -93,8 +93,8 @@ def after(death: Death, log: _Log, attempt: Attempt) -> Attempt:
     """What is left to do after a death. Raises `ResourceError` if no case was being done."""
     if not log.busy:
         raise ResourceError(
-            f"the process that segments {death.cause}",
-            remedy="It was busy with no case; free some memory, or try another --engine.",
+            f"the process that segments {death.cause} before any case was begun",
+            remedy="Free some memory, or try another --engine.",
         )
     if len(log.busy) > 1:
         return Attempt(log.ended, attempt.alone | log.busy.keys(), log.cut_off)
