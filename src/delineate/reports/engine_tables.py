@@ -43,9 +43,9 @@ def _note(trial: Trial, *, is_chosen: bool) -> tuple[str, str]:
     if trial.problem:
         return trial.problem, "red"
     if is_chosen:
-        return "used by itself", "green"
+        return "chosen", "green"
     if not trial.window_seconds:
-        return "not tried yet", "dim"
+        return "not tried", "dim"
     if trial.is_faithful:
         return "", ""
-    return ("not compared" if trial.agreement is None else "only if asked for"), "yellow"
+    return ("not compared" if trial.agreement is None else "inexact"), "yellow"

@@ -27,6 +27,7 @@ WORTH_SECONDS = 15.0  # work that is done sooner than engines are tried
 _SCOUTED, _COMPARED, _CALIBRATION = 8, 3, 8
 _FIRST = ("openvino float32", "openvino bfloat16")  # the most promising
 _LAST = "openvino int8"
+_HOPELESS = 3.0  # times as long as PyTorch, at the first window
 _INT8_RUNS = 30  # of a window in float32: what calibrating takes
 
 
@@ -119,7 +120,9 @@ def measure(
         whole = math.inf if thorough else slowest * bench.runs
         if whole >= WORTH_SECONDS:
             most = math.inf if thorough else min(MOST_SECONDS, MOST_SHARE * whole)
-            _try_others(bench, exact, choices, most=most, limit=math.inf if thorough else slowest, watch=watch)
+            _try_others(
+                bench, exact, choices, most=most, limit=math.inf if thorough else _HOPELESS * slowest, watch=watch
+            )
     watch("Choosing an engine", 1, 1, "")
     return tuple(bench.trials.values())
 

@@ -21,7 +21,13 @@ from delineate.model import Model
 from delineate.preprocessing import FloatImage, PreparedCase, prepare, prepared_shape
 from delineate.settings import Settings
 from delineate.volume import Volume
-from delineate.workflow.engine_records import merged, read_agreements, read_engine_record, write_engine_record
+from delineate.workflow.engine_records import (
+    EngineRecord,
+    merged,
+    read_agreements,
+    read_engine_record,
+    write_engine_record,
+)
 from delineate.workflow.engine_trials import WORTH_SECONDS, Bench, measure, spread_windows
 from delineate.workflow.progress import Watch, nobody
 
@@ -94,8 +100,7 @@ def choose_engine(
     record = read_engine_record(model, settings)
     if all(record.known(choice.engine, choice.precision) for choice in choices if choice.precision != "int8"):
         return decided(record.trials, choices, work)
-    seconds = foreseen_seconds(model.network(), model.plan, device=settings.device, threads=settings.threads)
-    if seconds * work.runs < WORTH_SECONDS:
+    if work.seconds(record, settings) < WORTH_SECONDS:
         return _usual(choices, model), EngineReport("there is too little to do for measuring")
     record = merged(record, measure(work.bench(settings), choices, watch))
     write_engine_record(record, model, settings, folder=wish.folder)
@@ -128,6 +133,14 @@ class Work:
         grid = scan.grid if isinstance(scan, Volume) else scan.trace.original
         windows = layout(prepared_shape(grid, plan), plan).count
         return windows * len(list(mirrors(plan.tiling))) * len(self.model.folds) * self.wish.scans
+
+    def seconds(self, record: EngineRecord, settings: Settings) -> float:
+        """About what PyTorch will take in float32, if it was not measured to a factor of three or so."""
+        known = record.known("torch", "float32")
+        if known is not None and not known.problem:
+            return self.runs * known.window_seconds
+        network, threads = self.model.network(), settings.threads
+        return self.runs * foreseen_seconds(network, self.model.plan, device=settings.device, threads=threads)
 
     def image(self) -> FloatImage:
         """(C, I, J, K) as the network sees it; masks of a cascade's stage before, which only running it would give, are
