@@ -4,9 +4,11 @@ from importlib.util import find_spec
 import pytest
 import torch
 from test_engines import CONVERTED, PLANS, random_network, reference_logits, windows_of
-from torch import nn
+from torch import Tensor, nn
 
 from delineate.engines import EngineChoice, open_runner
+from delineate.engines.openvino_engine import openvino_precisions
+from delineate.engines.openvino_models import convert, quantised
 from delineate.errors import ModelError, ResourceError
 from delineate.planning import Plan
 
@@ -68,3 +70,41 @@ def test_where_openvino_is_missing_the_extra_is_named(monkeypatch: pytest.Monkey
 def test_nobody_is_told_that_openvino_is_used() -> None:
     open_runner(random_network(PLAN), PLAN, EngineChoice("openvino"))
     assert sys.modules["openvino_telemetry"] is None
+
+
+def reduced(precision: str) -> Tensor:
+    if precision not in openvino_precisions():
+        pytest.skip(f"the CPU has no {precision}")
+    calibration = [windows_of(PLAN, seed=seed) for seed in range(3)]
+    return open_runner(random_network(PLAN), PLAN, EngineChoice("openvino", precision), calibration)(windows_of(PLAN))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.02), ("int8", 0.1)])
+def test_reduced_precisions_come_near(precision: str, tolerance: float) -> None:
+    logits, reference = reduced(precision), reference_logits(random_network(PLAN), windows_of(PLAN))
+    assert 0 < (logits - reference).std() < tolerance * reference.std()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_the_head_gives_float32(precision: str) -> None:
+    logits = reduced(precision)
+    assert not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_quantising_draws_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    reduced("int8")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_int8_without_windows_to_calibrate_with_is_refused() -> None:
+    with pytest.raises(ResourceError, match="needs windows of real scans"):
+        open_runner(nn.Identity(), PLAN, EngineChoice("openvino", "int8"))
+
+
+def test_convolutions_run_in_int8_but_for_the_first_and_the_head() -> None:
+    model = quantised(convert(random_network(PLAN), PLAN), [windows_of(PLAN)])
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    inputs = [node.input_value(0).get_node().get_type_name() for node in convolutions]
+    assert inputs[0] == "Parameter"
+    assert inputs[-1] != "FakeQuantize"
+    assert inputs[1:-1].count("FakeQuantize") >= len(inputs) - 4
