@@ -16,7 +16,7 @@ from delineate.inference import Locate, Prediction, segment
 from delineate.inference.locating import coarse, cut_off, find, region_around, thinned
 from delineate.labels import label_set
 from delineate.model import Model
-from delineate.planning import Preparation, Region
+from delineate.planning import Region, Tiling
 from delineate.volume import Kind, Segmentation, Volume, reorient
 
 LARGE = (60, 48, 30)
@@ -74,7 +74,7 @@ def test_what_reaches_beyond_the_located_part_is_found_in_the_whole_scan() -> No
     volume, _ = clean_case(shape=LARGE)
     bar = np.array(volume.array)
     bar[0, 24, :, 15] = 160.0  # rim across the whole scan, which a look at core alone does not see
-    locate = Locate(LOOK, around=("core",), margin_mm=2.0)
+    locate = Locate(LOOK, around=("core",), margin_mm=4.0)
     result = located(replace(volume, array=bar), locate=locate)
     assert result.notes == ("rim may reach beyond the part that was located: the whole scan was segmented.",)
     assert (result.segmentation.array[24, :, 15] > 0).all()
@@ -222,26 +222,12 @@ def test_what_is_not_found_is_named() -> None:
 @pytest.mark.parametrize("orientation", ORIENTATIONS[::7])
 def test_a_region_has_the_margin_on_all_sides_and_ends_with_the_scan(orientation: str) -> None:
     grid = reorient(clean_case(shape=LARGE)[0], orientation).grid
-    small = plan_with(patch_size=(2, 2, 2))
     box = Box((10, 10, 10), (14, 15, 16))
-    region = region_around(box, grid, small, 9.0)
+    region = region_around(box, grid, 9.0)
     for axis, (n, s) in enumerate(zip(grid.shape, grid.spacing_mm, strict=True)):
         margin = int(np.ceil(9.0 / s - 1e-6))
         assert region.start[axis] == max(0, box.start[axis] - margin)
         assert region.stop[axis] == min(n, box.stop[axis] + margin)
-
-
-@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
-def test_a_region_is_a_patch_at_least_where_the_scan_has_it(axes: tuple[int, int, int]) -> None:
-    grid = oblique_grid((50, 50, 12), (1.0, 2.0, 4.0))
-    plan = plan_with(
-        orientation="stored", spacing_mm=(2.0, 2.0, 2.0), patch_size=(20, 10, 32), preparation=Preparation(axes=axes)
-    )
-    region = region_around(Box((2, 20, 5), (3, 21, 6)), grid, plan, 1.0)
-    patch_mm = dict(zip(axes, (40.0, 20.0, 64.0), strict=True))
-    for axis, (n, s) in enumerate(zip(grid.shape, grid.spacing_mm, strict=True)):
-        assert region.shape[axis] == min(n, patch_mm[axis] / s)
-        assert 0 <= region.start[axis] <= (2, 20, 5)[axis]
 
 
 @given(data=st.data())
@@ -249,7 +235,7 @@ def test_a_region_holds_its_box_and_stays_in_the_scan(data: st.DataObject) -> No
     shape = data.draw(st.tuples(*[st.integers(1, 40)] * 3))
     ends = [sorted(data.draw(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))) for n in shape]
     box = Box((ends[0][0], ends[1][0], ends[2][0]), (ends[0][1] + 1, ends[1][1] + 1, ends[2][1] + 1))
-    region = region_around(box, oblique_grid(shape), PLAN, data.draw(st.floats(0, 60)))
+    region = region_around(box, oblique_grid(shape), data.draw(st.floats(0, 60)))
     assert all(0 <= a <= b for a, b in zip(region.start, box.start, strict=True))
     assert all(b <= a <= n for a, b, n in zip(region.stop, box.stop, shape, strict=True))
 
@@ -261,10 +247,11 @@ def test_what_touches_a_face_inside_the_scan_is_cut_off() -> None:
     assert cut_off(label_map, region) == {1, 2}  # the scan itself ends where 3 does
 
 
-def test_a_plan_that_keeps_slices_looks_in_their_own_spacing() -> None:
-    keeps = msgspec.structs.replace(PLAN, preparation=Preparation(keep_slices=True), patch_size=(16, 16, 1))
-    region = region_around(Box((30, 20, 15), (31, 21, 16)), clean_case(shape=LARGE)[0].grid, keeps, 0.0)
-    assert region.shape == (16, 16, 1)
+def test_a_look_takes_as_few_windows_as_there_can_be() -> None:
+    volume, _ = clean_case(shape=LARGE)
+    mirrored = known_model(msgspec.structs.replace(COARSE, tiling=Tiling(overlap=0.8, mirror_axes=(0, 1, 2))))
+    quick, thorough = (located(volume, locate=Locate(look, margin_mm=4.0)) for look in (LOOK, mirrored))
+    assert quick.windows == thorough.windows
 
 
 def test_runners_of_the_look_are_opened_where_there_are_none() -> None:

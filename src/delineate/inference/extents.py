@@ -1,4 +1,4 @@
-"""How a plan lies on a scan, before anything is prepared: its voxels, its patch, and how much its network has to do."""
+"""How a plan lies on a scan, before anything is prepared: its voxels, and how much its network has to do."""
 
 from __future__ import annotations
 
@@ -14,14 +14,9 @@ from delineate.preprocessing.traces import turn
 
 def spacing_on(grid: Grid, plan: Plan) -> TripleMM:
     """The spacing that a scan is prepared with, in the order of its own array axes."""
-    return _in_scan_order(grid, plan, _prepared(grid, plan).spacing_mm)
-
-
-def patch_on(grid: Grid, plan: Plan) -> TripleMM:
-    """The size of a window in mm, in the order of a scan's own array axes."""
-    spacing = _prepared(grid, plan).spacing_mm
-    i, j, k = (n * s for n, s in zip(plan.patch_size, spacing, strict=True))
-    return _in_scan_order(grid, plan, (i, j, k))
+    order, spacing = turn(grid, plan).order, _prepared(grid, plan).spacing_mm
+    i, j, k = (spacing[order.index(axis)] for axis in range(3))
+    return i, j, k
 
 
 def network_voxels(model: Model, grid: Grid) -> int:
@@ -41,9 +36,3 @@ def all_network_voxels(model: Model, grid: Grid) -> int:
 
 def _prepared(grid: Grid, plan: Plan) -> Grid:
     return prepared_grid(change_axes(grid, turn(grid, plan)), plan)
-
-
-def _in_scan_order(grid: Grid, plan: Plan, values: TripleMM) -> TripleMM:
-    order = turn(grid, plan).order
-    i, j, k = (values[order.index(axis)] for axis in range(3))
-    return i, j, k

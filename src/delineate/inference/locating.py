@@ -16,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import LabelError, PlanError
-from delineate.geometry import Box, Grid, Triple, compose_affine, index_to_world
-from delineate.inference.extents import patch_on
+from delineate.geometry import Box, Grid, Triple, box_of, compose_affine, index_to_world
 from delineate.inference.stages import Runners
 from delineate.model import Model
-from delineate.planning import Plan
 from delineate.preprocessing import FloatImage
 from delineate.volume import Array, Segmentation, Volume
 
-MARGIN_MM = 30.0
+MARGIN_MM = 15.0
 NOISE_SHARE = 0.01
 NOISE_ML = 3.0
 
@@ -149,18 +147,13 @@ def find(seen: Segmentation, structures: Sequence[str], block: Triple, shape: Tr
     return Sight(Box(tuple(start), tuple(stop)), missing)
 
 
-def region_around(box: Box, grid: Grid, plan: Plan, margin_mm: float) -> Box:
-    """A box grown by a margin on all sides, and to at least a patch of the plan's, within the scan.
-
-    Where it meets the end of the scan, it gets the patch on its other side: no padding where there is a scan.
-    """
-    ranges = [
-        _grown(a, b, n, margin=margin_mm / s, least=width / s)
-        for a, b, n, s, width in zip(
-            box.start, box.stop, grid.shape, grid.spacing_mm, patch_on(grid, plan), strict=True
-        )
-    ]
-    return Box(tuple(a for a, _ in ranges), tuple(b for _, b in ranges))  # type: ignore[arg-type]
+def region_around(box: Box, grid: Grid, margin_mm: float) -> Box:
+    """A box grown by a margin on all sides, within the scan."""
+    margins = [margin_mm / s for s in grid.spacing_mm]
+    return box_of(
+        (max(0, math.floor(a - margin)), min(n, math.ceil(b + margin)))
+        for a, b, n, margin in zip(box.start, box.stop, grid.shape, margins, strict=True)
+    )
 
 
 def cut_off(label_map: Array, region: Box) -> frozenset[int]:
@@ -180,13 +173,6 @@ def cut_off(label_map: Array, region: Box) -> frozenset[int]:
 def _block(grid: Grid, spacing_mm: Sequence[float]) -> Triple:
     i, j, k = (max(1, int(new / old + 1e-6)) for old, new in zip(grid.spacing_mm, spacing_mm, strict=True))
     return i, j, k
-
-
-def _grown(start: int, stop: int, n: int, *, margin: float, least: float) -> tuple[int, int]:
-    low, high = max(0, math.floor(start - margin)), min(n, math.ceil(stop + margin))
-    width = min(n, max(high - low, math.ceil(least)))
-    low = min(max(0, low - (width - (high - low)) // 2), n - width)
-    return low, low + width
 
 
 def _component_box(mask: npt.NDArray[np.bool_], voxel_ml: float) -> Box | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+import msgspec
 import numpy as np
 
 from delineate.geometry import Box
 from delineate.inference.extents import all_network_voxels, network_voxels, spacing_on
+from delineate.inference.focusing import windows_around
 from delineate.inference.locating import Sight, coarse, cut_off, find, region_around
 from delineate.inference.predicting import InferenceOptions, predict_stage
 from delineate.inference.prediction import NO_WINDOWS, Prediction, added_windows, apply_rules_to
@@ -18,19 +21,30 @@ from delineate.inference.streaming import WindowCount
 from delineate.inference.windows import Progress
 from delineate.model import Model
 from delineate.planning import Plan
-from delineate.preprocessing import FloatImage, PreparedCase, prepare
+from delineate.preprocessing import FloatImage, Focus, PreparedCase, prepare
 from delineate.volume import Allocate, Array, Segmentation, Volume
+
+QUICK_OVERLAP = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """A model and what runs it."""
+    """A model and what runs it. `quick`: as few windows as there can be, each once."""
 
     model: Model
     runners: Runners
+    quick: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        plan = self.model.plan
+        if not self.quick:
+            return plan
+        tiling = msgspec.structs.replace(plan.tiling, overlap=min(QUICK_OVERLAP, plan.tiling.overlap), mirror_axes=())
+        return msgspec.structs.replace(plan, tiling=tiling)
 
     def stage(self, name: str) -> Job:
-        return Job(self.model.stages[name], self.runners.stages[name])
+        return Job(self.model.stages[name], self.runners.stages[name], self.quick)
 
 
 @dataclass(slots=True, eq=False)
@@ -42,13 +56,15 @@ class Scan:
     _last: tuple[object, PreparedCase] | None = field(default=None, init=False)
 
     def prepared(self, plan: Plan, region: Box | None, previous: Segmentation | None) -> PreparedCase:
-        where = (plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground, plan.preparation, region)
-        key = (*where, plan.channels, plan.kinds, plan.normalisation)
+        where = (plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground, plan.preparation)
+        part = None if region is None else (region, plan.patch_size, plan.tiling)
+        key = (*where, plan.channels, plan.kinds, plan.normalisation, part)
         if previous is None and self._last is not None and self._last[0] == key:
             return self._last[1]
         self._last = None  # never two of them at once
         allocate = self.options.allocate
-        case = prepare("", self.volume, None, plan, previous=previous, region=region, allocate=allocate)
+        focus = None if region is None else Focus(region, partial(windows_around, plan=plan))
+        case = prepare("", self.volume, None, plan, previous=previous, region=focus, allocate=allocate)
         self._last = (key, case) if previous is None else None
         return case
 
@@ -127,10 +143,10 @@ def run_parts(
 
 
 def look_for(structures: Sequence[str], job: Job, scan: Scan, progress: Progress) -> Look:
-    """Run a model on the scan, made as coarse as the model's voxels, to see where structures are."""
+    """Run a model, quickly, on the scan made as coarse as the model's voxels, to see where structures are."""
     seen, block = coarse(scan.volume, spacing_on(scan.volume.grid, job.model.plan))
     options = replace(scan.options, with_probabilities=False, allocate=np.empty)
-    result = run(job, Scan(seen, options), progress)
+    result = run(replace(job, quick=True), Scan(seen, options), progress)
     sight = find(result.segmentation, structures, block, scan.volume.grid.shape)
     return Look(sight, tuple(name for name in result.cut if name in structures), result.windows)
 
@@ -147,10 +163,10 @@ class _Found:
 
 
 def _run_network(job: Job, scan: Scan, progress: Progress, *, area: Area, previous: Segmentation | None) -> _Found:
-    model, plan = job.model, job.model.plan
+    model, plan = job.model, job.plan
     if not area.wants(plan.labels):
         return _Found(np.zeros(scan.volume.grid.shape, map_type(model.labels)))
-    region = None if area.box is None else region_around(area.box, scan.volume.grid, plan, area.margin_mm)
+    region = None if area.box is None else region_around(area.box, scan.volume.grid, area.margin_mm)
     prepared = scan.prepared(plan, region, previous)
     result = predict_stage(prepared, plan, job.runners.folds, options=scan.options, progress=progress)
     label_map = result.labels if plan.regions else _in_values(result.labels, model, scan.options.allocate)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from delineate.engines import Runner
 from delineate.inference.air import find_air
+from delineate.inference.focusing import layout_within
 from delineate.inference.memory import Demand, fit, process_bytes
 from delineate.inference.reduction import keep_probabilities, label_type, reduce_slabs
 from delineate.inference.streaming import WindowCount, stream_logits
-from delineate.inference.windows import Progress, layout, mirrors
+from delineate.inference.windows import Progress, mirrors
 from delineate.planning import Plan
 from delineate.preprocessing import FloatImage, PreparedCase, logit_matrices, restore_probabilities, restored_view
 from delineate.resampling import AxisMatrices
@@ -68,8 +69,9 @@ def predict_stage(
     # Memory is taken when it is written to: until then the label map is only promised.
     labels = options.allocate(trace.original.shape, label_type(plan))
     demand = _demand(prepared, plan, runners, matrices, labels, options)
-    how, _ = fit(demand, plan, options.memory_bytes)
-    counts = [WindowCount(0, 0, layout(trace.prepared.shape, plan).count)]
+    windows = layout_within(trace.whole.shape, trace.part, plan)
+    how = replace(fit(demand, plan, options.memory_bytes)[0], windows=windows)
+    counts = [WindowCount(0, 0, windows.count)]
 
     def watch(count: WindowCount) -> None:
         counts.append(count)

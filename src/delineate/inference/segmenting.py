@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
-
-from delineate.engines import EngineChoice, open_runner
+from delineate.engines import EngineChoice
 from delineate.inference.extents import all_network_voxels, spacing_on
 from delineate.inference.locating import Locate, check_locate, find, looks_for, thinned
 from delineate.inference.parts import Area, Job, Look, Scan, look_for, run, run_parts
@@ -24,8 +22,6 @@ def segment(
     volume: Volume,
     *,
     device: str = "cpu",
-    with_probabilities: bool = False,
-    network: nn.Module | None = None,
     runners: Runners | None = None,
     options: InferenceOptions | None = None,
     locate: Locate | None = None,
@@ -38,13 +34,10 @@ def segment(
     not fit together, or if they cannot do what is asked; `InputError` for NaN; `LabelError` for structures that are
     not there.
     """
-    options = options or InferenceOptions(with_probabilities=with_probabilities)
+    options = options or InferenceOptions()
     check_stages(model, with_probabilities=options.with_probabilities)
     if locate is not None:
         check_locate(model, locate)
-    if network is not None:
-        choice = EngineChoice(precision=model.plan.training.precision, device=device)
-        runners = Runners((open_runner(network, model.plan, choice),), {})
     if runners is None:
         runners = open_stage_runners(model, EngineChoice(precision=model.plan.training.precision, device=device))
     job, scan, told = Job(model, runners), Scan(volume, options), progress or _nobody

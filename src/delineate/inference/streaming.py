@@ -30,7 +30,8 @@ class Streaming:
     """How logits are streamed.
 
     `axis`: along which. `batch`: windows in one call of the network. `half`: sums in float16. `planes`: how many are
-    handed on at a time. `shared`: how many planes each slab has in common with the one before.
+    handed on at a time. `shared`: how many planes each slab has in common with the one before. `windows`: which; None
+    for all that the plan lays over the image.
     """
 
     axis: int = 0
@@ -38,6 +39,7 @@ class Streaming:
     half: bool = False
     planes: int = 16
     shared: int = 0
+    windows: Layout | None = None
 
     def extent(self, patch: Triple) -> int:
         """The planes that are summed at a time: a window's, or a batch's where windows are one plane thick."""
@@ -95,7 +97,7 @@ def _slabs(
     image: FloatImage, plan: Plan, runners: Sequence[Runner], how: Streaming, air: Air | None, watch: Watch | None
 ) -> Iterator[Slab]:
     shape = (image.shape[1], image.shape[2], image.shape[3])
-    windows, device = layout(shape, plan), runners[0].choice.device
+    windows, device = how.windows or layout(shape, plan), runners[0].choice.device
     base = (0.0,) * plan.classes if air is None else air.logits
     blend = Blend(
         windows,

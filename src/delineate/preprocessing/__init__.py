@@ -10,10 +10,20 @@ from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
 from delineate.preprocessing.preparing import PreparedCase, prepare
 from delineate.preprocessing.restoring import restore_labels, restore_logits, restore_probabilities
-from delineate.preprocessing.traces import Trace, logit_matrices, prepared_grid, restored_view, trace_scan, turn, uncrop
+from delineate.preprocessing.traces import (
+    Focus,
+    Trace,
+    logit_matrices,
+    prepared_grid,
+    restored_view,
+    trace_scan,
+    turn,
+    uncrop,
+)
 
 __all__ = [
     "FloatImage",
+    "Focus",
     "PreparedCase",
     "Trace",
     "doubts",

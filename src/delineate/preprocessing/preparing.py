@@ -22,6 +22,7 @@ from delineate.preprocessing.intensities import (
     value_range,
 )
 from delineate.preprocessing.traces import (
+    Focus,
     Trace,
     image_matrices,
     image_slice_axis,
@@ -52,16 +53,16 @@ def prepare(
     plan: Plan,
     *,
     previous: Segmentation | None = None,
-    region: Box | None = None,
+    region: Box | Focus | None = None,
     allocate: Allocate = np.empty,
 ) -> PreparedCase:
     """Orient, crop to the foreground, resample, normalise; in the plan's order.
 
     The target's values are 1.. in the order of the plan's labels, whatever values the reference uses.
     `previous`: what the cascade's stage before found; the masks of the plan's `previous` follow the channels.
-    `region`: a box in the scan's own indices. Only what its voxels depend on is prepared, to the values that it has in
-    the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is needed, see
-    `prepare_bytes`.
+    `region`: a box in the scan's own indices. Only what its voxels depend on is prepared (or more, see `Focus`), to the
+    values that it has in the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is
+    needed, see `prepare_bytes`.
     Raises `PlanError` if the image has other channels than the plan, or a stage before is missing; `InputError` for NaN
     or infinite voxels, or a region without a voxel of the foreground; `GeometryMismatch` if the reference or the stage
     before does not lie on the image; `LabelError` if one lacks a label.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from delineate.geometry import (
     AxisChange,
     Box,
     Grid,
+    Triple,
     TripleMM,
     axis_change,
     box_of,
@@ -58,6 +60,18 @@ class Trace:
         return crop_grid(self.turned, self.box)
 
 
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """A part of a scan that is wanted, and more around it that is prepared.
+
+    `box`: what comes back, in the scan's own indices. `widen`: what is prepared, given the whole prepared image's shape
+    and the box of it that `box` depends on, which it must hold.
+    """
+
+    box: Box
+    widen: Callable[[Triple, Box], Box]
+
+
 def turn(grid: Grid, plan: Plan) -> AxisChange:
     """What turns a scan's axes into those of the prepared image."""
     oriented = axis_change(grid.orientation, grid.orientation if plan.orientation == STORED else plan.orientation)
@@ -66,7 +80,7 @@ def turn(grid: Grid, plan: Plan) -> AxisChange:
     return AxisChange(order, tuple(oriented.flips[axis] for axis in axes))  # type: ignore[arg-type]
 
 
-def trace_scan(original: Grid, change: AxisChange, crop: Box, plan: Plan, region: Box | None = None) -> Trace:
+def trace_scan(original: Grid, change: AxisChange, crop: Box, plan: Plan, region: Box | Focus | None = None) -> Trace:
     """The way of a scan whose foreground, in turned indices, is `crop`. `region`: in the scan's own indices.
 
     Raises `InputError` for a region without a voxel of the crop.
@@ -76,9 +90,12 @@ def trace_scan(original: Grid, change: AxisChange, crop: Box, plan: Plan, region
     everything = Trace(original, change, crop, whole, Box((0, 0, 0), whole.shape), crop)
     if region is None:
         return everything
-    box = _overlap(_turned_box(region, original, change), crop, region)
+    wanted = region.box if isinstance(region, Focus) else region
+    box = _overlap(_turned_box(wanted, original, change), crop, wanted)
     needed = (matrix.needed for matrix in _rows_of(logit_matrices(everything, plan), _relative(box, crop)))
     part = box_of((window.start, window.stop) for window in needed)
+    if isinstance(region, Focus):
+        part = region.widen(whole.shape, part)
     return Trace(original, change, crop, whole, part, box)
 
 
