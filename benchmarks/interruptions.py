@@ -106,11 +106,17 @@ def kill(process: subprocess.Popen[str], *, whole_group: bool) -> bool:
     return running
 
 
-def wait_until_busy(process: subprocess.Popen[str], output: Path) -> None:
-    """Until this run does its first case."""
-    before = set(output.glob(".*journal*"))
-    while process.poll() is None and not set(output.glob(".*journal*")) - before:
+def wait_until_busy(process: subprocess.Popen[str], output: Path, *, results: int) -> None:
+    """Until this run does its first case, and has `results` more than there were."""
+    journals, before = set(output.glob(".*journal*")), count(output)
+    while process.poll() is None and not set(output.glob(".*journal*")) - journals:
         time.sleep(0.01)
+    while process.poll() is None and count(output) < before + results:
+        time.sleep(0.01)
+
+
+def count(output: Path) -> int:
+    return len(list(output.glob("[!.]*.nii.gz")))
 
 
 def problems(output: Path) -> list[str]:
@@ -144,21 +150,21 @@ def measure(folder: Path, *, cases: int, kills: int, seed: int) -> int:
     make_scans(folder / "scans", cases, np.random.default_rng(seed))
     began = time.perf_counter()
     start(folder, "alone").communicate()
-    assert len(list((folder / "alone").glob("*.nii.gz"))) == cases
+    assert count(folder / "alone") == cases
     seconds = (time.perf_counter() - began) / cases
     print(f"{cases} cases, {seconds:.2f} s each when left alone (start included)")
     wrong: list[str] = []
     done = 0
     while done < kills:
         process = start(folder, "killed")
-        wait_until_busy(process, folder / "killed")
-        time.sleep(moments.uniform(0, 2 * seconds))
+        wait_until_busy(process, folder / "killed", results=moments.randrange(3))
+        time.sleep(moments.uniform(0, seconds))
         whole_group = moments.random() < 0.5
         if not kill(process, whole_group=whole_group):
             break
         done += 1
         found = problems(folder / "killed")
-        results = len(list((folder / "killed").glob("[!.]*.nii.gz")))
+        results = count(folder / "killed")
         hidden = len(list((folder / "killed").glob(".*")))
         who = "everything" if whole_group else "the watching process"
         print(f"kill {done:2d} of {who:20}: {results:2d} results, {hidden} hidden files; {found or 'all whole'}")

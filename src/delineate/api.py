@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -12,13 +12,16 @@ from delineate import model as models
 from delineate.dataset import Dataset, open_dataset
 from delineate.errors import TrainingError
 from delineate.formats.exporters import ExportOptions
+from delineate.inference import InferenceOptions
 from delineate.planning import Plan, PlanOptions
-from delineate.postprocessing import apply_rules
-from delineate.settings import detect
+from delineate.settings import Settings, detect
 from delineate.volume import Segmentation, Volume, align
+from delineate.workflow.engines import EngineWish, check_wish
 from delineate.workflow.exporting import export as run_export
 from delineate.workflow.exporting import files_of
-from delineate.workflow.preparing import plan_dataset
+from delineate.workflow.preparing import plan_dataset, use_threads
+from delineate.workflow.readying import Readying
+from delineate.workflow.scratch import scratch_of
 from delineate.workflow.training import Budget, Division
 from delineate.workflow.training import train as run_training
 
@@ -27,17 +30,35 @@ __all__ = ["Budget", "Division", "SegmentationModel", "export", "load_model", "p
 Location = str | PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SegmentationModel:
-    """A trained model, ready to use on a device."""
+    """A trained model, ready to use on this machine. Its networks are opened with the first scan, by the engine that is
+    fastest for it, and stay open."""
 
     model: models.Model
-    device: str
+    settings: Settings
+    wish: EngineWish = EngineWish()  # noqa: RUF009 - nothing in it changes
+    _ready: Readying = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ready", Readying(self.model, self.settings, self.wish))
+
+    @property
+    def device(self) -> str:
+        return self.settings.device
 
     def segment(self, volume: Volume) -> Segmentation:
-        """Segment a scan, (C, I, J, K), into its own grid. Raises `PlanError` for other channels than it learned."""
-        result = inference.segment(self.model, volume, device=self.device)
-        return apply_rules(result.segmentation, self.model.postprocessing)
+        """Segment a scan, (C, I, J, K), into its own grid.
+
+        Raises `PlanError` for other channels than it learned, `ResourceError` for a scan that does not fit into the
+        memory.
+        """
+        use_threads(self.settings)
+        scratch = scratch_of(self.settings)
+        options = InferenceOptions(
+            memory_bytes=self.settings.memory_bytes, allocate=scratch.allocate, mapped_from=scratch.from_bytes
+        )
+        return inference.segment(self.model, volume, runners=self._ready(volume).runners, options=options).segmentation
 
 
 def read(path: Location) -> Volume:
@@ -71,12 +92,25 @@ def train(
     )
     if trained is None:
         raise TrainingError("training was stopped", remedy="Call train again to go on.")
-    return SegmentationModel(trained, settings.device)
+    return SegmentationModel(trained, settings)
 
 
-def load_model(folder: Location, *, device: str = "auto") -> SegmentationModel:
-    """A trained model from its folder. Raises `ModelError` if a piece is missing or was changed."""
-    return SegmentationModel(models.load_model(Path(folder)), detect(device).device)
+def load_model(
+    folder: Location,
+    *,
+    device: str = "auto",
+    engine: str | None = None,
+    precision: str | None = None,
+    memory_gb: float | None = None,
+) -> SegmentationModel:
+    """A trained model from its folder. `engine`, `precision`: what runs it, by default what is best here.
+
+    Raises `ModelError` if a piece is missing or was changed, `ResourceError` for an engine that is not there.
+    """
+    settings = detect(device, memory_gb=memory_gb)
+    wish = EngineWish(engine, precision, folder=Path(folder))
+    check_wish(wish, settings)
+    return SegmentationModel(models.load_model(Path(folder)), settings, wish)
 
 
 def export(

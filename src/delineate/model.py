@@ -211,13 +211,26 @@ def _weights_file(fold: int) -> str:
 
 
 def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | None = None) -> Model:
-    """The same model, run with another overlap, or with mirroring along the axes that training flipped, or without."""
+    """The same model, its stages included, run with another overlap, or with mirroring along the axes that training
+    flipped, or without."""
+    if overlap is None and mirror is None:
+        return model
     tiling = model.plan.tiling
     if overlap is not None:
         tiling = msgspec.structs.replace(tiling, overlap=overlap)
     if mirror is not None:
         tiling = msgspec.structs.replace(tiling, mirror_axes=model.plan.augmentation.flip_axes if mirror else ())
-    return replace(model, plan=msgspec.structs.replace(model.plan, tiling=tiling))
+
+    def tiled(stage: Model) -> Model:
+        return with_tiling(stage, overlap=overlap, mirror=mirror)
+
+    return replace(
+        model,
+        plan=msgspec.structs.replace(model.plan, tiling=tiling),
+        previous=None if model.previous is None else tiled(model.previous),
+        overlays=tuple(map(tiled, model.overlays)),
+        locator=None if model.locator is None else replace(model.locator, model=tiled(model.locator.model)),
+    )
 
 
 def _pieces(model: Model) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from delineate.reports.tables import ScoreRow
 from delineate.settings import Settings
 from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.results import read_record
+from delineate.workflow.results import read_record, read_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ def evaluate(
 
     def one(pair: _Pair) -> tuple[CaseScores, tuple[SideConfusion, ...]] | DelineateError:
         try:
-            reference = formats.read_segmentation(pair.reference, labels)
-            prediction = _read_prediction(pair.prediction, labels)
+            reference, prediction = _read_pair(pair, labels)
             # A DICOM series may hold its slices in another order than the reference's file.
             prediction = align(prediction, reference.grid)
             scores = evaluation.score_case(
@@ -78,7 +77,8 @@ def evaluate(
             )
         except DelineateError as error:
             return error.in_case(pair.case)
-        return scores, evaluation.left_right_confusion(reference, prediction)
+        overlapping = reference.labels.overlaps or prediction.labels.overlaps
+        return scores, () if overlapping else evaluation.left_right_confusion(reference, prediction)
 
     scored: list[CaseScores] = []
     swaps: list[tuple[SideConfusion, ...]] = []
@@ -94,6 +94,14 @@ def evaluate(
         raise InputError("no case could be scored", got="; ".join(problems[:5]) or "no case", path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
     return _write(folder, scored, swaps, problems, labels)
+
+
+def _read_pair(pair: _Pair, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
+    """Reference and prediction under one set of labels. Regions are made of the same values in both."""
+    record = read_record(pair.prediction)
+    if record is not None and record.regions:
+        return read_result(pair.reference, record), read_result(pair.prediction, record)
+    return formats.read_segmentation(pair.reference, labels), _read_prediction(pair.prediction, labels)
 
 
 def _read_prediction(path: Path, labels: LabelSet) -> Segmentation:
@@ -140,7 +148,12 @@ def _label_maps(folder: Path) -> dict[str, Path]:
 
 
 def _find_labels(references: Path, pairs: Sequence[_Pair]) -> tuple[LabelSet, dict[str, str]]:
-    """Names of the structures, and the cases' patients: from the dataset, else what predict wrote, else values."""
+    """Names of the structures, and the cases' patients: of regions what predict wrote; else from the dataset, else what
+    predict wrote, else values."""
+    for pair in pairs:
+        record = read_record(pair.prediction)
+        if record is not None and record.regions:
+            return label_set({value: name for name, value in record.labels.items()}, overlaps=True), {}
     folder = references.parent if references.is_file() else references
     for place in (folder, folder.parent):
         if (place / "dataset.json").is_file():

@@ -23,7 +23,7 @@ from delineate.formats.dicom_results.seg import read_segments
 from delineate.formats.dicom_results.sources import check_names
 from delineate.formats.dicom_results.sr import Measured, read_sr, write_sr
 from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions, ReadBack
-from delineate.labels import LabelSet, is_one_line, label_set
+from delineate.labels import LabelSet, is_one_line
 from delineate.proof import StructureProof, compare, compare_each
 from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
@@ -34,7 +34,7 @@ from delineate.workflow.proofs import (
     standing_proofs,
     write_proofs,
 )
-from delineate.workflow.results import read_record
+from delineate.workflow.results import read_record, read_result
 
 REPORT = "sr"
 _REPORT_SUFFIX = ".sr.dcm"
@@ -114,15 +114,15 @@ def export_file(
     """
     record = read_record(path)
     if label_file is not None:
-        labels = read_labels(label_file)
+        segmentation = formats.read_segmentation(path, read_labels(label_file))
     elif record is not None:
-        labels = label_set({value: name for name, value in record.labels.items()})
+        segmentation = read_result(path, record)
     else:
         raise LabelError(
             "what the label map's values mean is not known", path=path, remedy="Give a dataset.json with --labels."
         )
     stack = formats.stack_at(series, repair=formats.Repair(repair))
-    segmentation = align(formats.read_segmentation(path, labels), stack.grid)
+    segmentation = align(segmentation, stack.grid)
     segmentation = replace(segmentation, author=None if record is None else record.model)
     options = replace(options or ExportOptions(), sources=files_of(stack))
     return export(segmentation, folder / formats.image_stem(path), kinds, options=options, key=key, watch=watch)
