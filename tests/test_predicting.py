@@ -91,6 +91,13 @@ def test_mapped_arrays_change_nothing(
     assert list(settings.scratch.iterdir()) == []
 
 
+def test_scans_that_are_prepared_ahead_give_the_same(scans: Path, settings: Settings) -> None:
+    model, volume = tiny_model(), formats.read_volume(scans / "a.nii.gz")
+    scan = inference.prepare_scan(model, volume, inference.InferenceOptions())
+    found, expected = (inference.segment(model, one).label_map for one in (scan, volume))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_regions_are_painted_in_the_map_and_overlap_elsewhere(scans: Path, tmp_path: Path, settings: Settings) -> None:
     model = region_model()
     options = PredictionOptions(exports=("nrrd",))

@@ -17,9 +17,20 @@ from delineate.model import Model
 from delineate.volume import Volume
 
 
+def prepare_scan(model: Model, volume: Volume, options: InferenceOptions) -> Scan:
+    """A scan that `segment` takes, with what the model's own network sees of it made ahead, where that is all of it.
+
+    Raises what `prepare` raises.
+    """
+    scan = Scan(volume, options)
+    if model.locator is None and model.previous is None:
+        scan.prepared(model.plan, None, None)
+    return scan
+
+
 def segment(
     model: Model,
-    volume: Volume,
+    volume: Volume | Scan,
     *,
     device: str = "cpu",
     runners: Runners | None = None,
@@ -29,10 +40,10 @@ def segment(
 ) -> Prediction:
     """Segment one scan; the model's postprocessing is part of it.
 
-    `runners`: of the model, where they are open (`open_stage_runners`); else PyTorch on `device`, in the precision of
-    the plan. Raises `PlanError` if the scan has other channels than the model was trained on, if the model's stages do
-    not fit together, or if they cannot do what is asked; `InputError` for NaN; `LabelError` for structures that are
-    not there.
+    `volume`: the scan, or what `prepare_scan` made of it. `runners`: of the model, where they are open
+    (`open_stage_runners`); else PyTorch on `device`, in the precision of the plan. Raises `PlanError` if the scan has
+    other channels than the model was trained on, if the model's stages do not fit together, or if they cannot do what
+    is asked; `InputError` for NaN; `LabelError` for structures that are not there.
     """
     options = options or InferenceOptions()
     check_stages(model, with_probabilities=options.with_probabilities)
@@ -40,7 +51,9 @@ def segment(
         check_locate(model, locate)
     if runners is None:
         runners = open_stage_runners(model, EngineChoice(precision=model.plan.training.precision, device=device))
-    job, scan, told = Job(model, runners), Scan(volume, options), progress or _nobody
+    scan = volume if isinstance(volume, Scan) else Scan(volume, options)
+    scan.options = options
+    job, told = Job(model, runners), progress or _nobody
     result = run(job, scan, told) if locate is None else _run_located(job, scan, locate, told)
     told(1.0)
     return result

@@ -17,7 +17,8 @@ from delineate.findings import Finding, volumes_ml
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import ExportOptions
 from delineate.geometry import Grid
-from delineate.inference import InferenceOptions, Locate, Prediction, Progress, apply_rules_to, segment
+from delineate.inference import InferenceOptions, Locate, Prediction, Progress, apply_rules_to, prepare_scan, segment
+from delineate.inference.parts import Scan as PreparedScan
 from delineate.labels import LabelSet
 from delineate.model import Model
 from delineate.postprocessing import Rule
@@ -33,7 +34,8 @@ from delineate.workflow.readying import ReadyModel, foreseen_bytes, timed
 from delineate.workflow.results import ResultRecord, beside, read_record, read_result, write_record
 from delineate.workflow.scratch import Scratch
 
-_STAGES = ("read", "engine", "segment", "export", "write")  # one after the other; "network" is part of one
+_PREPARED = 3  # times a scan's voxels: it and its float32 image, of about as many voxels
+_STAGES = ("read", "prepare", "engine", "segment", "export", "write")  # one after the other; "network" is part of one
 _PACKED_MAP, _PACKED_FLOATS = 0.01, 0.1  # of the voxels' bytes: less than any that were measured
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
@@ -74,10 +76,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """What was read: the scan, or of a task that is done its result."""
+    """What was read: the scan, `ahead` if it was prepared as well, or of a task that is done its result."""
 
     volume: Volume | None
     result: Segmentation | None
+    ahead: PreparedScan | None = None
     doubts: tuple[str, ...] = ()
     clock: Clock = field(default_factory=Clock)
 
@@ -99,7 +102,8 @@ class Result:
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseWork:
     """The stages of a case, for a pipeline. `ready`: the model, made ready when the first scan is there; `hear`: told
-    which case reaches which phase; `progress`: how far the case is."""
+    which case reaches which phase; `progress`: how far the case is. `prepares_ahead`: the next scan is prepared while
+    one is run, which pays where the network does not take the CPU."""
 
     model: Model
     options: PredictionOptions
@@ -108,17 +112,22 @@ class CaseWork:
     ready: Callable[[Volume], ReadyModel]
     hear: Hear
     progress: Callable[[str], Progress]
+    prepares_ahead: bool = False
 
     def read(self, task: Task) -> Material:
         """The scan; of a result that is there already, the result."""
         self.hear(CaseReport(task.scan.id, Phase.READING))
         clock = Clock()
-        with in_case(task.scan.id), clock.timing("read"):
-            if task.is_done:
-                return Material(None, self._standing(task), clock=clock)
-            volume = task.scan.read(self.model.plan.kinds[0], self.scratch)
-            self._check_space(task, volume)
-            return Material(volume, None, doubts(volume, self.model.plan), clock)
+        with in_case(task.scan.id):
+            with clock.timing("read"):
+                if task.is_done:
+                    return Material(None, self._standing(task), clock=clock)
+                volume = task.scan.read(self.model.plan.kinds[0], self.scratch)
+                self._check_space(task, volume)
+                doubtful = doubts(volume, self.model.plan)
+            with clock.timing("prepare"):
+                ahead = prepare_scan(self.model, volume, self._inference(None)) if self.prepares_ahead else None
+            return Material(volume, None, ahead, doubtful, clock)
 
     def beside(self, task: Task, material: Material, following: Task) -> bool:
         """Whether there is memory for the next scan while this one is run."""
@@ -139,7 +148,7 @@ class CaseWork:
             with material.clock.timing("segment"):
                 prediction = segment(
                     self.model,
-                    volume,
+                    material.ahead or volume,
                     runners=timed(ready.runners, material.clock),
                     options=self._inference(following),
                     locate=ready.locate,
@@ -186,8 +195,8 @@ class CaseWork:
             return foreseen_bytes(self.ready(material.volume), material.volume, self._inference(None))
 
     def _bytes_ahead(self, task: Task) -> int:
-        """The memory that reading a scan takes: large ones are mapped."""
-        size = 0 if task.is_done else task.scan.voxel_bytes
+        """The memory that reading a scan takes, and preparing it: large ones are mapped."""
+        size = 0 if task.is_done else task.scan.voxel_bytes * (_PREPARED if self.prepares_ahead else 1)
         return size if size < self.scratch.from_bytes else 0
 
     def _check_space(self, task: Task, volume: Volume) -> None:

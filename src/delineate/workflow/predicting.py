@@ -117,6 +117,7 @@ class Batch:
             ready=Readying(self.model, self.settings, self._wish(len(tasks)), self.options.locate, self.watch),
             hear=tally.note,
             progress=tally.progress,
+            prepares_ahead=self.settings.device != "cpu" and self.options.locate is None,
         )
         stages = Stages(work.read, work.run, work.write)
         alone = self.attempt.alone
