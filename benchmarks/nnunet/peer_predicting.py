@@ -7,7 +7,7 @@ import json
 import resource
 import time
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,16 @@ class _Float32Torch:
 
 
 def keep_logits_in_float32() -> None:
-    """From here on this process's nnU-Net adds up, divides and resamples logits in float32, weights included."""
+    """From here on this process's nnU-Net adds up, divides and resamples logits in float32.
+
+    The weights of a window's voxels stay those that it rounds to float16: near a corner others would be other weights.
+    """
     predict_from_raw_data.torch = _Float32Torch()
     original = sliding_window_prediction.compute_gaussian.__wrapped__
-    predict_from_raw_data.compute_gaussian = lru_cache(maxsize=2)(partial(original, dtype=torch.float32))
+
+    @lru_cache(maxsize=2)
+    def weights(*arguments: Any, **options: Any) -> torch.Tensor:
+        rounded: torch.Tensor = original(*arguments, **options)
+        return rounded.float()
+
+    predict_from_raw_data.compute_gaussian = weights
