@@ -93,7 +93,7 @@ def test_many_slices_at_a_time_become_fewer_where_memory_is_short() -> None:
 
 def test_the_estimate_reads_like_a_sentence() -> None:
     text = str(estimate(DEMAND, LARGE, Streaming(axis=2)))
-    assert text == "7.0 GB (sums 4.0, network 2.2, slab 0.5, process 0.4)"
+    assert text == "6.8 GB (sums 4.0, network 2.0, slab 0.5, process 0.4)"
 
 
 def test_a_scan_is_foreseen_from_its_grid() -> None:

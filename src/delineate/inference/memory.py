@@ -21,7 +21,10 @@ NEARLY_LEAST = 1.1  # along the first axis logits are written and read fastest: 
 
 LIBRARIES = 300 * 2**20  # pages of shared libraries: what other mapped files there are can be dropped at any time
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+WORKSPACE = 64 * 2**20  # of PyTorch's convolutions
+
+# Between its convolutions a network in int8 computes in bfloat16.
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 2}
 _FIRST_LEVEL_HALVED = ("residual_unet",)
 
 
@@ -194,9 +197,9 @@ def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
 
     Measured for PyTorch and OpenVINO (benchmarks/memory.py): everything happens at the first level, where features
     and voxels together are most. PyTorch holds the skip, the joined features (twice as many), the results of two
-    convolutions and the library's own copies: eight times the first level's features. OpenVINO plans its memory, and
-    takes four times. Where there are many classes, logits are the most: once in the network's precision, once in
-    float32 for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
+    convolutions and the library's own copies: seven times the first level's features. OpenVINO plans its memory,
+    takes four times, and one window at a time. Where there are many classes, logits are the most: once inside, and once
+    for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
     """
     voxels = batch * math.prod(plan.patch_size)
     size = _BYTES[demand.precision]
@@ -204,9 +207,9 @@ def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
     logits = plan.classes * voxels * 4
     windows = 3 * plan.inputs * voxels * 4
     if demand.engine == "torch":
-        inside = max(8 * first, 3 * first + logits + (logits // 2 if size < 4 else 0))
+        inside = WORKSPACE + max(7 * first, 3 * first + logits + (logits // 2 if size < 4 else 0))
     else:
-        inside = 4 * first + 2 * logits
+        inside = (4 * first + logits) // batch + logits
     return inside + windows + (logits if demand.passes > 1 else 0)
 
 
