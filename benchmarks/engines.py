@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from delineate.engines import EngineChoice, open_runner
+from delineate.engines import open_runner
 from delineate.engines.candidates import candidates
 from delineate.networks import build_network
 from delineate.networks.blocks import InstanceNormActivation, UpConvolution
@@ -93,12 +93,11 @@ def _plain_up(up: UpConvolution, dimensions: int) -> nn.Module:
     return plain
 
 
-def flat(network: Callable[[Tensor], Tensor], plan: Plan, *, dtype: torch.dtype = torch.float32) -> Row:
+def flat(network: Callable[[Tensor], Tensor], plan: Plan) -> Row:
     @torch.inference_mode()
     def run(windows: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
-            images = windows if plan.dimensions == 3 else windows.squeeze(-1)
-            return network(images).float().reshape(len(windows), plan.classes, *plan.patch_size)
+        images = windows if plan.dimensions == 3 else windows.squeeze(-1)
+        return network(images).reshape(len(windows), plan.classes, *plan.patch_size)
 
     return Row(run, 0.0)
 
@@ -106,20 +105,14 @@ def flat(network: Callable[[Tensor], Tensor], plan: Plan, *, dtype: torch.dtype 
 def rows_of(plan: Plan, *, threads: int, compile_too: bool) -> dict[str, Row]:
     torch.manual_seed(0)
     network = build_network(plan.network, in_channels=1, out_channels=plan.classes).eval()
-    layout = torch.channels_last_3d if plan.dimensions == 3 else torch.channels_last
     windows = [torch.randn(1, 1, *plan.patch_size) for _ in range(2)]
     rows = {}
     for choice in candidates("cpu", threads):
         began = time.perf_counter()
         runner = open_runner(network, plan, choice, windows)
         rows[str(choice)] = Row(runner, time.perf_counter() - began)
-    ours = open_runner(network, plan, EngineChoice(threads=threads))
-    rows["torch bfloat16, by autocast alone"] = flat(
-        lambda x: ours.network(x.contiguous(memory_format=layout)),  # type: ignore[attr-defined]
-        plan,
-        dtype=torch.bfloat16,
-    )
     if compile_too:
+        layout = torch.channels_last_3d if plan.dimensions == 3 else torch.channels_last
         compiled = torch.compile(network.to(memory_format=layout))  # type: ignore[call-overload]
         rows["torch float32, torch.compile"] = flat(lambda x: compiled(x.contiguous(memory_format=layout)), plan)
     plain = build_network(plan.network, in_channels=1, out_channels=plan.classes).eval()

@@ -1,8 +1,7 @@
 """PyTorch, on every device it has.
 
-Weights of convolutions are cast once, where autocast alone would cast them anew for every window; normalisations keep
-theirs in float32. So does the head: rounding the logits costs more masks than all that comes before. What a device
-cannot do in the precision (average pooling on the CPU, say) autocast does in float32.
+In reduced precisions autocast decides what is computed how (casting weights beforehand was no faster), but the head
+computes in float32: rounding the logits costs more masks than all that comes before.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from delineate.engines.runner import EngineChoice, check_precision, run_flat, small_input
 from delineate.errors import ResourceError
-from delineate.networks.blocks import UpConvolution
 from delineate.planning import Plan
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-_CAST = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.PReLU, UpConvolution)
 
 
 def torch_precisions(device: str) -> tuple[str, ...]:
@@ -55,7 +52,7 @@ class TorchRunner:
 
     def _network(self, images: Tensor) -> Tensor:
         layout = torch.channels_last_3d if images.ndim == 5 else torch.channels_last
-        logits: Tensor = self.network(images.to(dtype=DTYPES[self.choice.precision], memory_format=layout))
+        logits: Tensor = self.network(images.contiguous(memory_format=layout))
         return logits
 
 
@@ -73,46 +70,41 @@ def open_torch(network: nn.Module, plan: Plan, choice: EngineChoice, calibration
     layout = torch.channels_last_3d if plan.dimensions == 3 else torch.channels_last
     placed = copy.deepcopy(network).eval()
     if choice.precision != "float32":
-        _reduce(placed, DTYPES[choice.precision], torch.zeros(small_input(plan)))
+        _make_head_exact(placed, torch.zeros(small_input(plan)))
     return TorchRunner(choice, placed.to(choice.device, memory_format=layout), plan)  # type: ignore[call-overload]
 
 
-class InFloat32(nn.Module):
-    """A module that computes in float32, whatever goes on around it."""
+class ExactHead(nn.Module):
+    """A convolution of one voxel, in float32 whatever goes on around it: a matrix product over the channels."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, convolution: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        self.module = module
+        self.weight, self.bias = convolution.weight, convolution.bias
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            y: Tensor = self.module(x.float())
-        return y
-
-
-def _reduce(network: nn.Module, dtype: torch.dtype, example: Tensor) -> None:
-    """Cast the weights of convolutions in place, but those of the head."""
-    head = _head(network, example)
-    for name, module in list(network.named_modules()):
-        if name == head:
-            network.set_submodule(name, InFloat32(module))
-        elif isinstance(module, _CAST):
-            module.to(dtype)
+            return functional.linear(x.movedim(1, -1).float(), self.weight.flatten(1), self.bias).movedim(-1, 1)
 
 
 @torch.inference_mode()
-def _head(network: nn.Module, example: Tensor) -> str | None:
-    """The name of the convolution whose output is the network's output, if there is one."""
+def _make_head_exact(network: nn.Module, example: Tensor) -> None:
+    """Replace, in place, the convolution of one voxel whose output is the network's output, if there is one."""
+    heads = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and set(module.kernel_size) == {1}
+    }
     outputs: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Conv3d)
+        for name, module in heads.items()
     ]
     logits = network(example)
     for hook in hooks:
         hook.remove()
-    return next((name for name, output in outputs.items() if output is logits), None)
+    for name, output in outputs.items():
+        if output is logits:
+            network.set_submodule(name, ExactHead(heads[name]))
 
 
 def _contexts(choice: EngineChoice) -> Sequence[AbstractContextManager[object]]:
