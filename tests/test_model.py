@@ -1,12 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from anatomy import LABELS, tiny_plan
+from safetensors.torch import save as safetensors_save
 
 from delineate.errors import ModelError
-from delineate.model import Model, Provenance, load_model, save_model, with_tiling
+from delineate.model import Locator, Model, Provenance, load_model, save_model, with_tiling
 from delineate.planning import AugmentationPlan
 from delineate.postprocessing import Rule
 from delineate.training import start
@@ -36,6 +38,31 @@ def test_other_weights_give_another_digest() -> None:
     model = tiny_model()
     name, tensor = next(iter(model.weights.items()))
     assert replace(model, weights={**model.weights, name: tensor + 1}).digest != model.digest
+
+
+def test_where_to_look_belongs_to_the_digest(tmp_path: Path) -> None:
+    near, far = (replace(tiny_model(), locator=Locator(tiny_model(), ("core",), margin)) for margin in (4.0, 8.0))
+    assert near.digest != far.digest
+    save_model(tmp_path, near)
+    assert load_model(tmp_path).digest == near.digest
+
+
+def test_every_network_is_serialised_once(tmp_path: Path) -> None:
+    overlays = tuple(replace(tiny_model(), more_folds=(tiny_model().weights,)) for _ in range(2))
+    model = replace(tiny_model(), overlays=overlays)
+    with patch("delineate.model.save", side_effect=safetensors_save) as saving:
+        save_model(tmp_path, model)
+        assert load_model(tmp_path).digest == model.digest
+    assert saving.call_count == 5
+
+
+def test_a_model_saved_again_after_its_weights_changed_is_whole(tmp_path: Path) -> None:
+    stage = tiny_model()
+    model = replace(tiny_model(), overlays=(stage,))
+    first = model.digest
+    next(iter(stage.weights.values())).add_(1)
+    save_model(tmp_path, model)
+    assert load_model(tmp_path).digest == model.digest != first
 
 
 @pytest.mark.parametrize("name", ["plan.json", "labels.json", "weights.safetensors", "model.json"])

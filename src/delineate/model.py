@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,10 +103,10 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """sha256 over weights, plan, labels and the other stages: the name by which results refer to their model."""
+        """sha256 over weights, plan, labels, the other stages and where to look: results refer to their model by it."""
         if not self._digests:  # hashing takes a while, and every result asks
-            files = {name: _sha256(data) for name, data in _pieces(self).items()}
-            self._digests["model"] = _combined(files | _stage_digests(self))
+            files = {name: _sha256(data) for name, data in _pieces(self)}
+            self._digests["model"] = _combined(files, _stage_digests(self), _locate(self))
         return self._digests["model"]
 
     def network(self, fold: int = 0) -> nn.Module:
@@ -123,52 +123,52 @@ def save_model(folder: Path, model: Model) -> None:
     """Write the model's files into `folder`, each atomically, the card with the digests last."""
     for name, stage in model.stages.items():
         save_model(folder / name, stage)
-    pieces = _pieces(model)
-    files = {name: _sha256(data) for name, data in pieces.items()}
-    stages = _stage_digests(model)
-    locator = model.locator
+    files = {}
+    for name, data in _pieces(model):
+        files[name] = _sha256(data)
+        write_bytes(folder / name, data)
+    stages, locate = _stage_digests(model), _locate(model)
+    digest = _combined(files, stages, locate)
     card = _Card(
-        digest=_combined(files | stages),
+        digest=digest,
         files=files,
         postprocessing=model.postprocessing,
         provenance=model.provenance,
         stages=stages,
-        locate=None if locator is None else _Locate(structures=locator.structures, margin_mm=locator.margin_mm),
+        locate=locate,
     )
-    for name, data in pieces.items():
-        write_bytes(folder / name, data)
     write_text(folder / MODEL_FILE, msgspec.json.format(msgspec.json.encode(card), indent=2).decode() + "\n")
+    model._digests["model"] = digest
 
 
 def load_model(folder: Path) -> Model:
-    """Read a model folder.
+    """Read a model folder; beside the weights themselves, one file of them is in memory at a time.
 
     Raises `ModelError` for a missing or changed piece, an edited plan.json included.
     """
     card = _read_card(folder)
     weights = _weight_files(card.files, folder)
-    pieces = {name: _read(folder, name) for name in card.files}
-    for name, digest in card.files.items():
-        _check_digest(_sha256(pieces[name]), digest, folder / name)
     stages = {name: load_model(folder / name) for name in card.stages}
     for name, digest in card.stages.items():
         _check_digest(stages[name].digest, digest, folder / name)
     try:
-        folds = [load(pieces[name]) for name in weights]
-        model = Model(
-            weights=folds[0],
-            plan=plan_from_json(pieces[PLAN_FILE]),
-            labels=msgspec.json.decode(pieces[LABELS_FILE], type=LabelSet),
-            provenance=card.provenance,
-            postprocessing=card.postprocessing,
-            more_folds=tuple(folds[1:]),
-            previous=stages.get("previous"),
-            overlays=tuple(stages[name] for name in sorted(stages, key=_number) if name.startswith("overlay_")),
-            locator=_locator(card, stages, folder),
-        )
+        plan = plan_from_json(_read_piece(folder, PLAN_FILE, card))
+        labels = msgspec.json.decode(_read_piece(folder, LABELS_FILE, card), type=LabelSet)
+        folds = [load(_read_piece(folder, name, card)) for name in weights]
     except (SafetensorError, msgspec.DecodeError, PlanError) as error:
         raise ModelError("a piece of the model cannot be read", got=str(error), path=folder) from error
-    model._digests["model"] = _combined(card.files | card.stages)
+    model = Model(
+        weights=folds[0],
+        plan=plan,
+        labels=labels,
+        provenance=card.provenance,
+        postprocessing=card.postprocessing,
+        more_folds=tuple(folds[1:]),
+        previous=stages.get("previous"),
+        overlays=tuple(stages[name] for name in sorted(stages, key=_number) if name.startswith("overlay_")),
+        locator=_locator(card, stages, folder),
+    )
+    model._digests["model"] = _combined(card.files, card.stages, card.locate)
     return model
 
 
@@ -178,6 +178,12 @@ def _weight_files(files: Mapping[str, str], folder: Path) -> list[str]:
     if len(weights) < 1 or set(files) != {PLAN_FILE, LABELS_FILE, *weights}:
         raise ModelError("the model's list of files is wrong", got=sorted(files), path=folder / MODEL_FILE)
     return weights
+
+
+def _read_piece(folder: Path, name: str, card: _Card) -> bytes:
+    data = _read(folder, name)
+    _check_digest(_sha256(data), card.files[name], folder / name)
+    return data
 
 
 def _check_digest(got: str, expected: str, path: Path) -> None:
@@ -195,6 +201,11 @@ def _locator(card: _Card, stages: Mapping[str, Model], folder: Path) -> Locator 
     if (card.locate is None) != ("locator" not in stages):
         raise ModelError("the model's locator is incomplete", path=folder / MODEL_FILE, remedy="Copy the folder again.")
     return None if card.locate is None else Locator(stages["locator"], card.locate.structures, card.locate.margin_mm)
+
+
+def _locate(model: Model) -> _Locate | None:
+    locator = model.locator
+    return None if locator is None else _Locate(structures=locator.structures, margin_mm=locator.margin_mm)
 
 
 def _number(stage: str) -> int:
@@ -233,15 +244,13 @@ def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | No
     )
 
 
-def _pieces(model: Model) -> dict[str, bytes]:
-    pieces = {
-        PLAN_FILE: plan_to_json(model.plan).encode(),
-        LABELS_FILE: msgspec.json.format(msgspec.json.encode(model.labels), indent=2) + b"\n",
-    }
+def _pieces(model: Model) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the model's own files; one after the other, because weights are large."""
+    yield PLAN_FILE, plan_to_json(model.plan).encode()
+    yield LABELS_FILE, msgspec.json.format(msgspec.json.encode(model.labels), indent=2) + b"\n"
     for fold, weights in enumerate(model.folds):
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
-        pieces[_weights_file(fold)] = save(tensors)
-    return pieces
+        yield _weights_file(fold), save(tensors)
 
 
 def _read_card(folder: Path) -> _Card:
@@ -269,8 +278,11 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _combined(files: Mapping[str, str]) -> str:
-    return _sha256("\n".join(f"{name} {digest}" for name, digest in sorted(files.items())).encode())
+def _combined(files: Mapping[str, str], stages: Mapping[str, str], locate: _Locate | None) -> str:
+    digests = {**files, **stages}
+    if locate is not None:
+        digests[MODEL_FILE] = _sha256(msgspec.json.encode(locate))
+    return _sha256("\n".join(f"{name} {digest}" for name, digest in sorted(digests.items())).encode())
 
 
 def versions() -> tuple[str, str]:
