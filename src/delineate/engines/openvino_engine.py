@@ -73,6 +73,7 @@ def open_openvino(
         "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": choice.threads,
+        "ENABLE_CPU_PINNING": False,  # two of these programs would share the same cores, and leave others idle
     }
     compiled = import_openvino().Core().compile_model(model, "CPU", settings)
     return OpenVinoRunner(choice, compiled.create_infer_request(), plan)
