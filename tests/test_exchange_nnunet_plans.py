@@ -50,6 +50,7 @@ def read_plan(
     data: dict[str, Any] | None = None,
     mirror: tuple[int, ...] = (0, 1),
     orientation: str | None = None,
+    trainer: str = "nnUNetTrainer",
 ) -> Plan:
     described = made.plans(**{"configurations": {"3d_fullres": made.configuration(**(config or {}))}, **(top or {})})
     plans = msgspec.convert(described, PlansFile)
@@ -59,7 +60,7 @@ def read_plan(
         chosen,
         msgspec.convert(made.dataset(**(data or {})), DatasetFile),
         network=network_plan(chosen, HERE, batch_normalised=False),
-        trained=Trained(HERE, "3d_fullres", "nnUNetTrainer", mirror, 4),
+        trained=Trained(HERE, "3d_fullres", trainer, mirror, 4),
         orientation=orientation,
     )
     assert plan_from_json(plan_to_json(plan)) == plan
@@ -105,7 +106,7 @@ def test_preparation_and_tiling_are_nnunets() -> None:
 
 @pytest.mark.parametrize(("forced", "expected"), [(True, "always"), (False, "never"), (None, "auto")])
 def test_slices_are_resampled_apart_as_the_plans_say(forced: bool | None, expected: str) -> None:
-    both = RESAMPLING | {"force_separate_z": forced, "separate_z_anisotropy_threshold": 4}
+    both = RESAMPLING | {"order": 1, "force_separate_z": forced, "separate_z_anisotropy_threshold": 4}
     plan = read_plan(config={"resampling_fn_data_kwargs": both, "resampling_fn_probabilities_kwargs": both})
     assert (plan.preparation.slice_wise, plan.preparation.anisotropy) == (expected, 4)
 
@@ -118,6 +119,50 @@ def test_torchs_resampling_is_linear() -> None:
     )
     own = plan.preparation
     assert (own.resampling, own.image_order, own.logits_order) == ("nnunet_torch", 1, 1)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("torch_fornnunet", "auto"), ("data_or_seg_to_shape", "never")])
+def test_what_the_plans_leave_out_is_the_functions_default(name: str, expected: str) -> None:
+    functions = {f"resampling_fn_{what}": f"resample_{name}" for what in ("data", "probabilities")}
+    kwargs = {f"{function}_kwargs": {"is_seg": False, "order": 1} for function in functions}
+    assert read_plan(config=functions | kwargs).preparation.slice_wise == expected
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"order": 0}, "not supported: order"),
+        ({"force_separate_z": True}, "different axes"),
+        ({"is_seg": False}, "is_seg"),
+    ],
+)
+def test_cascades_that_resample_masks_in_another_way_are_refused(masks: dict[str, Any], message: str) -> None:
+    usual = RESAMPLING | {"is_seg": True, "order": 1}
+    config = {"previous_stage": "3d_lowres", "resampling_fn_seg": "resample_data_or_seg_to_shape"}
+    assert read_plan(config=config | {"resampling_fn_seg_kwargs": usual}).previous == ("core", "rim")
+    with pytest.raises(ModelError, match=message):
+        read_plan(config=config | {"resampling_fn_seg_kwargs": usual | masks})
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        "nnUNetTrainerDA5Segord0",
+        "nnUNetTrainer_DASegOrd0",
+        "nnUNetTrainerBN",
+        "nnUNetTrainerTopk10LossLS01",
+        "nnUNetTrainer_probabilisticOversampling_010",
+        "nnUNetTrainer_onlyMirror01_1500ep",
+    ],
+)
+def test_nnunets_own_trainers_leave_no_doubt(trainer: str) -> None:
+    assert read_plan(trainer=trainer).reasons == read_plan().reasons
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerGELU", "MyTrainer", "nnUNetTrainer" + "Loss_" * 60 + "!"])
+def test_what_another_trainer_may_have_changed_is_told(trainer: str) -> None:
+    assert f"the trainer {trainer} is none of nnU-Net's own" in read_plan(trainer=trainer).reasons[-1]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +277,7 @@ def test_arguments_that_make_no_network_of_ours_are_refused(changes: dict[str, A
         ({"resampling_fn_data": "no_resampling_hack"}, "resampling that is not supported"),
         ({"resampling_fn_data_kwargs": RESAMPLING | {"order_z": 1}}, "not supported: order_z"),
         ({"resampling_fn_data_kwargs": RESAMPLING | {"order": 2}}, "not supported: order"),
+        ({"resampling_fn_probabilities_kwargs": RESAMPLING}, "not supported: order.*expected order 0 or 1"),
         ({"resampling_fn_data_kwargs": RESAMPLING | {"force_separate_z": True}}, "along different axes"),
         ({"resampling_fn_data_kwargs": RESAMPLING | {"fancy": 1}}, "unknown field `fancy`"),
         ({"preprocessor_name": "MyPreprocessor"}, "preprocessor of its own.*got MyPreprocessor"),

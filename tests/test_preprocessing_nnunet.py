@@ -227,7 +227,7 @@ def test_the_torch_way_is_linear_and_keeps_slices_apart() -> None:
     np.testing.assert_allclose(got, full.numpy(), atol=1e-3)
 
 
-@pytest.mark.parametrize("logits_order", [0, 1, 3])
+@pytest.mark.parametrize("logits_order", [0, 1])
 @pytest.mark.parametrize("spacing_mm", [OTHER_MM, (0.75, 4.9, 1.1), (1.5, 0.5, 2.5)])
 def test_logits_are_interpolated_as_nnunet_does(spacing_mm: TripleMM, logits_order: int) -> None:
     volume = noisy_scan(7)

@@ -42,7 +42,7 @@ class Resampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_seg: bool = False
     order: int = 3
     order_z: int = 0
-    force_separate_z: bool | None = False
+    force_separate_z: bool | msgspec.UnsetType | None = msgspec.UNSET
     separate_z_anisotropy_threshold: float = 3.0
     mode: str = "linear"
     aniso_axis_mode: str = "nearest-exact"
@@ -66,6 +66,8 @@ class Configuration(msgspec.Struct, frozen=True):
     resampling_fn_data_kwargs: Resampling
     resampling_fn_probabilities: str
     resampling_fn_probabilities_kwargs: Resampling
+    resampling_fn_seg: str | None = None
+    resampling_fn_seg_kwargs: Resampling | None = None
     preprocessor_name: str = "DefaultPreprocessor"
     previous_stage: str | None = None
     architecture: Architecture | None = None

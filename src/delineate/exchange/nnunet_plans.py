@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+import msgspec
+
 from delineate.dataset import channel_kind
 from delineate.errors import ModelError, PlanError
 from delineate.exchange.nnunet_json import (
@@ -52,6 +54,13 @@ _RESAMPLING: dict[str, Literal["nnunet", "nnunet_torch"]] = {
     "resample_torch_fornnunet": "nnunet_torch",
 }
 _SLICE_WISE: dict[bool | None, Literal["never", "auto", "always"]] = {None: "auto", True: "always", False: "never"}
+# The rest of what nnU-Net's own trainers do is training: losses, schedules, augmentation.
+_OWN_TRAINER = re.compile(
+    r"nnUNetTrainer(\w*Loss\w*|(Vanilla)?Ada[mn]\w*|(_?(\d+ep(ochs?)?|NoMirroring|onlyMirror01|DA5|DASegord0|Segord0"
+    r"|ord0|NoDA|noDummy2DDA|BN|NoDeepSupervision|CosAnneal|Benchmark|noDataLoading"
+    r"|probabilisticOversampling(_\d+)?|warmup))*)",
+    re.IGNORECASE,
+)
 _SLICES_A_BATCH = 2**19  # pixels of the slices that a 2D network gets at once
 _TOTAL = re.compile(r"totalseg|_\d+subj(_v\d+)?$", re.IGNORECASE)
 
@@ -88,7 +97,8 @@ def make_plan(
     turned, why = _orientation(plans, orientation, for_total=for_total, folder=folder)
     flips = tuple(sorted(dimensions - 1 - axis for axis in trained.mirror_axes if axis < dimensions))
     axes = cast("Triple", tuple(2 - axis for axis in reversed(plans.transpose_forward)))
-    reasons = (f"nnU-Net's plans {plans.plans_name}, configuration {trained.configuration}, unchanged", *why)
+    unchanged = f"nnU-Net's plans {plans.plans_name}, configuration {trained.configuration}, unchanged"
+    reasons = (unchanged, *why, *_on_trainer(trained.trainer))
     plan = Plan(
         dataset=plans.dataset_name,
         channels=dataset.channels,
@@ -195,6 +205,9 @@ def _slices(patch: tuple[int, ...]) -> int:
 def _preparation(configuration: Configuration, axes: Triple, folder: Path) -> Preparation:
     image, logits = configuration.resampling_fn_data_kwargs, configuration.resampling_fn_probabilities_kwargs
     functions = {configuration.resampling_fn_data, configuration.resampling_fn_probabilities}
+    masks = configuration.resampling_fn_seg_kwargs if configuration.previous_stage else None  # else of training only
+    if masks is not None:
+        functions.add(str(configuration.resampling_fn_seg))
     if len(functions) > 1 or not functions <= set(_RESAMPLING):
         raise ModelError(
             "plans.json asks for resampling that is not supported",
@@ -203,14 +216,15 @@ def _preparation(configuration: Configuration, axes: Triple, folder: Path) -> Pr
             path=folder / PLANS,
         )
     method = _RESAMPLING[functions.pop()]
-    for kwargs in (image, logits):
-        _check_resampling(kwargs, method, folder)
-    if (image.force_separate_z, image.separate_z_anisotropy_threshold) != (
-        logits.force_separate_z,
-        logits.separate_z_anisotropy_threshold,
-    ):
+    _check_resampling(image, method, (0, 1, 3), folder)
+    _check_resampling(logits, method, (0, 1), folder)
+    if masks is not None:
+        _check_resampling(masks, method, (1,), folder, of_labels=True)
+    slice_wise = {_slice_wise(kwargs, method) for kwargs in (image, logits, masks) if kwargs is not None}
+    if len(slice_wise) > 1:
         raise ModelError("plans.json resamples images and logits along different axes", path=folder / PLANS)
     linear = method == "nnunet_torch"
+    when, anisotropy = slice_wise.pop()
     return Preparation(
         axes=axes,
         crop_to="nonzero",
@@ -218,28 +232,38 @@ def _preparation(configuration: Configuration, axes: Triple, folder: Path) -> Pr
         keep_slices=len(configuration.patch_size) == 2,
         resampling=method,
         image_order=1 if linear else cast("Literal[0, 1, 3]", image.order),
-        logits_order=1 if linear else cast("Literal[0, 1, 3]", logits.order),
-        slice_wise=_SLICE_WISE[image.force_separate_z],
-        anisotropy=image.separate_z_anisotropy_threshold,
+        logits_order=1 if linear else cast("Literal[0, 1]", logits.order),
+        slice_wise=when,
+        anisotropy=anisotropy,
     )
 
 
-def _check_resampling(kwargs: Resampling, method: str, folder: Path) -> None:
+def _slice_wise(kwargs: Resampling, method: str) -> tuple[Literal["never", "auto", "always"], float]:
+    """When slices are resampled one by one, and what counts as anisotropic."""
+    forced = kwargs.force_separate_z
+    if isinstance(forced, msgspec.UnsetType):  # then the defaults of nnU-Net's functions hold
+        forced = None if method == "nnunet_torch" else False
+    return _SLICE_WISE[forced], kwargs.separate_z_anisotropy_threshold
+
+
+def _check_resampling(
+    kwargs: Resampling, method: str, orders: tuple[int, ...], folder: Path, *, of_labels: bool = False
+) -> None:
     usual = Resampling()
     facts = {
-        "is_seg": (kwargs.is_seg, False),
+        "is_seg": (kwargs.is_seg, of_labels),
         "mode": (kwargs.mode, usual.mode),
         "aniso_axis_mode": (kwargs.aniso_axis_mode, usual.aniso_axis_mode),
     }
     if method == "nnunet":
-        facts |= {"order": (kwargs.order in (0, 1, 3), True)}
-        if kwargs.force_separate_z is not False:
+        facts |= {"order": (kwargs.order in orders, True)}
+        if _slice_wise(kwargs, method)[0] != "never":
             facts |= {"order_z": (kwargs.order_z, 0)}
     for what, (got, expected) in facts.items():
         if got != expected:
             raise ModelError(
                 f"plans.json asks for resampling that is not supported: {what}",
-                expected="order 0, 1 or 3, and order_z 0" if what.startswith("order") else expected,
+                expected=f"order {' or '.join(map(str, orders))}, order_z 0" if what.startswith("order") else expected,
                 got=kwargs,
                 path=folder / PLANS,
             )
@@ -299,6 +323,15 @@ def _training(configuration: Configuration, trained: Trained) -> TrainingPlan:
         warmup_fraction=0.0,
         decay="poly",
         precision="float32",  # its trainer mixes in float16; the masks to agree with are those of full precision
+    )
+
+
+def _on_trainer(name: str) -> tuple[str, ...]:
+    if _OWN_TRAINER.fullmatch(name):
+        return ()
+    return (
+        f"the trainer {name} is none of nnU-Net's own; the weights fit the plans, but should it change what has no "
+        "weights, such as the activation, then the masks are wrong: compare a case with nnU-Net's",
     )
 
 

@@ -143,8 +143,9 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `keep_slices`: the last axis keeps its spacing (networks in 2D).
     `resampling`: "delineate" fades details too fine for the grid and mirrors at the border; "nnunet" does neither:
     `skimage.transform.resize` with mode "edge"; "nnunet_torch" is nnU-Net's option to interpolate linearly with torch.
-    `image_order`, `logits_order`: of the spline, 0, 1 or 3. `slice_wise`: where an axis is more than `anisotropy` times
-    as coarse as the finest, slices are resampled in their plane, and along that axis the closest is taken.
+    `image_order`, `logits_order`: of the spline. Logits are reduced while they are interpolated, which takes weights
+    that are not negative. `slice_wise`: where an axis is more than `anisotropy` times as coarse as the finest, slices
+    are resampled in their plane, and along that axis the closest is taken.
     """
 
     axes: Triple = (0, 1, 2)
@@ -153,7 +154,7 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep_slices: bool = False
     resampling: Literal["delineate", "nnunet", "nnunet_torch"] = "delineate"
     image_order: Literal[0, 1, 3] = 3
-    logits_order: Literal[0, 1, 3] = 1
+    logits_order: Literal[0, 1] = 1
     slice_wise: Literal["never", "auto", "always"] = "never"
     anisotropy: float = 3.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.planning import Plan
-from delineate.preprocessing.intensities import FloatImage, value_range
+from delineate.preprocessing.intensities import FloatImage
 from delineate.preprocessing.traces import Trace, logit_matrices, uncrop
 from delineate.resampling import AxisMatrices, apply_matrices, argmax_matrices, resample_labels, resample_slabs
 
@@ -27,8 +27,6 @@ def restore_logits(logits: FloatImage, trace: Trace, plan: Plan) -> Labels:
     matrices = logit_matrices(trace, plan)
     if plan.regions:
         return uncrop(_paint(logits, matrices, plan), trace)
-    if plan.preparation.logits_order == 3:
-        return uncrop(_largest(logits, matrices, plan), trace)
     return uncrop(argmax_matrices(logits, matrices), trace)
 
 
@@ -52,18 +50,4 @@ def _paint(logits: FloatImage, matrices: AxisMatrices, plan: Plan) -> Labels:
     for region, logit in zip(plan.regions, logits, strict=True):
         for rows, values in resample_slabs(logit, matrices):
             out[rows][values > 0] = region.paints
-    return out
-
-
-def _largest(logits: FloatImage, matrices: AxisMatrices, plan: Plan) -> Labels:
-    """Class by class, as splines overshoot: between voxels another class may be the largest than at both.
-
-    nnU-Net clips each class to its range.
-    """
-    limits = [value_range(logit) if plan.preparation.resampling == "nnunet" else (-np.inf, np.inf) for logit in logits]
-    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=np.uint8 if len(logits) <= 256 else np.uint16)
-    for rows, values in resample_slabs(logits, matrices, planes=8):
-        for channel, (low, high) in zip(values, limits, strict=True):
-            np.clip(channel, low, high, out=channel)
-        out[rows] = values.argmax(axis=0)
     return out

@@ -217,8 +217,7 @@ def _matrices_to_whole(trace: Trace, plan: Plan, how: Interpolation) -> AxisMatr
 def logit_matrices(trace: Trace, plan: Plan, *, anti_alias: bool = False) -> AxisMatrices:
     """From the prepared image to what comes back, `trace.box`: how logits are interpolated.
 
-    The weights are those of the whole crop also where a region is prepared. They are not negative, unless the plan
-    asks for order 3.
+    The weights are those of the whole crop also where a region is prepared. They are not negative.
     """
     grid = trace.turned
     slices = slice_axis(plan_spacing_mm(grid, plan), _scan_spacing_mm(grid), plan)
