@@ -49,6 +49,13 @@ def test_values_are_those_of_the_labels_not_of_the_networks_channels() -> None:
     np.testing.assert_array_equal(result.probabilities.argmax(0), np.choose(reference.array, [0, 2, 1]))
 
 
+def test_a_precision_of_the_plan_that_a_device_lacks_is_float32_there() -> None:
+    model, volume = tiny_model(), blob_case(0)[0]
+    training = msgspec.structs.replace(model.plan.training, precision="float16")
+    half = replace(model, plan=msgspec.structs.replace(model.plan, training=training))
+    np.testing.assert_array_equal(segment(half, volume).segmentation.array, segment(model, volume).segmentation.array)
+
+
 def test_a_real_network_segments_and_signs_with_its_digest() -> None:
     model = tiny_model()
     shares: list[float] = []

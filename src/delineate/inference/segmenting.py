@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from delineate.engines import EngineChoice
+from delineate.engines.torch_engine import torch_precisions
 from delineate.inference.extents import all_network_voxels, spacing_on
 from delineate.inference.locating import Locate, check_locate, find, looks_for, thinned
 from delineate.inference.parts import Area, Job, Look, Scan, look_for, run, run_parts
@@ -41,22 +42,28 @@ def segment(
     """Segment one scan; the model's postprocessing is part of it.
 
     `volume`: the scan, or what `prepare_scan` made of it. `runners`: of the model, where they are open
-    (`open_stage_runners`); else PyTorch on `device`, in the precision of the plan. Raises `PlanError` if the scan has
-    other channels than the model was trained on, if the model's stages do not fit together, or if they cannot do what
-    is asked; `InputError` for NaN; `LabelError` for structures that are not there.
+    (`open_stage_runners`); else PyTorch on `device`, in the precision of the plan if the device has it.
+    Raises `PlanError` if the scan has other channels than the model was trained on, if the model's stages do not fit
+    together, or if they cannot do what is asked; `InputError` for NaN; `LabelError` for structures that are not there.
     """
     options = options or InferenceOptions()
     check_stages(model, with_probabilities=options.with_probabilities)
     if locate is not None:
         check_locate(model, locate)
     if runners is None:
-        runners = open_stage_runners(model, EngineChoice(precision=model.plan.training.precision, device=device))
+        runners = open_stage_runners(model, _as_trained(model, device))
     scan = volume if isinstance(volume, Scan) else Scan(volume, options)
     scan.options = options
     job, told = Job(model, runners), progress or _nobody
     result = run(job, scan, told) if locate is None else _run_located(job, scan, locate, told)
     told(1.0)
     return result
+
+
+def _as_trained(model: Model, device: str) -> EngineChoice:
+    """PyTorch in the precision of the plan, or in float32 where the device does not have it."""
+    precision = model.plan.training.precision
+    return EngineChoice(precision=precision if precision in torch_precisions(device) else "float32", device=device)
 
 
 def _run_located(job: Job, scan: Scan, locate: Locate, progress: Progress) -> Prediction:
