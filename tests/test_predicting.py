@@ -15,7 +15,7 @@ from anatomy import LABELS, blob_case, tiny_plan
 from test_model import PROVENANCE, tiny_model
 
 from delineate import formats, inference
-from delineate.errors import DelineateError, ResourceError
+from delineate.errors import DelineateError, InputError, PlanError, ResourceError
 from delineate.files import temporary_name
 from delineate.labels import LabelSet, label_set
 from delineate.model import Model, with_tiling
@@ -25,6 +25,7 @@ from delineate.training import start
 from delineate.workflow import scratch
 from delineate.workflow.batches import CaseReport, Phase
 from delineate.workflow.casework import in_case
+from delineate.workflow.choosing import Scan, check_channels
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.predicting import Batch, PredictionOptions, predict
 from delineate.workflow.results import ResultRecord, read_record, read_result
@@ -136,8 +137,9 @@ def test_what_a_scan_needs_is_told_before_it_is_run(scans: Path, tmp_path: Path,
     Batch(tiny_model(), settings, PredictionOptions(), hear=heard.append).run(scans, tmp_path / "out")
     phases = [report.phase for report in heard if report.case == "b"]
     assert phases == [Phase.READING, Phase.SEGMENTING, Phase.WRITING, Phase.WRITTEN]
-    needs = [report.needs_bytes for report in heard if report.phase is Phase.SEGMENTING]
-    assert all(needed is not None and 0 < needed < settings.memory_bytes for needed in needs)
+    needs = [report.needs for report in heard if report.phase is Phase.SEGMENTING]
+    assert len(needs) == 3
+    assert all(re.fullmatch(r"torch float32 \(.+\); needs about 0\.\d GB of 4\.0 GB", str(one)) for one in needs)
 
 
 def test_doubts_are_warnings_and_stay_in_the_record(tmp_path: Path, settings: Settings) -> None:
@@ -175,6 +177,29 @@ def test_an_engine_that_is_not_there_is_refused_before_scans_are_read(tmp_path: 
         predict(
             tiny_model(), tmp_path / "nothing", tmp_path, settings=settings, options=PredictionOptions(engine="abacus")
         )
+
+
+def test_a_look_without_anything_to_look_with_is_refused_before_scans_are_read(
+    tmp_path: Path, settings: Settings
+) -> None:
+    options = PredictionOptions(locate=inference.Locate())
+    with pytest.raises(PlanError, match="no first stage to look with"):
+        predict(tiny_model(), tmp_path / "nothing", tmp_path, settings=settings, options=options)
+
+
+def test_channels_that_the_model_does_not_have_are_no_further_cases(tmp_path: Path, settings: Settings) -> None:
+    for name in ("p_0000", "p_0001"):
+        formats.write_volume(tmp_path / "scans" / f"{name}.nii.gz", blob_case(0)[0])
+    run = predict(tiny_model(), tmp_path / "scans", tmp_path / "out", settings=settings)
+    assert [failure.case for failure in run.failures] == ["p"]
+    assert "expected _0000 (MR), got p_0000.nii.gz, p_0001.nii.gz (case p" in str(run.failures[0].error)
+
+
+def test_missing_channels_are_named_before_anything_is_read(tmp_path: Path) -> None:
+    scan = Scan("p", (tmp_path / "p_0000.nii.gz", tmp_path / "p_0002.nii.gz"))
+    with pytest.raises(InputError, match=r"expected _0000 \(CT\), _0001 \(PET\), got p_0000.nii.gz, p_0002.nii.gz"):
+        check_channels(scan, ("CT", "PET"))
+    check_channels(Scan("p_0003", (tmp_path / "p_0003.nii.gz",)), ("CT",))
 
 
 def fail(error: Exception) -> Callable[[], None]:

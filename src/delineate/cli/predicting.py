@@ -75,7 +75,7 @@ def predict(**options: Any) -> None:
     request = _request(**options)
     with open_watch() as watch:
         run = supervising.predict_here if is_one_file(request.source) else supervising.predict_apart
-        result = run(request, watch=watch, hear=_Memory(watch))
+        result = run(request, watch=watch, hear=_Needs(watch))
     for line in (*result.cut_off, *result.warnings):
         warn(line)
     for line in (*result.problems, *(f"failed: {failure.error}" for failure in result.failures)):
@@ -93,19 +93,20 @@ def _request(*, step: float | None, overlap: float | None, **options: Any) -> Pr
     return PredictionRequest(overlap=overlap if step is None else 1 - step, **options)
 
 
-class _Memory:
-    """Says how much memory a case needs, of the first case and of those that need a good deal more."""
+class _Needs:
+    """Says by what engine cases are segmented, and in how much memory: of the first, and of those that need a good deal
+    more."""
 
     def __init__(self, watch: Any) -> None:
-        self._watch, self._said = watch, 0.0
+        self._watch, self._said = watch, -1.0
 
     def __call__(self, report: CaseReport) -> None:
-        needed = report.needs_bytes or 0
+        if report.needs is None:
+            return
+        needed = report.needs.needed_bytes or 0
         if needed > 1.2 * self._said:
             self._said = needed
-            self._watch.remark(
-                f"{report.case} needs about {needed / 1e9:.1f} GB of {(report.has_bytes or 0) / 1e9:.1f} GB"
-            )
+            self._watch.remark(f"{report.case}: {report.needs}")
 
 
 def is_one_file(source: Path) -> bool:

@@ -36,17 +36,30 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What segmenting a case takes: the engine, in words, and an estimate of the memory, if there is one."""
+
+    engine: str
+    needed_bytes: int | None
+    memory_bytes: int
+
+    def __str__(self) -> str:
+        if self.needed_bytes is None:
+            return self.engine
+        return f"{self.engine}; needs about {self.needed_bytes / 1e9:.1f} GB of {self.memory_bytes / 1e9:.1f} GB"
+
+
+@dataclass(frozen=True, slots=True)
 class CaseReport:
-    """A case reached a phase. `path`: of its result; `warnings`: sentences for people; `needs_bytes`: the estimate of
-    the memory that segmenting takes, of `has_bytes`, once there is one. `cut_off`: an earlier run was killed in it."""
+    """A case reached a phase. `path`: of its result; `warnings`: sentences for people; `needs`: known when the network
+    is to be run. `cut_off`: an earlier run was killed in this phase of the case."""
 
     case: str
     phase: Phase
     path: Path | None = None
     error: DelineateError | None = None
     warnings: tuple[str, ...] = ()
-    needs_bytes: int | None = None
-    has_bytes: int | None = None
+    needs: Needs | None = None
     cut_off: bool = False
 
 

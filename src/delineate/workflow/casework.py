@@ -25,8 +25,8 @@ from delineate.postprocessing import Rule
 from delineate.preprocessing import doubts
 from delineate.reports.figures import comparison_figure
 from delineate.volume import Kind, Segmentation, Source, Volume, align
-from delineate.workflow.batches import CaseReport, Hear, Phase
-from delineate.workflow.choosing import Scan
+from delineate.workflow.batches import CaseReport, Hear, Needs, Phase
+from delineate.workflow.choosing import Scan, check_channels
 from delineate.workflow.exporting import export, files_of
 from delineate.workflow.measuring import Clock, forget_peak, peak_bytes
 from delineate.workflow.proofs import standing_proofs
@@ -122,6 +122,7 @@ class CaseWork:
             with clock.timing("read"):
                 if task.is_done:
                     return Material(None, self._standing(task), clock=clock)
+                check_channels(task.scan, self.model.plan.channels)
                 volume = task.scan.read(self.model.plan.kinds[0], self.scratch)
                 self._check_space(task, volume)
                 doubtful = doubts(volume, self.model.plan)
@@ -142,8 +143,8 @@ class CaseWork:
         needed = self._foresee(task, material)
         with in_case(task.scan.id):
             ready = self.ready(volume)
-            report = CaseReport(task.scan.id, Phase.SEGMENTING, needs_bytes=needed, has_bytes=self.memory_bytes)
-            self.hear(report)
+            needs = Needs(ready.engine, needed, self.memory_bytes)
+            self.hear(CaseReport(task.scan.id, Phase.SEGMENTING, needs=needs))
             forget_peak()
             with material.clock.timing("segment"):
                 prediction = segment(

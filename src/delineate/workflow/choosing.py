@@ -100,12 +100,34 @@ def find_scans(
     return Chosen(scans, report.problems)
 
 
+def check_channels(scan: Scan, channels: Sequence[str]) -> None:
+    """Raises `InputError` unless a case's files are the channels 0, 1, ... that a model wants, each once, in order."""
+    if scan.assembly is not None:
+        return
+    found = [_CHANNEL.search(formats.image_stem(path)) for path in scan.paths]
+    numbers = [None if number is None else int(number.group(1)) for number in found]
+    expected = list(range(len(channels)))
+    if len(channels) == len(numbers) == 1 or numbers == expected:
+        return
+    raise InputError(
+        "the case has not the channels that the model was made for",
+        expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(channels)),
+        got=", ".join([path.name for path in scan.paths[:4]] + ["..."] * (len(scan.paths) > 4)),
+        case=scan.id,
+        path=scan.paths[0].parent,
+        remedy="Name the files of a case alike but for the channel's number, _0000 and so on, and those of other cases not.",
+    )
+
+
 def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
     cases: dict[str, list[Path]] = {}
+    stems = {formats.image_stem(file) for file in files}
     for file in files:
         stem = formats.image_stem(file)
         numbered = _CHANNEL.search(stem)
-        plain = numbered is None or (channels == 1 and numbered.group(1) != "0000")
+        # Where there is but one channel, a number may be part of a name: unless there is a channel 0 of that name.
+        alone = channels == 1 and f"{stem[: -len('_0000')]}_0000" not in stems
+        plain = numbered is None or alone
         cases.setdefault(stem if plain else stem[: -len("_0000")], []).append(file)
     return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
 

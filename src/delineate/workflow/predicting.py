@@ -13,6 +13,8 @@ from delineate.errors import InputError
 from delineate.files import check_writable, sweep
 from delineate.formats.nifti import is_nifti_name
 from delineate.inference import Locate, Progress
+from delineate.inference.locating import check_locate
+from delineate.inference.stages import check_stages
 from delineate.model import Model
 from delineate.postprocessing import Rule
 from delineate.settings import Settings
@@ -78,7 +80,7 @@ class Batch:
     def run(self, source: Path, output: Path) -> PredictionRun:
         """Segment every scan at `source`; see `predict`."""
         use_threads(self.settings)
-        check_wish(self._wish(1), self.settings)
+        self._check()
         plan, key = self.model.plan, self.options.key
         wishes = wishes_for(plan.channels, plan.kinds)
         chosen = find_scans(source, wishes, settings=self.settings, key=key, watch=self.watch)
@@ -95,6 +97,13 @@ class Batch:
             tally = _Tally(self.watch, self.hear, journal, [scan.id for scan in chosen.scans], dict(self.attempt.ended))
             self._run_cases(chosen.scans, targets, tally)
         return summary(tally.cases, tally.ended, problems=chosen.problems, busy=busy)
+
+    def _check(self) -> None:
+        """What can be refused before any scan is looked for."""
+        check_wish(self._wish(1), self.settings)
+        check_stages(self.model, with_probabilities=self.options.probabilities)
+        if self.options.locate is not None:
+            check_locate(self.model, self.options.locate)
 
     def _cut_off(self, folder: Path) -> dict[str, Phase]:
         """What earlier runs were busy with when they were killed; those of this batch know it themselves."""

@@ -21,11 +21,17 @@ from delineate.workflow.progress import Watch, nobody
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadyModel:
-    """A model's runners and those of the model that looks first, if another one does."""
+    """A model's runners and those of the model that looks first, if another one does. `reason`: for the engine."""
 
     model: Model
     runners: Runners
-    locate: Locate | None = None
+    locate: Locate | None
+    reason: str
+
+    @property
+    def engine(self) -> str:
+        """What runs it and why, in words."""
+        return f"{self.choice} ({self.reason})"
 
     @property
     def choice(self) -> EngineChoice:
@@ -46,13 +52,13 @@ class Readying:
     def __call__(self, scan: Volume) -> ReadyModel:
         """The same for every scan. Raises what `choose_engine` and `open_runners` raise."""
         if self._made is None:
-            choice, _ = choose_engine(self.model, scan, self.settings, wish=self.wish, watch=self.watch)
+            choice, report = choose_engine(self.model, scan, self.settings, wish=self.wish, watch=self.watch)
             runners, locate = open_runners(self.model, choice, scan), self.locate
             if locate is not None and locate.model is not None and locate.runners is None:
                 # What int8 would be calibrated with are windows of the other model.
                 other = replace(choice, precision="float32") if choice.precision == "int8" else choice
                 locate = replace(locate, runners=open_runners(locate.model, other))
-            self._made = ReadyModel(self.model, runners, locate)
+            self._made = ReadyModel(self.model, runners, locate, report.reason)
         return self._made
 
 
