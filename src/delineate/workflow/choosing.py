@@ -115,7 +115,7 @@ def check_channels(scan: Scan, channels: Sequence[str]) -> None:
         got=", ".join([path.name for path in scan.paths[:4]] + ["..."] * (len(scan.paths) > 4)),
         case=scan.id,
         path=scan.paths[0].parent,
-        remedy="Name the files of a case alike but for the channel's number, _0000 and so on, and those of other cases not.",
+        remedy="Name a case's files alike but for the channel's number, and those of other cases otherwise.",
     )
 
 
