@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from anatomy import blob_case, oblique_grid, tiny_plan
 
-from delineate.planning import ClipZScore, Plan, Window, ZScore
+from delineate.planning import AugmentationPlan, ClipZScore, Plan, Window, ZScore
 from delineate.preprocessing import doubts
 from delineate.volume import Kind, Source, Volume
 
@@ -52,6 +52,17 @@ def test_a_ct_model_doubts_what_cannot_be_hounsfield_units(array: np.ndarray, gu
 def test_dicom_is_believed_about_its_units() -> None:
     volume = replace(scan(np.abs(body_ct())), source=Source(series_uid="1.2.3"))
     assert doubts(volume, ct_plan()) == ()
+
+
+def test_a_model_that_takes_axes_as_stored_doubts_those_of_dicom() -> None:
+    file, plan = scan(body_ct()), ct_plan(orientation="stored")
+    series = replace(file, source=Source(series_uid="1.2.3"))
+    (sentence,) = doubts(series, plan)
+    expected = series.grid.orientation
+    assert f"taken to {expected}, as ITK does" in sentence
+    assert re.search(rf"--orientation {expected[0]}[^{expected[1]}]{expected[2]}", sentence)
+    mirrored = ct_plan(orientation="stored", augmentation=AugmentationPlan(flip_axes=(0, 1, 2)))
+    assert doubts(file, plan) == doubts(series, mirrored) == doubts(series, ct_plan()) == ()
 
 
 def test_an_mr_model_doubts_a_ct() -> None:

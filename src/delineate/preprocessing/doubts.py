@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delineate.geometry import Grid, change_axes
-from delineate.planning import Normalisation, Plan, Window
+from delineate.geometry import LETTERS, Grid, change_axes
+from delineate.planning import STORED, Normalisation, Plan, Window
 from delineate.preprocessing.traces import plan_spacing_mm, turn
 from delineate.volume import Array, Kind, Volume
 
@@ -53,7 +53,8 @@ def doubts(volume: Volume, plan: Plan) -> tuple[str, ...]:
         for name, look in zip(plan.channels, looks, strict=True)
         if look.low == look.high
     ]
-    return (*constant, *intensities, *_geometry(volume.grid, plan))
+    axes = _axes(volume.grid, plan) if volume.source.series_uid is not None else ()
+    return (*constant, *intensities, *axes, *_geometry(volume.grid, plan))
 
 
 def _look(channel: Array) -> _Look:
@@ -107,6 +108,19 @@ def _guess(look: _Look) -> str:
     if look.low >= 0 and look.high > 1500:
         return "It may be MR, or CT from which 1024 has not been subtracted."
     return "It may be MR, or a cut-out without any air."
+
+
+def _axes(grid: Grid, plan: Plan) -> Iterator[str]:
+    """Of a DICOM series for a model that takes scans as files store them: converters disagree about the rows."""
+    if plan.orientation != STORED or set(plan.augmentation.flip_axes) >= set(range(plan.dimensions)):
+        return  # a network that was trained on mirrored scans sees no difference
+    letters = grid.orientation
+    opposite = next(b if a == letters[1] else a for a, b in LETTERS if letters[1] in (a, b))
+    other = letters[0] + opposite + letters[2]
+    yield (
+        f"The model takes axes as files store them; this is a DICOM series, which was taken to {letters}, as ITK does. "
+        f"dcm2niix turns rows upside down: a model trained on its files has to be imported with --orientation {other}."
+    )
 
 
 def _geometry(grid: Grid, plan: Plan) -> Iterator[str]:
