@@ -89,6 +89,7 @@ def test_a_model_can_run_within_what_another_finds(trained: Path, own: Path, tmp
         (("--configuration", "2d"), "2d"),
         (("--orientation", "RAX"), "RAX"),
         (("--within", "{own}", "--structures", "liver"), "liver"),
+        (("--structures", "rim"), "no model that finds them"),
         (("--values", "{trained}/plans.json"), "the table of values cannot be read"),
     ],
 )

@@ -56,6 +56,20 @@ def test_types_that_are_not_on_the_list_are_named(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(1).expand(2**50),
+        torch.eye(2).to_sparse(),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2, device="meta"),
+    ],
+)
+def test_tensors_that_no_network_has_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    with pytest.raises(ModelError, match="real numbers in dense arrays"):
+        read_checkpoint(saved(tmp_path, made.checkpoint({"encoder.weight": tensor})))
+
+
 def test_numpys_numbers_are_allowed(tmp_path: Path) -> None:
     log = [np.float32(1), np.float64(2), np.int64(3), np.bool_(True), np.ones((2, 3)), np.arange(3)]
     assert read_checkpoint(saved(tmp_path, made.checkpoint(logging=log))).epochs == 4

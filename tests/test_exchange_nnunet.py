@@ -280,6 +280,8 @@ def test_parts_take_their_values_from_a_table(tmp_path: Path) -> None:
     assert dict(zip(model.labels.names, model.labels.values, strict=True)) == {"vein": 2, "rim": 7, "core": 40}
     with pytest.raises(LabelError, match=r"without a value.*got vein"):
         read_nnunet_parts(folders, values={"rim": 7, "core": 40})
+    with pytest.raises(LabelError, match=r"the same value.*got rim, vein"):
+        read_nnunet_parts(folders, values={"rim": 7, "core": 40, "vein": 7})
 
 
 def test_parts_must_want_the_same_channels(tmp_path: Path) -> None:

@@ -55,10 +55,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     content = load_safely(path)
     weights = content.get("network_weights") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
+    if not isinstance(weights, dict) or not weights or not all(map(_is_plain, weights.values())):
         raise ModelError(
             "not a checkpoint of nnU-Net v2",
-            expected="a dictionary with network_weights",
+            expected="a dictionary with network_weights, real numbers in dense arrays",
             got=sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__,
             path=path,
         )
@@ -74,6 +74,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         mirror_axes=tuple(sorted({int(axis) for axis in axes})),
         epochs=content["current_epoch"] if isinstance(content.get("current_epoch"), int) else None,
     )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor as networks have them: dense, of real numbers, none of them repeated by its strides.
+
+    A file of a few bytes could else ask for any amount of memory.
+    """
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    if value.is_complex() or value.is_quantized:
+        return False
+    return value.numel() * value.itemsize <= value.untyped_storage().nbytes()
 
 
 def load_safely(path: Path) -> Any:

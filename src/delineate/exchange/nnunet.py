@@ -198,4 +198,7 @@ def _joint_labels(parts: Sequence[Model], values: Mapping[str, int] | None) -> L
     without = [name for name in names if name not in table]
     if without:
         raise LabelError("structures without a value", expected="every name of every part", got=", ".join(without))
+    shared = [name for name in names if sum(table[other] == table[name] for other in names) > 1]
+    if shared:
+        raise LabelError("structures with the same value", expected="a value for each name", got=", ".join(shared))
     return label_set({table[name]: name for name in names})

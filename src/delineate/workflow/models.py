@@ -53,9 +53,14 @@ def import_model(sources: Sequence[Path], folder: Path, options: ModelImport, *,
         trained = "It holds a training run: choose another." if again else "Choose another, or give --again."
         raise ModelError("the folder is there already", path=folder, remedy=trained)
     check_writable(folder.parent)
+    locator = None if options.within is None else load_model(options.within)
+    for name in options.structures:
+        if locator is None:
+            raise ModelError("structures to look for, and no model that finds them", got=name, remedy="Give --within.")
+        locator.labels.named(name)
     model = _read(sources, options)
-    if options.within is not None:
-        model = with_locator(model, load_model(options.within), options.structures, options.margin_mm)
+    if locator is not None:
+        model = with_locator(model, locator, options.structures, options.margin_mm)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_model(temporary, model)
