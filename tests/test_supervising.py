@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from delineate.errors import ResourceError, UnreadableImage
-from delineate.executors.supervised import Tell
+from delineate.executors.supervised import Death, Tell
 from delineate.workflow import supervising
-from delineate.workflow.batches import Attempt, CaseReport, Phase, PredictionRequest, PredictionRun, summary
+from delineate.workflow.batches import Attempt, CaseReport, Needs, Phase, PredictionRequest, PredictionRun, summary
+from delineate.workflow.progress import nobody
 from delineate.workflow.supervising import predict_apart
 
 REQUEST = PredictionRequest(Path("model"), Path("scans"), Path("out"))
@@ -70,6 +71,13 @@ def test_a_case_that_kills_is_named_and_the_others_are_done_once(monkeypatch: py
     assert "was killed, most likely for lack of memory, while this case was being read (case b)" in str(
         result.failures[0].error
     )
+
+
+def test_the_memory_that_a_killed_case_needs_is_said() -> None:
+    needs = Needs("torch float32", 2_100_000_000, 5_000_000_000)
+    log = supervising._Log(nobody, lambda report: None, {}, busy={"a": CaseReport("a", Phase.SEGMENTING, needs=needs)})
+    attempt = supervising.after(Death(-signal.SIGKILL), log, Attempt())
+    assert "being segmented: expected it to need about 2.1 GB of 5.0 GB (case a)" in str(attempt.ended["a"].error)
 
 
 def die(tell: Tell, stop: threading.Event, *, request: PredictionRequest, attempt: Attempt) -> PredictionRun:

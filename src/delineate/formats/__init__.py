@@ -69,8 +69,8 @@ def read_channels(
 ) -> Volume:
     """Several scans of one space as the channels of one, (C, I, J, K), on the first one's grid.
 
-    The kind and the source are the first one's; see `read_volume` for the rest. Raises `GeometryMismatch` if a grid is not the first
-    one's within 0.01 mm, `ValueError` for no paths, and what `read_volume` raises.
+    The kind and the source are the first one's; see `read_volume` for the rest. Raises `GeometryMismatch` if a grid is
+    not the first one's within 0.01 mm, `ValueError` for no paths, and what `read_volume` raises.
     """
     if not paths:
         raise ValueError("no paths: a volume needs at least one channel")

@@ -43,10 +43,14 @@ class Needs:
     needed_bytes: int | None
     memory_bytes: int
 
-    def __str__(self) -> str:
+    @property
+    def memory(self) -> str | None:
         if self.needed_bytes is None:
-            return self.engine
-        return f"{self.engine}; needs about {self.needed_bytes / 1e9:.1f} GB of {self.memory_bytes / 1e9:.1f} GB"
+            return None
+        return f"about {self.needed_bytes / 1e9:.1f} GB of {self.memory_bytes / 1e9:.1f} GB"
+
+    def __str__(self) -> str:
+        return self.engine if self.memory is None else f"{self.engine}; needs {self.memory}"
 
 
 @dataclass(frozen=True, slots=True)

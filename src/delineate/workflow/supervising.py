@@ -102,7 +102,8 @@ def after(death: Death, log: _Log, attempt: Attempt) -> Attempt:
     error = ResourceError(
         f"the process that segments {death.cause}, while this case was {last.phase.value}",
         case=case,
-        remedy="Free some memory, use fewer --threads, or check the scan's files. The other cases were done.",
+        expected=None if last.needs is None or last.needs.memory is None else f"it to need {last.needs.memory}",
+        remedy="Free some memory, use fewer --threads, or check the scan's files.",
     )
     failed = CaseReport(case, Phase.FAILED, error=error)
     log.report(failed)
