@@ -290,6 +290,34 @@ def test_the_stage_before_comes_as_masks(spacing_mm: TripleMM) -> None:
     np.testing.assert_array_equal(got[1:], masks_slowly(labels, got.shape[1:], axis))
 
 
+@pytest.mark.parametrize(("resampling", "is_lowest"), [("nnunet", False), ("nnunet_torch", True)])
+def test_at_a_tie_torchs_way_takes_the_lowest_label(resampling: str, is_lowest: bool) -> None:
+    volume = Volume(np.ones((1, *GRID.shape), np.float32), GRID, Kind.MR)
+    i, j, k = (2 * mm for mm in GRID.spacing_mm)  # every voxel is made of eight, equally
+    how = {"resampling": resampling, "image_order": 1, "slice_wise": "never"}
+    plan = nnunet_plan((i, j, k), changes=how, previous=("core", "rim"))
+    before = previous_map(volume)
+    masks = prepare("a", volume, None, plan, previous=before).image[1:]
+    eight = np.moveaxis(before.array.reshape(10, 2, 8, 2, 6, 2), (1, 3, 5), (0, 1, 2)).reshape(8, 10, 8, 6)
+    lowest = np.stack([(eight == label).sum(0) for label in range(3)]).argmax(0)
+    assert np.array_equal(masks[0] + 2 * masks[1], lowest) == is_lowest
+
+
+def test_what_the_stage_before_found_where_the_scan_is_0_is_inside() -> None:
+    array = np.array(noisy_scan(14).array)
+    array[:, 6:14, 5:11, 4:] = 0  # open to one side: no hole
+    volume = Volume(array, GRID, Kind.MR)
+    found = np.zeros(GRID.shape, np.uint8)
+    found[7:10, 6:10, 4:8] = 2
+    before = Segmentation(found, GRID, LABELS)
+    plan = nnunet_plan(GRID.spacing_mm, previous=("core", "rim"), normalisation=(ZScore(masked=True),))
+    image = prepare("a", volume, None, plan, previous=before).image[0]
+    inside = (binary_fill_holes((array != 0).any(0)) | (found > 0))[crop_of(array)]
+    values = array[0][crop_of(array)]
+    expected = np.where(inside, (values - values[inside].mean()) / values[inside].std(), values)
+    np.testing.assert_allclose(image, expected, atol=1e-4)
+
+
 def test_masks_follow_the_plans_order_and_orientation() -> None:
     volume, reference = blob_case(13)
     plan = nnunet_plan((2.5, 0.9, 1.2), axes=(2, 0, 1), previous=("rim", "core"))

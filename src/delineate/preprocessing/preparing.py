@@ -75,6 +75,8 @@ def prepare(
     trace = trace_scan(image.grid, change, box, plan, region)
     array = cut(turned.array, box)
     inside = outline(array) if plan.previous or any(map(is_masked, plan.normalisation)) else None
+    if inside is not None and previous is not None:
+        _include_found(inside, previous, trace, plan)
     prepared = allocate((plan.inputs, *trace.part.shape), np.float32)
     for channel, how, out in zip(array, plan.normalisation, prepared, strict=False):
         _prepare_channel(channel, how, out, trace, plan, inside)
@@ -157,10 +159,24 @@ def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.ND
     for index, name in enumerate(plan.labels, start=1):
         lookup[reference.labels.named(name).value] = index
     labels = lookup[_cropped(reference.array, trace)]
-    linear, nearest = label_matrices(trace, plan)
     if plan.preparation.resampling == "delineate":
+        nearest = label_matrices(trace, plan)[1]
         return np.ascontiguousarray(labels[np.ix_(*(matrix.first for matrix in nearest))])
-    return vote_matrices(labels, linear, nearest)
+    return _voted(labels, trace, plan)
+
+
+def _voted(labels: Array, trace: Trace, plan: Plan) -> Array:
+    """A label map as nnU-Net resamples it: its torch function takes the lowest label at a tie, else it is the closest."""
+    linear, nearest = label_matrices(trace, plan)
+    return vote_matrices(labels, linear, None if plan.preparation.resampling == "nnunet_torch" else nearest)
+
+
+def _include_found(inside: Mask, previous: Segmentation, trace: Trace, plan: Plan) -> None:
+    """As in nnU-Net what the stage before found is inside, even where the scan is 0."""
+    is_found = np.zeros(max(previous.labels.values, default=0) + 1, dtype=bool)
+    is_found[[previous.labels.named(name).value for name in plan.previous]] = True
+    for plane, found in zip(inside, _cropped(previous.array, trace), strict=True):
+        plane |= is_found[found]
 
 
 def _prepare_previous(previous: Segmentation, masks: FloatImage, trace: Trace, plan: Plan, inside: Mask | None) -> None:
@@ -176,7 +192,7 @@ def _prepare_previous(previous: Segmentation, masks: FloatImage, trace: Trace, p
     if inside is not None:
         for plane, plane_inside in zip(labels, inside, strict=True):
             plane[(plane == 1) & ~plane_inside] = 0
-    found = vote_matrices(labels, *label_matrices(trace, plan))
+    found = _voted(labels, trace, plan)
     for index, mask in enumerate(masks, start=2):
         np.equal(found, index, out=mask, casting="unsafe")
 

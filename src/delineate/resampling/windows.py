@@ -120,11 +120,12 @@ def blend_slices(read: Read, matrices: AxisMatrices, out: Float32Array, *, axis:
     each_slab(compute, across.rows)
 
 
-def vote_matrices(labels: Array, matrices: AxisMatrices, nearest: AxisMatrices) -> Array:
+def vote_matrices(labels: Array, matrices: AxisMatrices, nearest: AxisMatrices | None) -> Array:
     """A label map (I, J, K) of unsigned integers, where each voxel has the label with the most weight around it.
 
     At a tie that is the label of the closest voxel, which the matrices `nearest` take, if it is among the tied, else
-    the lowest of them. The weights of `matrices` must not be negative. It costs no memory a label.
+    the lowest of them; without `nearest` always the lowest. The weights of `matrices` must not be negative. It costs no
+    memory a label.
     """
     from delineate.resampling import kernels, label_kernels
 
@@ -135,6 +136,9 @@ def vote_matrices(labels: Array, matrices: AxisMatrices, nearest: AxisMatrices) 
         window, (i, j, k) = array_window(labels, part, dtype=labels.dtype)
         is_open = kernels.settle(window, i.first, j.first, k.first, (i.taps, j.taps, k.taps), out[rows])
         if not is_open.any():
+            return
+        if nearest is None:
+            kernels.vote(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out[rows])
             return
         closest = labels[np.ix_(nearest[0].first[rows], nearest[1].first, nearest[2].first)]
         weights = (i.weights, j.weights, k.weights)
