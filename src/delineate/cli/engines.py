@@ -42,6 +42,6 @@ def engines(model: Path, scan: Path | None, masks: bool, **machine: Any) -> None
     for engine, reason in found.absent.items():
         say(f"{engine}: {reason}")
     if found.chosen is not None:
-        say(f"Used by itself: {found.chosen}, {found.reason}")
+        say(f"Chosen for many scans like this: {found.chosen}, {found.reason}")
     elif scan is None:
         say(f"To measure: delineate engines {model} SCAN")

@@ -27,6 +27,10 @@ from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.scratch import scratch_of
 
 
+_BATCH = 100
+"""Scans of the batch for which the best engine is named: opening an engine takes as long as some small scans."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSurvey:
     """All trials known on this machine, what is used by itself for a batch of scans, and why engines are not there."""
@@ -65,7 +69,7 @@ def survey_engines(
     `folder`: of the model, where the agreement is noted. Raises what `segment` raises in float32 with PyTorch.
     """
     choices = candidates(settings.device, settings.threads)
-    work = Work(model, volume, EngineWish(folder=folder))
+    work = Work(model, volume, EngineWish(scans=_BATCH, folder=folder))
     trials: Sequence[Trial] = measure(work.bench(settings), choices, watch, thorough=True)
     if masks:
         trials = _with_whole_masks(model, volume, choices, trials, watch)
