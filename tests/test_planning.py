@@ -11,6 +11,7 @@ from delineate.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from delineate.planning import (
     ClipZScore,
     Machine,
+    NetworkPlan,
     PlanOptions,
     Preparation,
     Window,
@@ -166,6 +167,10 @@ def test_a_misspelt_entry_is_named() -> None:
         plan_from_json(text)
 
 
+def network_of(**changes: object) -> NetworkPlan:
+    return msgspec.structs.replace(tiny_plan().network, **changes)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -173,6 +178,11 @@ def test_a_misspelt_entry_is_named() -> None:
         ({"orientation": "XYZ"}, "orientation"),
         ({"spacing_mm": (1.0, -1.0, 1.0)}, "spacing_mm"),
         ({"normalisation": ()}, "one normalisation a channel"),
+        ({"normalisation": (ClipZScore(lower=0, upper=1, mean=0, std=0),)}, "positive std"),
+        ({"normalisation": (Window(lower=1, upper=1),)}, "lower below upper"),
+        ({"network": network_of(strides=())}, "two positive numbers a level"),
+        ({"network": network_of(strides=((1, 1, 1), (2, 2)))}, "two positive numbers a level"),
+        ({"network": network_of(strides=((1, 1, 1), (2, 0, 2)))}, "two positive numbers a level"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, object], message: str) -> None:

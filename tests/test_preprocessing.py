@@ -159,3 +159,10 @@ def test_a_reference_stored_in_another_orientation_is_turned() -> None:
     plain, turned = (prepare("a", volume, r, tiny_plan()).target for r in (reference, reorient(reference, "SRA")))
     assert plain is not None
     np.testing.assert_array_equal(plain, turned)
+
+
+def test_a_target_does_not_hold_more_than_255_structures() -> None:
+    volume, reference = blob_case(1)
+    plan = tiny_plan(labels=tuple(f"s{n}" for n in range(256)))
+    with pytest.raises(PlanError, match="at most 255, got 256"):
+        prepare("a", volume, reference, plan)

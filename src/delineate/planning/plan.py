@@ -239,9 +239,21 @@ def plan_from_json(text: str | bytes) -> Plan:
     return plan
 
 
+def _makes_sense(how: Normalisation) -> bool:
+    if isinstance(how, ClipZScore):
+        return how.std > 0 and how.lower <= how.upper
+    if isinstance(how, Window):
+        return how.lower < how.upper
+    return not isinstance(how, ZScore) or 0 <= how.lower_percentile < how.upper_percentile <= 100
+
+
 def check_plan(plan: Plan) -> None:
     """Raises `PlanError` if parts of a (hand-edited) plan contradict each other."""
     network, patch = plan.network, plan.patch_size
+    ranks = {len(sizes) for sizes in (*network.strides, *network.kernels)}
+    if ranks not in ({2}, {3}) or min(sum(network.strides, ()), default=0) < 1:
+        got = (network.strides, network.kernels)
+        raise PlanError("strides and kernels have two positive numbers a level, or three", got=got)
     factors = [math.prod(s[axis] for s in network.strides) for axis in range(plan.dimensions)]
     facts = {
         f'orientation must be three of R/L, A/P, I/S, or "{STORED}"': plan.orientation in (*ORIENTATIONS, STORED),
@@ -253,6 +265,7 @@ def check_plan(plan: Plan) -> None:
         "features, strides and kernels need one entry a level": len(network.features)
         == len(network.strides)
         == len(network.kernels),
+        "a normalisation needs a positive std, and lower below upper": all(map(_makes_sense, plan.normalisation)),
         "a 2D plan needs a patch of one slice": plan.dimensions == 3 or patch[2] == 1,
         f"patch_size must be a multiple of the strides' product {factors}": all(
             n % f == 0 for n, f in zip(patch, factors, strict=False)

@@ -35,6 +35,8 @@ from delineate.preprocessing.traces import (
 from delineate.resampling import blend_slices, blend_windows, contiguous, vote_matrices
 from delineate.volume import Allocate, Array, Kind, Segmentation, Volume, align, change_array_axes, cut
 
+_MOST_LABELS = 255  # of a target
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedCase:
@@ -63,9 +65,9 @@ def prepare(
     `region`: a box in the scan's own indices. Only what its voxels depend on is prepared (or more, see `Focus`), to the
     values that it has in the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is
     needed, see `prepare_bytes`.
-    Raises `PlanError` if the image has other channels than the plan, or a stage before is missing; `InputError` for NaN
-    or infinite voxels, or a region without a voxel of the foreground; `GeometryMismatch` if the reference or the stage
-    before does not lie on the image; `LabelError` if one lacks a label.
+    Raises `PlanError` if the image has other channels than the plan, a stage before is missing, or a reference is given
+    for more than 255 labels; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
+    `GeometryMismatch` if the reference or the stage before is not on the image; `LabelError` if one lacks a label.
     """
     _check_image(case_id, image, plan)
     previous = _checked_previous(case_id, image, previous, plan)
@@ -155,6 +157,8 @@ def _resample(source: _Source, out: FloatImage, trace: Trace, plan: Plan) -> Non
 
 
 def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.NDArray[np.uint8]:
+    if len(plan.labels) > _MOST_LABELS:
+        raise PlanError("too many structures to learn", expected=f"at most {_MOST_LABELS}", got=len(plan.labels))
     lookup = np.zeros(max(reference.labels.values, default=0) + 1, dtype=np.uint8)
     for index, name in enumerate(plan.labels, start=1):
         lookup[reference.labels.named(name).value] = index
@@ -166,7 +170,7 @@ def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.ND
 
 
 def _voted(labels: Array, trace: Trace, plan: Plan) -> Array:
-    """A label map as nnU-Net resamples it: its torch function takes the lowest label at a tie, else it is the closest."""
+    """A label map as nnU-Net resamples it: at a tie its torch function takes the lowest, its other the closest."""
     linear, nearest = label_matrices(trace, plan)
     return vote_matrices(labels, linear, None if plan.preparation.resampling == "nnunet_torch" else nearest)
 
