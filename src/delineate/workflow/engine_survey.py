@@ -26,7 +26,6 @@ from delineate.workflow.engines import EngineWish, Work, decided, open_runners
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.scratch import scratch_of
 
-
 _BATCH = 100
 """Scans of the batch for which the best engine is named: opening an engine takes as long as some small scans."""
 
