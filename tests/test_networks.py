@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from delineate.errors import PlanError
 from delineate.networks import ARCHITECTURES, build_network
-from delineate.networks.blocks import InstanceNormActivation, UpConvolution
+from delineate.networks.blocks import SLOPE, InstanceNormActivation, UpConvolution
 from delineate.planning import NetworkPlan
 
 ANISOTROPIC = ((1, 1, 1), (2, 2, 1), (2, 2, 2))
@@ -199,3 +199,16 @@ def test_same_seed_gives_same_weights() -> None:
 def test_impossible_plans_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         build_network(make_plan(**changes), in_channels=2, out_channels=3)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_instance_normalisation_is_exact_far_from_zero(dimensions: int) -> None:
+    size = (40, 24, 36)[:dimensions]
+    layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+    x = (torch.randn(2, 8, *size) + 30).contiguous(memory_format=layout)
+    norm = InstanceNormActivation(8)
+    with torch.inference_mode():
+        y = norm(x)
+    exact = functional.leaky_relu(functional.instance_norm(x.double()), SLOPE)
+    torch.testing.assert_close(y.double(), exact, rtol=0, atol=3e-4)
+    assert y.is_contiguous(memory_format=layout)
