@@ -16,7 +16,7 @@ from delineate.inference.windows import layout
 from delineate.planning import Plan
 
 SLAB_BYTES = 256 * 2**20
-THICKNESSES = (32, 16, 8, 4)  # of slabs, in planes
+THICKNESSES = (32, 16, 8, 4, 2)  # of slabs, in planes
 NEARLY_LEAST = 1.1  # along the first axis logits are written and read fastest: others must save more than this
 
 LIBRARIES = 300 * 2**20  # pages of shared libraries: what other mapped files there are can be dropped at any time
@@ -35,8 +35,9 @@ class Demand:
     `scan` and `prepared`: shapes in the scan's own and the prepared image's axes. `shared`: planes that slabs have in
     common, along each axis. `passes`: of the network over a window, folds times mirrors. `held_bytes`: what the process
     uses now. `volume_bytes`: the scan, if it is still to be read (0 if it is mapped from a file). `preparation_bytes`:
-    what preparing needs beside scan and result. `other_bytes`: what other cases need that are read or written
-    meanwhile. `device`: whether network and sums live on a GPU, not in this process.
+    what preparing needs beside the scan, the prepared image included. `postprocessing_bytes`: what is needed beside
+    the label map when the network is done. `other_bytes`: what other cases need that are read or written meanwhile.
+    `device`: whether network and sums live on a GPU, not in this process.
     """
 
     scan: Triple
@@ -195,11 +196,11 @@ def _probability_bytes(demand: Demand, plan: Plan) -> int:
 def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
     """Of a batch of windows: activations at the moment when most are held, and the logits that outlive the network.
 
-    Measured for PyTorch and OpenVINO (benchmarks/memory.py): everything happens at the first level, where features
+    Measured for each engine (benchmarks/memory.py): everything happens at the first level, where features
     and voxels together are most. PyTorch holds the skip, the joined features (twice as many), the results of two
-    convolutions and the library's own copies: seven times the first level's features. OpenVINO plans its memory,
-    takes four times, and one window at a time. Where there are many classes, logits are the most: once inside, and once
-    for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
+    convolutions and the library's own copies: seven times the first level's features. ONNX Runtime keeps what it
+    had, and takes nine times; OpenVINO plans its memory, takes four times, and one window at a time. Where there are
+    many classes, logits are the most: once inside, and once for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
     """
     voxels = batch * math.prod(plan.patch_size)
     size = _BYTES[demand.precision]
@@ -208,6 +209,8 @@ def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
     windows = 3 * plan.inputs * voxels * 4
     if demand.engine == "torch":
         inside = WORKSPACE + max(7 * first, 3 * first + logits + (logits // 2 if size < 4 else 0))
+    elif demand.engine == "onnxruntime":
+        inside = 9 * first + logits
     else:
         inside = (4 * first + logits) // batch + logits
     return inside + windows + (logits if demand.passes > 1 else 0)
