@@ -241,3 +241,15 @@ def test_mirrored_windows_are_mirrored_back(model: Model) -> None:
 def lambda_runner(choice: EngineChoice) -> Fake:
     """Voxel by voxel, so that it does not matter how a window is turned."""
     return Fake(choice, lambda windows: torch.cat([-windows, windows, windows * 0 + 0.3], 1), 0.0, 0.0)
+
+
+def test_without_masks_of_the_stage_before_only_float32_is_trusted(
+    opened: list[str], model: Model, tmp_path: Path
+) -> None:
+    plan = tiny_plan(previous=("core",))
+    weights = dict(model.weights)
+    weights["encoder.levels.0.0.conv.weight"] = weights["encoder.levels.0.0.conv.weight"].repeat(1, 2, 1, 1, 1)
+    cascade = Model(weights, plan, model.labels, model.provenance)
+    choice, report = choose_engine(cascade, VOLUME, settings_in(tmp_path), wish=MANY)
+    assert (choice.engine, choice.precision) == ("openvino", "float32")
+    assert {trial.agreement.loss for trial in report.trials if trial.agreement} == {None}

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def engines_table(trials: Sequence[Trial], *, chosen: tuple[str, str] | None, title: str) -> Table:
     """A line a trial, the fastest first; those that were not tried last. `Dice`: of the worst structure."""
     exact = next((trial.window_seconds for trial in trials if trial.key == ("torch", "float32")), 0.0)
-    table = plain_table(title)
+    table = plain_table(title, caption="In seconds. Dice: of the worst structure, with torch float32")
     table.add_column("engine", no_wrap=True)
-    for column in ("opens s", "window s", "faster", "equal %", "Dice"):
+    for column in ("opens", "window", "faster", "equal %", "Dice"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", min_width=9)
     for trial in sorted(trials, key=lambda trial: trial.window_seconds or float("inf")):
         note, style = _note(trial, is_chosen=trial.key == chosen)
         table.add_row(" ".join(trial.key), *_numbers(trial, exact), plain_text(note, style))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Bench:
     """Where engines are tried: a network, and windows of a prepared scan `image` (C, I, J, K).
 
     `runs`: of the network, that the scans will take. `is_incomplete`: the scan lacks masks of the stage before; what
-    the network finds without says nothing.
+    the network finds without says nothing about structures.
     """
 
     network: nn.Module
@@ -72,11 +73,14 @@ class Bench:
             runner = open_runner(self.network, self.plan, choice, calibration)
             opened = time.perf_counter()
             run_window(runner, self.sample[0], self.plan)  # the first time is slower
-            warm, agreement, times = time.perf_counter() - opened, None, list[float]()
+            warm, agreement = time.perf_counter() - opened, None
+            times: list[float] = []
             if warm <= limit:
                 found = [run_window(runner, window, self.plan, self.axes, times) for window in self.sample]
                 self.reference = self.reference or found
-                agreement = None if self.is_incomplete else compare(self.reference, found, self.plan)
+                agreement = compare(self.reference, found, self.plan)
+                if self.is_incomplete:
+                    agreement = msgspec.structs.replace(agreement, dice={}, loss=None)
         except (DelineateError, RuntimeError, MemoryError) as error:
             problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.trials[name] = Trial(engine=choice.engine, precision=choice.precision, problem=problem)
