@@ -196,11 +196,11 @@ def _probability_bytes(demand: Demand, plan: Plan) -> int:
 def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
     """Of a batch of windows: activations at the moment when most are held, and the logits that outlive the network.
 
-    Measured for each engine (benchmarks/memory.py): everything happens at the first level, where features
-    and voxels together are most. PyTorch holds the skip, the joined features (twice as many), the results of two
-    convolutions and the library's own copies: seven times the first level's features. ONNX Runtime keeps what it
-    had, and takes nine times; OpenVINO plans its memory, takes four times, and one window at a time. Where there are
-    many classes, logits are the most: once inside, and once for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
+    Measured for each engine (benchmarks/memory.py): everything happens at the first level, where features and voxels
+    together are most. PyTorch holds the skip, the joined features (twice as many), the results of two convolutions and
+    the library's own copies: seven times the first level's features. ONNX Runtime keeps what it had, and takes nine
+    times; OpenVINO plans its memory, takes four times, and one window at a time. Where there are many classes, logits
+    are the most: once inside, and once for those who read them. For GPUs the rule of PyTorch on the CPU is taken.
     """
     voxels = batch * math.prod(plan.patch_size)
     size = _BYTES[demand.precision]
