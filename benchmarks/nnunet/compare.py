@@ -26,7 +26,7 @@ from delineate.engines import EngineChoice
 from delineate.errors import GeometryMismatch
 from delineate.exchange import read_nnunet
 from delineate.geometry import aligned
-from delineate.inference import open_stage_runners, segment
+from delineate.inference import InferenceOptions, open_stage_runners, segment
 from delineate.model import Model, with_tiling
 from delineate.volume import Kind, Volume
 
@@ -82,12 +82,14 @@ def stored(path: Path) -> Volume:
 
 
 def predicted(model: Model, trained: Trained, cases: Sequence[str]) -> Iterator[tuple[str, Volume]]:
-    """delineate's label maps of the held-out cases, by PyTorch in float32."""
-    runners = open_stage_runners(model, EngineChoice("torch", "float32"))
+    """delineate's label maps of the held-out cases, by PyTorch in float32, of all windows: weak models find structures
+    even in air, which nnU-Net does not leave out."""
+    runners, options = open_stage_runners(model, EngineChoice("torch", "float32")), InferenceOptions(skip_air=False)
     for case in cases:
         path = INPUTS / trained.data.folder / "images" / f"{case}_0000.nii.gz"
         volume = formats.read_volume(path, kind=model.plan.kinds[0])
-        yield case, Volume(segment(model, volume, runners=runners).label_map[None], volume.grid, Kind.OTHER)
+        found = segment(model, volume, runners=runners, options=options)
+        yield case, Volume(found.label_map[None], volume.grid, Kind.OTHER)
 
 
 def pairs(one: Path, other: Path, cases: Sequence[str]) -> Iterator[tuple[str, Volume, Volume]]:
