@@ -118,10 +118,8 @@ def export() -> Iterator[Row]:
         each = (seconds[8] - seconds[4]) / 4
         note = f"extrapolated: {each:.1f} s a class, its memory would be a multiple of the above"
         yield Row(f"nnU-Net, {MANY} classes", seconds[4] + (MANY - 4) * each, 0.0, note)
-    logits = written_logits(MANY)
-    yield row(
-        f"delineate, {MANY} classes", run_alone([*OURS, "export", str(logits), scratch("c.nii.gz")]), of="seconds"
-    )
+    command = [*OURS, "export", str(written_logits(MANY)), scratch("c.nii.gz"), "--shape", *map(str, EXPORTED)]
+    yield row(f"delineate, {MANY} classes", run_alone(command), of="seconds")
 
 
 def random_model(classes: int) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from delineate.engines import ENGINES, EngineChoice
 from delineate.engines.candidates import PRECISIONS, candidates
 from delineate.engines.deciding import Trial, best
 from delineate.engines.runner import check_precision
-from delineate.engines.work import foreseen_seconds
+from delineate.engines.work import FORESEEN_WITHIN, foreseen_seconds
 from delineate.errors import ResourceError
 from delineate.inference import Runners, open_stage_runners
 from delineate.inference.windows import layout, mirrors
@@ -100,7 +100,7 @@ def choose_engine(
     record = read_engine_record(model, settings)
     if all(record.known(choice.engine, choice.precision) for choice in choices if choice.precision != "int8"):
         return decided(record.trials, choices, work)
-    if work.seconds(record, settings) < WORTH_SECONDS:
+    if work.is_little(record, settings):
         return _usual(choices, model), EngineReport("there is too little to do for measuring")
     record = merged(record, measure(work.bench(settings), choices, watch))
     write_engine_record(record, model, settings, folder=wish.folder)
@@ -134,13 +134,18 @@ class Work:
         windows = layout(prepared_shape(grid, plan), plan).count
         return windows * len(list(mirrors(plan.tiling))) * len(self.model.folds) * self.wish.scans
 
-    def seconds(self, record: EngineRecord, settings: Settings) -> float:
-        """About what PyTorch will take in float32, if it was not measured to a factor of three or so."""
+    def is_little(self, record: EngineRecord, settings: Settings) -> bool:
+        """Whether PyTorch in float32 will be done before another engine could be tried.
+
+        What it will take is foreseen by counting operations if it was never measured; where that leaves a doubt, it is
+        measured, which takes a few windows.
+        """
         known = record.known("torch", "float32")
         if known is not None and not known.problem:
-            return self.runs * known.window_seconds
+            return self.runs * known.window_seconds < WORTH_SECONDS
         network, threads = self.model.network(), settings.threads
-        return self.runs * foreseen_seconds(network, self.model.plan, device=settings.device, threads=threads)
+        window = foreseen_seconds(network, self.model.plan, device=settings.device, threads=threads)
+        return self.runs * window < WORTH_SECONDS / FORESEEN_WITHIN
 
     def image(self) -> FloatImage:
         """(C, I, J, K) as the network sees it; masks of a cascade's stage before, which only running it would give, are
