@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from anatomy import oblique_grid, tiny_plan
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_networks import known_runners
 from torch import Tensor, nn
@@ -92,6 +92,7 @@ def test_a_part_without_windows_of_the_whole_has_its_own() -> None:
     assert layout_within((60, 60, 30), part, plan) == layout(part.shape, plan)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_what_windows_cover_holds_the_part_and_is_made_of_windows(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 70)] * 3))

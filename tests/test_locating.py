@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 from anatomy import LABELS, oblique_grid
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_networks import PLAN, Above, Masked, Nearest, clean_case, known_model, known_runners, plan_with
 from test_model import tiny_model
@@ -145,6 +145,7 @@ def test_a_model_that_resizes_scans_is_not_run_on_parts() -> None:
         located(clean_case()[0], model=known_model(plan_with(resize_to=(16, 16, 8))))
 
 
+@settings(deadline=None)
 @given(spacing=st.tuples(*[st.floats(0.5, 9.0)] * 3), shape=st.tuples(*[st.integers(1, 23)] * 3), fortran=st.booleans())
 def test_coarse_voxels_are_the_means_of_whole_blocks(
     spacing: tuple[float, float, float], shape: tuple[int, int, int], *, fortran: bool
@@ -230,6 +231,7 @@ def test_a_region_has_the_margin_on_all_sides_and_ends_with_the_scan(orientation
         assert region.stop[axis] == min(n, box.stop[axis] + margin)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_region_holds_its_box_and_stays_in_the_scan(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 40)] * 3))
