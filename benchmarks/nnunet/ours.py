@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.ndimage import zoom
 
 from delineate import formats
 from delineate.engines import EngineChoice
@@ -30,7 +29,8 @@ from delineate.volume import Segmentation
 
 SIZE, VOLUME_MM = (192, 160, 160), 1.5
 PHANTOM = (512, 512, 200)
-COARSER, PLANES = 16, 16
+PLANES = 16
+SURE, RADII = 2.0, (6.0, 25.0)  # of background; in voxels
 EXPORTED_MM = 0.8
 
 
@@ -47,14 +47,17 @@ def volume(arguments: argparse.Namespace) -> None:
 
 
 def logits(arguments: argparse.Namespace) -> None:
-    """Smooth random logits (classes, *shape) in float16: every class is somewhere, and none everywhere."""
+    """Logits (classes, *shape) in float16 of round structures, surer the further from a border, and background."""
     random = np.random.default_rng(0)
     shape = tuple(arguments.shape)
     array = np.lib.format.open_memmap(arguments.path, "w+", np.float16, (arguments.classes, *shape))
-    coarse = tuple(max(2, n // COARSER) for n in shape)
-    for number in range(arguments.classes):
-        field = random.normal(0, 4, coarse).astype(np.float32)
-        array[number] = zoom(field, [n / m for n, m in zip(shape, coarse, strict=True)], order=1, grid_mode=False)
+    noise = random.normal(0, 0.5, shape).astype(np.float32)
+    array[0] = SURE
+    for structure in array[1:]:
+        centre, radius = random.uniform(0.1, 0.9, 3) * shape, random.uniform(*RADII)
+        squares = np.ogrid[tuple(slice(-c, n - c) for c, n in zip(centre, shape, strict=True))]
+        distance = np.sqrt(sum(np.square(axis, dtype=np.float32) for axis in squares))
+        structure[:] = np.clip((radius - distance) * 1.5, -12, 12) + np.roll(noise, int(7 * radius))
     array.flush()
 
 
