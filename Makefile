@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-BENCHMARKS := resampling training_step metrics preparation reading scanning dicom_objects contours
+BENCHMARKS := resampling training_step metrics preparation reading scanning dicom_objects contours export_speed engines memory
 
 # nnU-Net has an environment of its own: nothing of delineate's needs it.
 PEER := .venv-nnunet

@@ -27,7 +27,7 @@ from torch import Tensor
 from delineate.engines import EngineChoice, Runner, open_runner
 from delineate.geometry import Grid, Triple, TripleMM
 from delineate.inference import InferenceOptions, predict_stage
-from delineate.inference.foreseeing import stage_demand
+from delineate.inference.foreseeing import scan_demand
 from delineate.inference.memory import MemoryEstimate, fit, process_bytes
 from delineate.inference.streaming import Streaming
 from delineate.networks import build_network
@@ -175,7 +175,7 @@ def measure(size: Size) -> Measurement:
     plan = plan_of(size)
     runner = runner_of(size, plan)
     options = InferenceOptions(memory_bytes=None if size.memory_gb is None else int(size.memory_gb * 1e9))
-    demand = stage_demand(grid_of(size), plan, runner.choice, folds=1, options=options)
+    demand = scan_demand(grid_of(size), plan, runner.choice, folds=1, options=options)
     in_memory = 0 if size.mapped else 2 * math.prod(size.shape)
     demand = replace(demand, held_bytes=process_bytes(), volume_bytes=in_memory)
     how, estimate = fit(demand, plan, options.memory_bytes)

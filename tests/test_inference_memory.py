@@ -10,7 +10,7 @@ from delineate.engines import EngineChoice
 from delineate.errors import ResourceError
 from delineate.geometry import Grid
 from delineate.inference import InferenceOptions
-from delineate.inference.foreseeing import foresee, stage_demand
+from delineate.inference.foreseeing import foresee, scan_demand
 from delineate.inference.memory import Demand, estimate, fit, process_bytes
 from delineate.inference.streaming import Streaming
 from delineate.model import Model
@@ -99,7 +99,7 @@ def test_the_estimate_reads_like_a_sentence() -> None:
 
 def test_a_scan_is_foreseen_from_its_grid() -> None:
     grid, plan = oblique_grid((200, 160, 120)), tiny_plan()
-    demand = stage_demand(grid, plan, EngineChoice(), folds=5, options=InferenceOptions())
+    demand = scan_demand(grid, plan, EngineChoice(), folds=5, options=InferenceOptions())
     assert demand.prepared == (150, 160, 150)
     assert demand.passes == 5
     assert demand.labels_bytes == 200 * 160 * 120
@@ -141,5 +141,5 @@ def test_the_process_holds_what_it_was_given() -> None:
 
 def test_a_plan_with_mirrors_is_counted_with_its_folds() -> None:
     plan: Plan = tiny_plan(tiling=Tiling(mirror_axes=(0, 1)))
-    demand = stage_demand(oblique_grid(), plan, EngineChoice(), folds=2, options=InferenceOptions())
+    demand = scan_demand(oblique_grid(), plan, EngineChoice(), folds=2, options=InferenceOptions())
     assert demand.passes == 8

@@ -407,8 +407,8 @@ def test_argmax_is_that_of_the_resampled_logits(target: Grid, dtype: type) -> No
 def test_argmax_in_slabs_of_one_plane_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = noise(4, *SOURCE.shape)
     expected = resample_argmax(logits, SOURCE, SHIFTED)
-    monkeypatch.setattr(resampling.arrays, "SLAB_BYTES", 1)
-    assert np.array_equal(resample_argmax(logits, SOURCE, SHIFTED), expected)
+    monkeypatch.setattr(resampling.streams, "SLAB_BYTES", 1)
+    assert np.array_equal(resample_argmax(logits.astype(np.float64), SOURCE, SHIFTED), expected)
 
 
 def test_argmax_finds_a_class_that_is_nowhere_the_largest() -> None:

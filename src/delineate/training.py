@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from delineate.engines.torch_engine import DTYPES
 from delineate.errors import ModelError, TrainingError
-from delineate.inference import PRECISIONS, dice_per_label, place, predict_logits, run_network
+from delineate.inference import dice_per_label, place, predict_logits, run_network
 from delineate.losses import LOSSES, deep_supervision_loss
 from delineate.networks import build_network
 from delineate.planning import Plan, TrainingPlan
@@ -131,7 +132,7 @@ def compute_loss(
     network: nn.Module, images: Tensor, targets: Tensor, plan: Plan, *, annotated: Tensor | None = None
 ) -> Tensor:
     """The plan's loss of a batch, in the plan's precision. `annotated` as in `Batch`."""
-    dtype = PRECISIONS[plan.training.precision]
+    dtype = DTYPES[plan.training.precision]
     with torch.autocast(images.device.type, dtype, enabled=dtype is not torch.float32):
         outputs = run_network(network, images, plan)
     loss = LOSSES[plan.training.loss]

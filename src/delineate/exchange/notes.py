@@ -8,8 +8,9 @@ import msgspec
 import torch
 from torch import Tensor
 
+from delineate.errors import ExportError
 from delineate.model import LABELS_FILE, PLAN_FILE, Model
-from delineate.planning import Plan, plan_to_json
+from delineate.planning import STORED, Plan, plan_to_json
 
 README_FILE = "README.md"
 TOLERANCE = 1e-4
@@ -18,17 +19,12 @@ TOLERANCE = 1e-4
 
 def write_recipe(model: Model, folder: Path) -> dict[str, str]:
     """Write plan.json and labels.json, everything that is needed beside the weights; their names and texts."""
-    texts = recipe(model)
+    labels = msgspec.json.format(msgspec.json.encode(model.labels), indent=2).decode() + "\n"
+    texts = {PLAN_FILE: plan_to_json(model.plan), LABELS_FILE: labels}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return texts
-
-
-def recipe(model: Model) -> dict[str, str]:
-    """The texts of plan.json and labels.json."""
-    labels = msgspec.json.format(msgspec.json.encode(model.labels), indent=2).decode() + "\n"
-    return {PLAN_FILE: plan_to_json(model.plan), LABELS_FILE: labels}
 
 
 def write_readme(folder: Path, title: str, model: Model, notes: tuple[str, ...]) -> None:
@@ -50,7 +46,7 @@ def window_notes(plan: Plan) -> tuple[str, ...]:
     """What whoever runs a bare network must do themselves, in sentences."""
     axes = "(B, C, I, J)" if plan.dimensions == 2 else "(B, C, I, J, K)"
     inputs = ", ".join((*plan.channels, *(f"mask of {name}" for name in plan.previous)))
-    reading = "as stored in the file" if plan.orientation == "stored" else f"pointing to {plan.orientation}"
+    reading = "as stored in the file" if plan.orientation == STORED else f"pointing to {plan.orientation}"
     outputs = "one sigmoid each of" if plan.regions else "a softmax over background,"
     patch = " x ".join(str(n) for n in plan.patch_size[: plan.dimensions])
     notes = [
@@ -84,3 +80,16 @@ def example_windows(plan: Plan, batch: int) -> Tensor:
     """Windows (batch, inputs, ...) of the plan's patch size, of standard normal noise, always the same."""
     shape = (batch, plan.inputs, *plan.patch_size[: plan.dimensions])
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_logits(found: Tensor, expected: Tensor, path: Path) -> float:
+    """The largest difference of the logits that a file gives from those expected, over the largest of these.
+
+    Raises `ExportError` if it is more than float32 rounding.
+    """
+    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            "the file gives other logits", expected=f"within {TOLERANCE}", got=f"{difference:.2g}", path=path
+        )
+    return difference

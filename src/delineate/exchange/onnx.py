@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from delineate.engines.onnx_engine import import_onnxruntime
 from delineate.engines.onnx_export import to_onnx
-from delineate.errors import ExportError, ResourceError
-from delineate.exchange.notes import TOLERANCE, example_windows, stage_notes, window_notes, write_recipe
+from delineate.exchange.notes import check_logits, example_windows, stage_notes, window_notes, write_recipe
 from delineate.model import Model
 
 
@@ -49,14 +49,6 @@ def check_onnx(path: Path, network: nn.Module, windows: Tensor) -> float:
 
     Raises `ExportError` if it is more than float32 rounding.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ResourceError("onnxruntime is not installed", remedy="pip install 'delineate[onnx]'") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: windows.numpy()})[0])
-    expected = network(windows)
-    difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-    if not difference <= TOLERANCE:
-        raise ExportError("the ONNX file gives other logits", expected=f"within {TOLERANCE}", got=f"{difference:.2g}")
-    return difference
+    return check_logits(found, network(windows), path)

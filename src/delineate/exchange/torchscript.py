@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from delineate.errors import ExportError
-from delineate.exchange.notes import TOLERANCE, example_windows, stage_notes, window_notes, write_recipe
+from delineate.exchange.notes import check_logits, example_windows, stage_notes, window_notes, write_recipe
 from delineate.model import Model
 
 
@@ -44,12 +43,7 @@ def check_torchscript(path: Path, network: nn.Module, windows: Tensor) -> float:
     # Unoptimised, because to optimise what runs once takes far longer than to run it.
     with _deprecated_but_there(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
-        difference = float((loaded(windows) - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            "the TorchScript gives other logits", expected=f"within {TOLERANCE}", got=f"{difference:.2g}", path=path
-        )
-    return difference
+        return check_logits(loaded(windows), expected, path)
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from delineate.inference.locating import Locate
 from delineate.inference.predicting import InferenceOptions, StageResult, predict_stage
 from delineate.inference.prediction import Prediction, apply_rules_to
-from delineate.inference.running import PRECISIONS, place, run_network
+from delineate.inference.running import place, run_network
 from delineate.inference.segmenting import prepare_scan, segment
 from delineate.inference.stages import Runners, open_stage_runners
 from delineate.inference.validating import dice_per_label, predict_logits
-from delineate.inference.windows import Progress, gaussian_weight, window_starts
+from delineate.inference.windows import Progress, gaussian_weight
 
 __all__ = [
-    "PRECISIONS",
     "InferenceOptions",
     "Locate",
     "Prediction",
@@ -27,5 +26,4 @@ __all__ = [
     "prepare_scan",
     "run_network",
     "segment",
-    "window_starts",
 ]

@@ -10,15 +10,12 @@ import numpy as np
 
 from delineate.engines import EngineChoice
 from delineate.geometry import Box, Grid, change_axes
-from delineate.inference.memory import Demand, MemoryEstimate, fit
+from delineate.inference.memory import Demand, MemoryEstimate, fit, stage_demand
 from delineate.inference.predicting import InferenceOptions
-from delineate.inference.reduction import label_type
-from delineate.inference.windows import mirrors
 from delineate.model import Model
 from delineate.planning import Plan
-from delineate.preprocessing import logit_matrices, prepare_bytes
+from delineate.preprocessing import label_type, prepare_bytes
 from delineate.preprocessing.traces import Trace, trace_scan, turn
-from delineate.resampling.streams import shared_planes
 
 COMPONENT_BYTES = 8
 """A voxel, while the components of a structure are looked for: its mask twice, their numbers, a copy of the map."""
@@ -43,7 +40,7 @@ def foresee(
     """
     estimates = []
     for stage, maps in _stages(model):
-        demand = stage_demand(grid, stage.plan, choice, folds=len(stage.folds), options=options)
+        demand = scan_demand(grid, stage.plan, choice, folds=len(stage.folds), options=options)
         demand = replace(
             demand,
             held_bytes=held_bytes,
@@ -55,21 +52,13 @@ def foresee(
     return max(estimates, key=lambda estimate: estimate.total)
 
 
-def stage_demand(grid: Grid, plan: Plan, choice: EngineChoice, *, folds: int, options: InferenceOptions) -> Demand:
+def scan_demand(grid: Grid, plan: Plan, choice: EngineChoice, *, folds: int, options: InferenceOptions) -> Demand:
     """What one plan is to do on a scan that has not been read, all of which is taken for foreground."""
     trace = _whole(grid, plan)
-    i, j, k = (shared_planes(matrix) for matrix in logit_matrices(trace, plan))
     image = 4 * plan.inputs * math.prod(trace.prepared.shape)
     labels = np.dtype(label_type(plan)).itemsize * math.prod(grid.shape)
-    return Demand(
-        scan=grid.shape,
-        prepared=trace.prepared.shape,
-        held_bytes=0,
-        passes=folds * len(list(mirrors(plan.tiling))),
-        engine=choice.engine,
-        precision=choice.precision,
-        device=choice.device != "cpu",
-        shared=(i, j, k),
+    return replace(
+        stage_demand(trace, plan, choice, folds=folds),
         prepared_bytes=options.held(image),
         preparation_bytes=prepare_bytes(grid, plan) - image + options.held(image),
         labels_bytes=options.held(labels),

@@ -9,11 +9,14 @@ from dataclasses import dataclass, fields, replace
 
 import psutil
 
+from delineate.engines import EngineChoice
 from delineate.errors import ResourceError
 from delineate.geometry import Triple
 from delineate.inference.streaming import Streaming, batch_size
-from delineate.inference.windows import layout
+from delineate.inference.windows import layout, mirrors
 from delineate.planning import Plan
+from delineate.preprocessing import Trace, logit_matrices
+from delineate.resampling.streams import shared_planes
 
 SLAB_BYTES = 256 * 2**20
 THICKNESSES = (32, 16, 8, 4, 2)  # of slabs, in planes
@@ -56,6 +59,21 @@ class Demand:
     postprocessing_bytes: int = 0
     probabilities: bool = False
     other_bytes: int = 0
+
+
+def stage_demand(trace: Trace, plan: Plan, choice: EngineChoice, *, folds: int) -> Demand:
+    """What a plan's networks do on the prepared image of a trace; nothing is held yet, and no bytes are counted."""
+    i, j, k = (shared_planes(matrix) for matrix in logit_matrices(trace, plan))
+    return Demand(
+        scan=trace.original.shape,
+        prepared=trace.prepared.shape,
+        held_bytes=0,
+        passes=folds * len(list(mirrors(plan.tiling))),
+        engine=choice.engine,
+        precision=choice.precision,
+        device=choice.device != "cpu",
+        shared=(i, j, k),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from delineate.engines import Runner
 from delineate.inference.air import find_air
 from delineate.inference.focusing import layout_within
-from delineate.inference.memory import Demand, fit, process_bytes
-from delineate.inference.reduction import keep_probabilities, label_type, reduce_slabs
-from delineate.inference.streaming import WindowCount, stream_logits
-from delineate.inference.windows import Progress, mirrors
+from delineate.inference.memory import fit, process_bytes, stage_demand
+from delineate.inference.streaming import Slab, WindowCount, stream_logits
+from delineate.inference.windows import Progress
 from delineate.planning import Plan
-from delineate.preprocessing import FloatImage, PreparedCase, logit_matrices, restore_probabilities, restored_view
-from delineate.resampling import AxisMatrices
-from delineate.resampling.streams import shared_planes
+from delineate.preprocessing import (
+    FloatImage,
+    PreparedCase,
+    label_type,
+    logit_matrices,
+    reduce_slabs,
+    restore_probabilities,
+    restored_view,
+)
 from delineate.volume import Allocate, Array, read_only
 
 
@@ -68,7 +74,12 @@ def predict_stage(
     matrices = logit_matrices(trace, plan)
     # Memory is taken when it is written to: until then the label map is only promised.
     labels = options.allocate(trace.original.shape, label_type(plan))
-    demand = _demand(prepared, plan, runners, matrices, labels, options)
+    demand = replace(
+        stage_demand(trace, plan, runners[0].choice, folds=len(runners)),
+        held_bytes=0 if options.memory_bytes is None else process_bytes(),
+        labels_bytes=0 if isinstance(labels, np.memmap) else labels.nbytes,
+        probabilities=options.with_probabilities,
+    )
     windows = layout_within(trace.whole.shape, trace.part, plan)
     how = replace(fit(demand, plan, options.memory_bytes)[0], windows=windows)
     counts = [WindowCount(0, 0, windows.count)]
@@ -91,25 +102,9 @@ def predict_stage(
     return StageResult(read_only(labels), probabilities, counts[-1])
 
 
-def _demand(
-    prepared: PreparedCase,
-    plan: Plan,
-    runners: Sequence[Runner],
-    matrices: AxisMatrices,
-    labels: Array,
-    options: InferenceOptions,
-) -> Demand:
-    i, j, k = (shared_planes(matrix) for matrix in matrices)
-    choice = runners[0].choice
-    return Demand(
-        scan=prepared.trace.original.shape,
-        prepared=prepared.trace.prepared.shape,
-        held_bytes=0 if options.memory_bytes is None else process_bytes(),
-        passes=len(runners) * len(list(mirrors(plan.tiling))),
-        engine=choice.engine,
-        precision=choice.precision,
-        device=choice.device != "cpu",
-        shared=(i, j, k),
-        labels_bytes=0 if isinstance(labels, np.memmap) else labels.nbytes,
-        probabilities=options.with_probabilities,
-    )
+def keep_probabilities(slabs: Iterable[Slab], plan: Plan, *, axis: int, out: FloatImage) -> Iterator[Slab]:
+    """The same slabs; their probabilities (softmax, or sigmoid for regions) are written to `out` (C, I, J, K)."""
+    for planes, logits in slabs:
+        probabilities = expit(logits) if plan.regions else softmax(logits, axis=0)
+        np.moveaxis(out, 1 + axis, 0)[planes] = np.moveaxis(probabilities, 1 + axis, 0)
+        yield planes, logits

@@ -23,10 +23,10 @@ class Prediction:
 
     `segmentation`: the label map, or a mask a structure where structures overlap (regions). `label_map`: always one
     map (I, J, K); regions are painted in it, in the plan's order. `probabilities`, if asked for: of background and
-    structures (1 + n, I, J, K), or of regions (n, I, J, K), in the order of `segmentation.labels`.
-    `windows`: of all stages together. `region`: the box of the scan that the model's
-    own network was run in, None for all of it. `cut`: structures that reach an end of that box which is none of the
-    scan's, so that there may be more of them. `notes`: what was done otherwise than asked for, in sentences.
+    structures (1 + n, I, J, K), or of regions (n, I, J, K), in the order of `segmentation.labels`. `windows`: of all
+    stages together. `region`: the box of the scan that the model's own network was run in, None for all of it. `cut`:
+    structures that reach an end of that box which is none of the scan's, so that there may be more of them. `notes`:
+    what was done otherwise than asked for, in sentences.
     """
 
     segmentation: Segmentation

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from delineate.engines import EngineChoice
+from delineate.engines.torch_engine import DTYPES
 from delineate.planning import Plan
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def place(network: nn.Module, device: str) -> nn.Module:
@@ -43,7 +42,7 @@ class NetworkRunner:
         return EngineChoice("torch", self.plan.training.precision, self.device)
 
     def __call__(self, windows: Tensor) -> Tensor:
-        dtype = PRECISIONS[self.plan.training.precision]
+        dtype = DTYPES[self.plan.training.precision]
         with torch.autocast(windows.device.type, dtype, enabled=dtype is not torch.float32):
             logits = run_network(self.network, windows, self.plan)
         assert isinstance(logits, Tensor)

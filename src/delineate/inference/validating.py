@@ -7,26 +7,18 @@ import numpy.typing as npt
 from torch import nn
 
 from delineate.inference.running import NetworkRunner
-from delineate.inference.streaming import Streaming, WindowCount, batch_size, stream_logits
-from delineate.inference.windows import Progress
+from delineate.inference.streaming import Streaming, batch_size, stream_logits
 from delineate.planning import Plan
 from delineate.preprocessing import FloatImage
 
 
-def predict_logits(
-    network: nn.Module, image: FloatImage, plan: Plan, *, device: str = "cpu", progress: Progress | None = None
-) -> FloatImage:
+def predict_logits(network: nn.Module, image: FloatImage, plan: Plan, *, device: str = "cpu") -> FloatImage:
     """Logits (classes, I, J, K), float32, of a prepared image (C, I, J, K). The network must be on `device`."""
     network.eval()
-
-    def watch(count: WindowCount) -> None:
-        if progress is not None:
-            progress(count.share)
-
     runner = NetworkRunner(network, plan, device)
     how = Streaming(axis=2 if plan.dimensions == 2 else 0, batch=batch_size(plan))
     logits = np.empty((plan.classes, *image.shape[1:]), dtype=np.float32)
-    for planes, slab in stream_logits(image, plan, [runner], how=how, watch=watch):
+    for planes, slab in stream_logits(image, plan, [runner], how=how):
         np.moveaxis(logits, 1 + how.axis, 0)[planes] = np.moveaxis(slab, 1 + how.axis, 0)
     return logits
 

@@ -71,12 +71,6 @@ def axis_starts(size: int, width: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(spread * n) for n in range(steps + 1))
 
 
-def window_starts(size: Triple, patch: Triple, overlap: float) -> Iterator[Triple]:
-    """The start of every window in an image of `size`, at least as large as the patch."""
-    i, j, k = (axis_starts(n, width, overlap) for n, width in zip(size, patch, strict=True))
-    yield from itertools.product(i, j, k)
-
-
 def padding(shape: Sequence[int], patch: Triple) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """(before, behind) along each axis of an image that is smaller than the patch."""
     short = [max(0, width - n) for n, width in zip(shape, patch, strict=True)]

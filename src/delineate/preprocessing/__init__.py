@@ -9,7 +9,13 @@ from delineate.preprocessing.doubts import doubts
 from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
 from delineate.preprocessing.preparing import PreparedCase, prepare
-from delineate.preprocessing.restoring import restore_labels, restore_logits, restore_probabilities
+from delineate.preprocessing.restoring import (
+    label_type,
+    reduce_slabs,
+    restore_labels,
+    restore_logits,
+    restore_probabilities,
+)
 from delineate.preprocessing.traces import (
     Focus,
     Trace,
@@ -28,12 +34,14 @@ __all__ = [
     "Trace",
     "doubts",
     "find_box",
+    "label_type",
     "logit_matrices",
     "normalise",
     "prepare",
     "prepare_bytes",
     "prepared_grid",
     "prepared_shape",
+    "reduce_slabs",
     "restore_labels",
     "restore_logits",
     "restore_probabilities",

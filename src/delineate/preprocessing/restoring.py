@@ -8,7 +8,9 @@ import numpy.typing as npt
 from delineate.planning import Plan
 from delineate.preprocessing.intensities import FloatImage
 from delineate.preprocessing.traces import Trace, logit_matrices, uncrop
-from delineate.resampling import AxisMatrices, apply_matrices, argmax_matrices, resample_labels, resample_slabs
+from delineate.resampling import AxisMatrices, apply_matrices, resample_labels
+from delineate.resampling.streams import Slabs, reduce_to_classes, reduce_to_regions
+from delineate.volume import Array
 
 Labels = npt.NDArray[np.unsignedinteger]
 
@@ -19,15 +21,29 @@ def restore_labels(labels: Labels, trace: Trace) -> Labels:
 
 
 def restore_logits(logits: FloatImage, trace: Trace, plan: Plan) -> Labels:
-    """The likeliest class (I, J, K) in the scan's own grid, of prepared logits (C, I, J, K).
-
-    For a plan with regions: what they paint, in their order, where their logits are above 0.
-    Logits are interpolated and reduced slab by slab: memory does not grow with the classes.
-    """
+    """The label map (I, J, K) in the scan's own grid of prepared logits (C, I, J, K); see `reduce_slabs`."""
     matrices = logit_matrices(trace, plan)
+    out = np.zeros(tuple(matrix.rows for matrix in matrices), dtype=label_type(plan))
+    reduce_slabs([(slice(0, logits.shape[1]), logits)], matrices, plan, axis=0, out=out)
+    return uncrop(out, trace)
+
+
+def label_type(plan: Plan) -> npt.DTypeLike:
+    """Of a label map of class indices, or of the values that regions are painted with."""
+    highest = max((region.paints for region in plan.regions), default=plan.classes - 1)
+    return np.uint8 if highest < 256 else np.uint16
+
+
+def reduce_slabs(slabs: Slabs, matrices: AxisMatrices, plan: Plan, *, axis: int, out: Array) -> None:
+    """Write the label map of logits that come in slabs along an axis to `out` (I, J, K), where the matrices lead.
+
+    It holds the class with the largest logit; or, where the plan has regions, what each of them paints where its
+    logit is above 0, in their order. Memory does not grow with the classes.
+    """
     if plan.regions:
-        return uncrop(_paint(logits, matrices, plan), trace)
-    return uncrop(argmax_matrices(logits, matrices), trace)
+        reduce_to_regions(slabs, matrices, [region.paints for region in plan.regions], axis=axis, out=out)
+    else:
+        reduce_to_classes(slabs, matrices, axis=axis, out=out)
 
 
 def restore_probabilities(probabilities: FloatImage, trace: Trace, plan: Plan) -> FloatImage:
@@ -42,12 +58,3 @@ def restore_probabilities(probabilities: FloatImage, trace: Trace, plan: Plan) -
         return restored
     background = uncrop(values[:1], trace, fill=1.0)
     return np.concatenate([background, restored[1:]])
-
-
-def _paint(logits: FloatImage, matrices: AxisMatrices, plan: Plan) -> Labels:
-    most = max(region.paints for region in plan.regions)
-    out = np.zeros(tuple(matrix.rows for matrix in matrices), dtype=np.uint8 if most < 256 else np.uint16)
-    for region, logit in zip(plan.regions, logits, strict=True):
-        for rows, values in resample_slabs(logit, matrices):
-            out[rows][values > 0] = region.paints
-    return out

@@ -28,19 +28,19 @@ Everything is computed in float32 on the CPUs this process may use (see `set_thr
 
 from delineate.resampling.arrays import (
     apply_matrices,
-    argmax_matrices,
     contiguous,
     resample,
-    resample_argmax,
     resample_labels,
     resample_slabs,
     set_threads,
+    vote_matrices,
 )
 from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Interpolation, axis_matrices, resize_matrices
 from delineate.resampling.rotated import resample_anywhere
 from delineate.resampling.stacks import StackPositions, even_grid, even_stack
+from delineate.resampling.streams import argmax_matrices, resample_argmax
 from delineate.resampling.tensors import resample_argmax_torch, resample_torch
-from delineate.resampling.windows import blend_slices, blend_windows, slice_bytes, vote_matrices, window_bytes
+from delineate.resampling.windows import blend_slices, blend_windows, slice_bytes, window_bytes
 
 __all__ = [
     "AxisMatrices",

@@ -16,13 +16,11 @@ from delineate.resampling.matrices import (
     Float32Array,
     Interpolation,
     axis_matrices,
-    check_logits,
     check_shape,
 )
 
 Array = npt.NDArray[Any]
 
-SLAB_BYTES = 64 * 2**20
 CACHE_VOXELS = 2**17  # that the second-level cache holds
 PLANES = 16  # target planes a task: enough to share the source planes between them
 
@@ -71,7 +69,7 @@ def apply_matrices(array: Array, matrices: AxisMatrices, *, fill: float | None =
         raise ValueError(f"the matrices are for arrays (..., I, J, K) of {sizes}, not {array.shape}")
     out = np.empty((*array.shape[:-3], *(matrix.rows for matrix in matrices)), dtype=np.float32)
     for lead in np.ndindex(array.shape[:-3]):
-        inner, inside = _inside(matrices, out[lead], fill)
+        inner, inside = inside_rows(matrices, out[lead], fill)
         _by_slabs(_take_blend, array[lead], inner, inside)
     return out
 
@@ -115,7 +113,7 @@ def resample_labels(
     take = _take_nearest if interpolation is Interpolation.NEAREST else _take_vote
     out = np.empty((*labels.shape[:-3], *target.shape), dtype=labels.dtype.newbyteorder("="))
     for lead in np.ndindex(labels.shape[:-3]):
-        inner, inside = _inside(matrices, out[lead], fill)
+        inner, inside = inside_rows(matrices, out[lead], fill)
         _by_slabs(take, labels[lead], inner, inside)
     return out
 
@@ -140,55 +138,36 @@ def _take_nearest(labels: Array, matrices: AxisMatrices, out: Array) -> None:
         out[n] = labels[plane].take(j, axis=0).take(k, axis=1)
 
 
-def _take_vote(labels: Array, matrices: AxisMatrices, out: Array) -> None:
+def vote_matrices(labels: Array, matrices: AxisMatrices, nearest: AxisMatrices | None) -> Array:
+    """A label map (I, J, K) of unsigned integers, where each voxel has the label with the most weight around it.
+
+    At a tie that is the label of the closest voxel, which the matrices `nearest` take, if it is among the tied, else
+    the lowest of them; without `nearest` always the lowest. The weights of `matrices` must not be negative. It costs no
+    memory a label.
+    """
+    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=labels.dtype)
+
+    def compute(rows: slice) -> None:
+        closest = None
+        if nearest is not None:
+            closest = labels[np.ix_(nearest[0].first[rows], nearest[1].first, nearest[2].first)]
+        _take_vote(labels, (matrices[0].part(rows), matrices[1], matrices[2]), out[rows], closest)
+
+    each_slab(compute, out.shape[0])
+    return out
+
+
+def _take_vote(labels: Array, matrices: AxisMatrices, out: Array, closest: Array | None = None) -> None:
     from delineate.resampling import kernels
 
     window, (i, j, k) = array_window(labels, matrices, dtype=out.dtype)
     is_open = kernels.settle(window, i.first, j.first, k.first, (i.taps, j.taps, k.taps), out)
-    kernels.vote(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out)
+    if closest is None:
+        closest = np.broadcast_to(np.int64(-1), out.shape)  # no label is that: of tied ones the lowest is taken
+    kernels.vote(window, (i.first, j.first, k.first), (i.weights, j.weights, k.weights), is_open, closest, out)
 
 
-def resample_argmax(logits: Array, source: Grid, target: Grid, *, fill: int | None = None) -> Array:
-    """The label map on `target` of class logits (C, I, J, K) on `source`: interpolate linearly, take the largest.
-
-    Gives uint8, or uint16 for more than 256 classes; the lower class at a tie. Voxels outside the source's extent get
-    `fill`, or the nearest edge's class if it is None.
-    Where one class is the largest at all neighbours it is so between them, as the weights are positive: only at
-    surfaces are logits interpolated. Beside logits and result it needs one slab.
-    Raises `GeometryMismatch` as `resample` does.
-    """
-    check_logits(logits.shape, source)
-    return argmax_matrices(logits, axis_matrices(source, target, anti_alias=False), fill=fill)
-
-
-def argmax_matrices(logits: Array, matrices: AxisMatrices, *, fill: int | None = None) -> Array:
-    """`resample_argmax` with matrices whose weights are not negative: those of NEAREST and LINEAR."""
-    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=_label_type(logits.shape[0]))
-    inner, inside = _inside(matrices, out, fill)
-
-    # A slab in another type or order is copied, all its classes at once.
-    plane_bytes = 4 * logits.size / out.shape[0]
-    _by_slabs(_take_argmax, logits, inner, inside, planes=min(PLANES, max(1, int(SLAB_BYTES / plane_bytes))))
-    return out
-
-
-def _take_argmax(logits: Array, matrices: AxisMatrices, out: Array) -> None:
-    from delineate.resampling import kernels
-
-    window, (i, j, k) = array_window(logits, matrices)
-    planes = i.needed
-    strongest = np.empty((planes.stop - planes.start, *window.shape[2:]), dtype=out.dtype)
-    kernels.strongest(window, planes.start, strongest)
-    near = i.from_window(planes)
-    is_open = kernels.settle(strongest, near.first, j.first, k.first, (i.taps, j.taps, k.taps), out)
-    kernels.compete(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out)
-
-
-def _label_type(classes: int) -> npt.DTypeLike:
-    return np.uint8 if classes <= 256 else np.uint16
-
-
-def _inside(matrices: AxisMatrices, out: Array, fill: float | None) -> tuple[AxisMatrices, Array]:
+def inside_rows(matrices: AxisMatrices, out: Array, fill: float | None) -> tuple[AxisMatrices, Array]:
     """The rows to compute and where they go; with a `fill`, what lies outside has been filled."""
     if fill is None:
         return matrices, out

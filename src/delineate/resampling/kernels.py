@@ -84,78 +84,26 @@ def settle(labels: Any, first_i: Any, first_j: Any, first_k: Any, taps: tuple[in
 
 
 @_compiled
-def vote(
-    labels: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
-    is_open: Any, out: Any,
-) -> None:  # fmt: skip
-    """Give every open voxel the label with the most weight among its neighbours."""
-    taps_i, taps_j, taps_k = weights_i.shape[1], weights_j.shape[1], weights_k.shape[1]
-    candidates = np.empty(taps_i * taps_j * taps_k, labels.dtype)
-    weights = np.empty(candidates.size, np.float64)
+def vote(labels: Any, first: Any, weights: Any, is_open: Any, closest: Any, out: Any) -> None:
+    """Give every open voxel the label with the most weight; at a tie `closest`, if it is tied, or the lowest."""
+    taps = (weights[0].shape[1], weights[1].shape[1], weights[2].shape[1])
+    candidates = np.empty(taps[0] * taps[1] * taps[2], labels.dtype)
+    shares = np.empty(candidates.size, np.float64)
     for i, j, k in np.ndindex(out.shape):
         if not is_open[i, j, k]:
             continue
-        for n, (t, u, v) in enumerate(np.ndindex((taps_i, taps_j, taps_k))):
-            candidates[n] = labels[first_i[i] + t, first_j[j] + u, first_k[k] + v]
-            weights[n] = np.float64(weights_i[i, t]) * weights_j[j, u] * weights_k[k, v]
+        for n, (t, u, v) in enumerate(np.ndindex(taps)):
+            candidates[n] = labels[first[0][i] + t, first[1][j] + u, first[2][k] + v]
+            shares[n] = np.float64(weights[0][i, t]) * weights[1][j, u] * weights[2][k, v]
         most = 0.0
         for candidate in candidates:
             votes = 0.0
-            for n in range(weights.size):
-                votes += weights[n] * (candidates[n] == candidate)
-            if votes > most + TIE or (votes >= most - TIE and candidate < out[i, j, k]):
+            for n in range(shares.size):
+                votes += shares[n] * (candidates[n] == candidate)
+            wins_tie = candidate == closest[i, j, k] or (candidate < out[i, j, k] != closest[i, j, k])
+            if votes > most + TIE or (votes >= most - TIE and wins_tie):
                 most = max(most, votes)
                 out[i, j, k] = candidate
-
-
-@_compiled
-def strongest(logits: Any, start: int, out: Any) -> None:
-    """The class with the largest logit in the planes from `start` on, as many as `out` has."""
-    best = np.empty(out.shape[2], np.float32)
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            best[:] = logits[0, start + i, j]
-            label = out[i, j]
-            label[:] = 0
-            for c in range(1, logits.shape[0]):
-                values = logits[c, start + i, j]
-                for k in range(values.size):
-                    better = values[k] > best[k]
-                    best[k] = values[k] if better else best[k]
-                    label[k] = c if better else label[k]
-
-
-@_compiled
-def compete(
-    logits: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
-    is_open: Any, out: Any,
-) -> None:  # fmt: skip
-    """Give every open voxel the class with the largest interpolated logit."""
-    taps_i, taps_j, taps_k = weights_i.shape[1], weights_j.shape[1], weights_k.shape[1]
-    row = np.empty(logits.shape[3], np.float32)
-    best = np.empty(out.shape[2], np.float32)
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            open_k = np.flatnonzero(is_open[i, j])
-            if open_k.size == 0:
-                continue
-            low, high = first_k[open_k[0]], first_k[open_k[-1]] + taps_k
-            part = row[low:high]
-            for c in range(logits.shape[0]):
-                part[:] = 0
-                for t in range(taps_i):
-                    for u in range(taps_j):
-                        weight = weights_i[i, t] * weights_j[j, u]
-                        values = logits[c, first_i[i] + t, first_j[j] + u, low:high]
-                        for n in range(part.size):
-                            part[n] += weight * values[n]
-                for k in open_k:
-                    value = np.float32(0)
-                    for t in range(taps_k):
-                        value += weights_k[k, t] * row[first_k[k] + t]
-                    if c == 0 or value > best[k]:
-                        best[k] = value
-                        out[i, j, k] = c
 
 
 @_compiled
@@ -174,24 +122,21 @@ def interpolated(
 
 
 @_compiled
-def reduce_classes(
-    logits: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
-    blocks: Any, out: Any,
-) -> None:  # fmt: skip
+def reduce_classes(logits: Any, first: Any, weights: Any, blocks: Any, out: Any) -> None:
     """The class with the largest interpolated logit in each block (start and stop along I, J, K) of target voxels.
 
     Where the neighbours of a voxel agree, so does every point between them, since no weight is negative. Elsewhere the
     classes that are the largest somewhere in the block are interpolated; then only those of the others whose largest
     logit in the block is not below what has been found.
     """
-    taps = (weights_i.shape[1], weights_j.shape[1], weights_k.shape[1])
+    taps = (weights[0].shape[1], weights[1].shape[1], weights[2].shape[1])
     classes = logits.shape[0]
     peaks = np.empty(classes, np.float32)
     present = np.empty(classes, np.bool_)
     for i0, i1, j0, j1, k0, k1 in blocks:
-        a, b = first_i[i0], first_i[i1 - 1] + taps[0]
-        c, d = first_j[j0], first_j[j1 - 1] + taps[1]
-        e, f = first_k[k0], first_k[k1 - 1] + taps[2]
+        a, b = first[0][i0], first[0][i1 - 1] + taps[0]
+        c, d = first[1][j0], first[1][j1 - 1] + taps[1]
+        e, f = first[2][k0], first[2][k1 - 1] + taps[2]
         part = logits[:, a:b, c:d, e:f]
         labels = np.zeros(part.shape[1:], np.int32)
         _strongest_of_block(part, labels, peaks)
@@ -202,25 +147,20 @@ def reduce_classes(
         if present.sum() == 1:
             block[:] = labels[0, 0, 0]
             continue
-        near_i, near_j, near_k = first_i[i0:i1] - a, first_j[j0:j1] - c, first_k[k0:k1] - e
-        open_at = np.argwhere(settle(labels, near_i, near_j, near_k, taps, block))
+        near = (first[0][i0:i1] - a, first[1][j0:j1] - c, first[2][k0:k1] - e)
+        shares = (weights[0][i0:i1], weights[1][j0:j1], weights[2][k0:k1])
+        open_at = np.argwhere(settle(labels, near[0], near[1], near[2], taps, block))
         if open_at.shape[0] == 0:
             continue
         best = np.full(open_at.shape[0], -np.inf, np.float32)
         for candidate in range(classes):
             if present[candidate]:
-                _challenge(
-                    part[candidate], candidate, near_i, weights_i[i0:i1], near_j, weights_j[j0:j1], near_k,
-                    weights_k[k0:k1], open_at, best, block,
-                )  # fmt: skip
+                _challenge(part[candidate], candidate, near, shares, open_at, best, block)
         lowest = best.min()
         lowest -= np.float32(1e-5) * (np.float32(1) + abs(lowest))  # sums are rounded
         for candidate in range(classes):
             if not present[candidate] and peaks[candidate] >= lowest:
-                _challenge(
-                    part[candidate], candidate, near_i, weights_i[i0:i1], near_j, weights_j[j0:j1], near_k,
-                    weights_k[k0:k1], open_at, best, block,
-                )  # fmt: skip
+                _challenge(part[candidate], candidate, near, shares, open_at, best, block)
 
 
 @_compiled
@@ -243,33 +183,50 @@ def _strongest_of_block(logits: Any, labels: Any, peaks: Any) -> None:
 
 
 @_compiled
-def _challenge(
-    logit: Any, label: int, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
-    open_at: Any, best: Any, out: Any,
-) -> None:  # fmt: skip
-    """Give a class the open voxels at which its interpolated logit is the largest so far, or as large and lower."""
-    for n in range(best.size):
-        i, j, k = open_at[n]
-        value = interpolated(
-            logit, first_i[i], weights_i[i], first_j[j], weights_j[j], first_k[k], weights_k[k]
-        )  # fmt: skip
-        if value > best[n] or (value == best[n] and label < out[i, j, k]):
-            best[n] = value
-            out[i, j, k] = label
+def _challenge(logit: Any, label: int, first: Any, weights: Any, open_at: Any, best: Any, out: Any) -> None:
+    """Give a class the open voxels at which its interpolated logit is the largest so far, or as large and lower.
+
+    `open_at` is in order, so that the open voxels of a row lie together: what they need of the row is interpolated
+    across it first, then along.
+    """
+    row = np.empty(logit.shape[2], np.float32)
+    taps_k = weights[2].shape[1]
+    start = 0
+    while start < best.size:
+        i, j = open_at[start, 0], open_at[start, 1]
+        stop = start + 1
+        while stop < best.size and open_at[stop, 0] == i and open_at[stop, 1] == j:
+            stop += 1
+        low, high = first[2][open_at[start, 2]], first[2][open_at[stop - 1, 2]] + taps_k
+        part = row[low:high]
+        part[:] = 0
+        for t in range(weights[0].shape[1]):
+            for u in range(weights[1].shape[1]):
+                weight = weights[0][i, t] * weights[1][j, u]
+                values = logit[first[0][i] + t, first[1][j] + u, low:high]
+                for n in range(part.size):
+                    part[n] += weight * values[n]
+        for n in range(start, stop):
+            k = open_at[n, 2]
+            value = np.float32(0)
+            for t in range(taps_k):
+                value += weights[2][k, t] * row[first[2][k] + t]
+            if value > best[n] or (value == best[n] and label < out[i, j, k]):
+                best[n] = value
+                out[i, j, k] = label
+        start = stop
 
 
 @_compiled
-def paint_regions(
-    logits: Any, first_i: Any, weights_i: Any, first_j: Any, weights_j: Any, first_k: Any, weights_k: Any,
-    paints: Any, blocks: Any, out: Any,
-) -> None:  # fmt: skip
+def paint_regions(logits: Any, first: Any, weights: Any, paints: Any, blocks: Any, out: Any) -> None:
     """In each block: the value of the last region whose interpolated logit is above 0; `out` keeps the others."""
-    taps = (weights_i.shape[1], weights_j.shape[1], weights_k.shape[1])
+    taps = (weights[0].shape[1], weights[1].shape[1], weights[2].shape[1])
     for i0, i1, j0, j1, k0, k1 in blocks:
-        a, b = first_i[i0], first_i[i1 - 1] + taps[0]
-        c, d = first_j[j0], first_j[j1 - 1] + taps[1]
-        e, f = first_k[k0], first_k[k1 - 1] + taps[2]
-        near_i, near_j, near_k = first_i[i0:i1] - a, first_j[j0:j1] - c, first_k[k0:k1] - e
+        a, b = first[0][i0], first[0][i1 - 1] + taps[0]
+        c, d = first[1][j0], first[1][j1 - 1] + taps[1]
+        e, f = first[2][k0], first[2][k1 - 1] + taps[2]
+        near = (first[0][i0:i1] - a, first[1][j0:j1] - c, first[2][k0:k1] - e)
+        shares = (weights[0][i0:i1], weights[1][j0:j1], weights[2][k0:k1])
         block = out[i0:i1, j0:j1, k0:k1]
         inside = np.empty(block.shape, np.uint8)
         for region in range(logits.shape[0]):
@@ -281,12 +238,12 @@ def paint_regions(
             if count == signs.size:
                 block[:] = paints[region]
                 continue
-            is_open = settle(signs, near_i, near_j, near_k, taps, inside)
+            is_open = settle(signs, near[0], near[1], near[2], taps, inside)
             for i, j, k in np.ndindex(block.shape):
                 within = inside[i, j, k] == 1
                 if is_open[i, j, k]:
                     within = interpolated(
-                        logit, near_i[i], weights_i[i0 + i], near_j[j], weights_j[j0 + j], near_k[k], weights_k[k0 + k]
+                        logit, near[0][i], shares[0][i], near[1][j], shares[1][j], near[2][k], shares[2][k]
                     ) > 0  # fmt: skip
                 if within:
                     block[i, j, k] = paints[region]

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import Triple
-from delineate.resampling.arrays import Array, apply_matrices, thread_count
-from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Float32Array
+from delineate.geometry import Grid, Triple
+from delineate.resampling.arrays import Array, inside_rows, thread_count
+from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Float32Array, axis_matrices, check_logits
 
 Slabs = Iterable[tuple[slice, Float32Array]]
 """(source planes along the streamed axis, logits (C, I, J, K) of those planes), in order."""
@@ -24,7 +23,8 @@ Slabs = Iterable[tuple[slice, Float32Array]]
 BLOCK: Triple = (16, 16, 64)
 """Target voxels reduced at a time: their logits of a hundred classes about fill a core's second-level cache."""
 
-FEW_TAPS = 27
+SLAB_BYTES = 64 * 2**20
+ROUNDING = 1e-6  # of weights
 FEW_BLOCKS = 4  # for one thread: starting another takes longer
 
 Reduce = Callable[[Float32Array, AxisMatrices, Array], None]
@@ -35,11 +35,43 @@ def shared_planes(matrix: AxisMatrix) -> int:
     return max(0, matrix.taps - 1)
 
 
+def resample_argmax(logits: Array, source: Grid, target: Grid, *, fill: int | None = None) -> Array:
+    """The label map on `target` of class logits (C, I, J, K) on `source`: interpolate linearly, take the largest.
+
+    Gives uint8, or uint16 for more than 256 classes; the lower class at a tie. Voxels outside the source's extent get
+    `fill`, or the nearest edge's class if it is None. Beside logits and result it needs one slab.
+    Raises `GeometryMismatch` as `resample` does.
+    """
+    check_logits(logits.shape, source)
+    return argmax_matrices(logits, axis_matrices(source, target, anti_alias=False), fill=fill)
+
+
+def argmax_matrices(logits: Array, matrices: AxisMatrices, *, fill: int | None = None) -> Array:
+    """`resample_argmax` with matrices whose weights are not negative: those of NEAREST and LINEAR."""
+    dtype = np.uint8 if logits.shape[0] <= 256 else np.uint16
+    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=dtype)
+    inner, inside = inside_rows(matrices, out, fill)
+    reduce_to_classes(_slabs(logits, inner[0]), inner, axis=0, out=inside)
+    return out
+
+
+def _slabs(logits: Array, matrix: AxisMatrix) -> Slabs:
+    """Logits in one piece, or, if they are to be copied into another type or order, in slabs along their first axis."""
+    if logits.dtype == np.float32 and logits.flags.c_contiguous:
+        yield slice(0, matrix.size), logits
+        return
+    shared, size = shared_planes(matrix), max(1, SLAB_BYTES * matrix.size // max(1, 4 * logits.size))
+    for start in range(0, matrix.size, size):
+        planes = slice(max(0, start - shared), min(matrix.size, start + size))
+        yield planes, np.ascontiguousarray(logits[:, planes], dtype=np.float32)
+
+
 def reduce_to_classes(slabs: Slabs, matrices: AxisMatrices, *, axis: int, out: Array) -> None:
     """Write the class with the largest interpolated logit, the lower one at a tie, to `out` (I, J, K).
 
     `out` may have any strides: a view into a larger array. Slabs start with the last `shared_planes` of the one before.
-    Raises `ValueError` for slabs that leave planes out or end early, and for an `out` of another shape.
+    Raises `ValueError` for slabs that leave planes out or end early, for an `out` of another shape, and for weights
+    below 0 (splines): where neighbours agree, so must every point between them.
     """
     _by_planes(_reduce_classes, slabs, matrices, axis, out)
 
@@ -55,6 +87,8 @@ def reduce_to_regions(slabs: Slabs, matrices: AxisMatrices, paints: Sequence[int
 def _by_planes(reduce: Reduce, slabs: Slabs, matrices: AxisMatrices, axis: int, out: Array) -> None:
     if out.shape != tuple(matrix.rows for matrix in matrices):
         raise ValueError(f"the matrices give {tuple(matrix.rows for matrix in matrices)}, not {out.shape}")
+    if any((matrix.weights < -ROUNDING).any() for matrix in matrices):
+        raise ValueError("logits are interpolated by weights that are not negative, not by splines")
     done = 0
     for planes, logits in slabs:
         ready = _ready_rows(matrices[axis], planes, done)
@@ -77,34 +111,16 @@ def _ready_rows(matrix: AxisMatrix, planes: slice, done: int) -> slice:
     return slice(done, max(done, ready))
 
 
-def _is_simple(matrices: AxisMatrices) -> bool:
-    """Whether interpolated values lie between those of few neighbours: linear or nearest, not a spline."""
-    taps = [matrix.taps for matrix in matrices]
-    return int(np.prod(taps)) <= FEW_TAPS and all(bool((matrix.weights >= 0).all()) for matrix in matrices)
-
-
 def _reduce_classes(logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:
     from delineate.resampling import kernels
 
-    if _is_simple(matrices):
-        _on_blocks(kernels.reduce_classes, logits, matrices, (), out)
-        return
-    best = apply_matrices(logits[0], matrices)
-    out[...] = 0
-    for label in range(1, logits.shape[0]):
-        values = apply_matrices(logits[label], matrices)
-        better = values > best
-        best[better], out[better] = values[better], label
+    _on_blocks(kernels.reduce_classes, logits, matrices, (), out)
 
 
 def _paint_regions(paints: Array, logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:
     from delineate.resampling import kernels
 
-    if _is_simple(matrices):
-        _on_blocks(kernels.paint_regions, logits, matrices, (paints,), out)
-        return
-    for logit, value in zip(logits, paints, strict=True):
-        out[apply_matrices(logit, matrices) > 0] = value
+    _on_blocks(kernels.paint_regions, logits, matrices, (paints,), out)
 
 
 def _on_blocks(
@@ -113,15 +129,15 @@ def _on_blocks(
     """The kernel for all blocks of `out`, on as many threads as may be used."""
     logits = np.ascontiguousarray(logits, dtype=np.float32).view()
     logits.flags.writeable = False  # always, or the kernels would be compiled once for each case
-    axes: list[Any] = [part for matrix in matrices for part in (matrix.first, matrix.weights)]
+    first, weights = tuple(m.first for m in matrices), tuple(m.weights for m in matrices)
     blocks = _blocks(out.shape)
     threads = min(len(blocks) // FEW_BLOCKS, thread_count())
     if threads <= 1:
-        kernel(logits, *axes, *more, blocks, out)
+        kernel(logits, first, weights, *more, blocks, out)
         return
     shares = np.array_split(blocks, min(len(blocks), 4 * threads))
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda share: kernel(logits, *axes, *more, share, out), shares):
+        for _ in pool.map(lambda share: kernel(logits, first, weights, *more, share, out), shares):
             pass
 
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from delineate.resampling.arrays import (
     PLANES,
-    Array,
-    array_window,
     blend,
     contiguous,
     each_slab,
@@ -118,31 +116,3 @@ def blend_slices(read: Read, matrices: AxisMatrices, out: Float32Array, *, axis:
         turned[rows] = slab
 
     each_slab(compute, across.rows)
-
-
-def vote_matrices(labels: Array, matrices: AxisMatrices, nearest: AxisMatrices | None) -> Array:
-    """A label map (I, J, K) of unsigned integers, where each voxel has the label with the most weight around it.
-
-    At a tie that is the label of the closest voxel, which the matrices `nearest` take, if it is among the tied, else
-    the lowest of them; without `nearest` always the lowest. The weights of `matrices` must not be negative. It costs no
-    memory a label.
-    """
-    from delineate.resampling import kernels, label_kernels
-
-    out = np.empty(tuple(matrix.rows for matrix in matrices), dtype=labels.dtype)
-
-    def compute(rows: slice) -> None:
-        part = (matrices[0].part(rows), matrices[1], matrices[2])
-        window, (i, j, k) = array_window(labels, part, dtype=labels.dtype)
-        is_open = kernels.settle(window, i.first, j.first, k.first, (i.taps, j.taps, k.taps), out[rows])
-        if not is_open.any():
-            return
-        if nearest is None:
-            kernels.vote(window, i.first, i.weights, j.first, j.weights, k.first, k.weights, is_open, out[rows])
-            return
-        closest = labels[np.ix_(nearest[0].first[rows], nearest[1].first, nearest[2].first)]
-        weights = (i.weights, j.weights, k.weights)
-        label_kernels.vote(window, (i.first, j.first, k.first), weights, is_open, closest, out[rows])
-
-    each_slab(compute, out.shape[0])
-    return out

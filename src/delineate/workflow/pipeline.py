@@ -45,8 +45,8 @@ def run_pipeline(
     """Take items through the stages, at most one being read, one running and one being written.
 
     Beside an item that is `alone` nothing else is read, run or written; `beside` says whether the following one may be
-    read while an item runs. Once `stopping`, no further item is run; those
-    that were run are written. A `DelineateError` ends its item, any other exception everything.
+    read while an item runs. Once `stopping`, no further item is run; those that were run are written. A
+    `DelineateError` ends its item, any other exception everything.
     """
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead: Future[Read] | None = None
