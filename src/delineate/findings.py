@@ -15,16 +15,34 @@ MILLILITRE = Code("ml", "UCUM", "ml")
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a value moves over several results for one scan, e.g. of a model's folds.
+
+    `lowest`, `highest`, `standard_deviation`: in the value's unit; `over`: of what, e.g. "5 folds".
+    """
+
+    lowest: float
+    highest: float
+    standard_deviation: float
+    over: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One number about one structure. `quantity`: what it is; `unit`: a UCUM code.
 
-    Raises `ValueError` for a value that is not finite.
+    `component`: the number of the lesion within the label that it is about (1 is the largest), None for all of it.
+    `other`: the second structure of a distance, a share or a comparison. Raises `ValueError` for a value that is not
+    finite.
     """
 
     label: Label
     quantity: Code
     value: float
     unit: Code
+    component: int | None = None
+    other: Label | None = None
+    spread: Spread | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):

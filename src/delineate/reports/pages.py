@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from delineate.files import write_text
 from delineate.planning import ClipZScore, Normalisation, Plan, Window
-from delineate.reports.tables import ScoreRow, mean_row, show_number
+from delineate.reports.html import render_template
+from delineate.reports.tables import ScoreRow, mean_row
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -56,18 +56,8 @@ def write_index(folder: Path, page: Page) -> Path:
 
 def render(page: Page) -> str:
     """The page as HTML; every text is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("delineate.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = show_number
-    environment.filters["png"] = _inline
-    return environment.get_template("index.html").render(
+    return render_template(
+        "index.html",
         page=page,
         panels=sorted(page.panels, key=lambda panel: (math.isnan(panel.dice), panel.dice, panel.case)),
         mean=mean_row(page.scores) if page.scores else None,
@@ -116,7 +106,3 @@ def _intensities(channel: str, how: Normalisation) -> str:
 
 def _by(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
