@@ -27,8 +27,8 @@ from delineate.reports.figures import comparison_figure
 from delineate.volume import Kind, Segmentation, Source, Volume, align
 from delineate.workflow.batches import CaseReport, Hear, Needs, Phase
 from delineate.workflow.choosing import Scan, check_channels
+from delineate.workflow.clock import Clock, forget_peak, peak_bytes
 from delineate.workflow.exporting import export, files_of
-from delineate.workflow.measuring import Clock, forget_peak, peak_bytes
 from delineate.workflow.proofs import standing_proofs
 from delineate.workflow.readying import ReadyModel, foreseen_bytes, timed
 from delineate.workflow.results import ResultRecord, beside, read_record, read_result, write_record

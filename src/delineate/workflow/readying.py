@@ -14,8 +14,8 @@ from delineate.inference.memory import process_bytes
 from delineate.model import Model
 from delineate.settings import Settings
 from delineate.volume import Volume
+from delineate.workflow.clock import Clock
 from delineate.workflow.engines import EngineWish, choose_engine, open_runners
-from delineate.workflow.measuring import Clock
 from delineate.workflow.progress import Watch, nobody
 
 
