@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from delineate.geometry import TripleMM
 from delineate.labels import Code, Label
 from delineate.volume import Segmentation
 
@@ -32,8 +33,10 @@ class Finding:
     """One number about one structure. `quantity`: what it is; `unit`: a UCUM code.
 
     `component`: the number of the lesion within the label that it is about (1 is the largest), None for all of it.
-    `other`: the second structure of a distance, a share or a comparison. Raises `ValueError` for a value that is not
-    finite.
+    `other`: the second structure of a distance, a share or a comparison. `derivation`: which statistic of the quantity,
+    e.g. the mean of an attenuation. `points_mm`: where it was measured, in LPS: the two ends of a diameter or of a
+    distance, none for what is measured on the whole. `note`: what a reader must know of this number, in words: its
+    formula and source, a structure that the scan cuts. Raises `ValueError` for a value that is not finite.
     """
 
     label: Label
@@ -43,6 +46,16 @@ class Finding:
     component: int | None = None
     other: Label | None = None
     spread: Spread | None = None
+    derivation: Code | None = None
+    points_mm: tuple[TripleMM, ...] = ()
+    note: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """The quantity in words, with its derivation: "Attenuation Coefficient, mean"."""
+        if self.derivation is None:
+            return self.quantity.meaning
+        return f"{self.quantity.meaning}, {self.derivation.meaning.lower()}"
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
