@@ -23,8 +23,21 @@ from delineate.postprocessing import Rule
 PLAN_FILE, LABELS_FILE, WEIGHTS_FILE, MODEL_FILE = "plan.json", "labels.json", "weights.safetensors", "model.json"
 
 
+class Population(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose scans one side of a split holds: numbers of cases and patients, and cases by site and by other groups."""
+
+    cases: int
+    patients: int
+    sites: dict[str, int] = {}
+    groups: dict[str, dict[str, int]] = {}
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model came from. `validation_dice`: mean over structures at `step`, None if nothing was validated."""
+    """Where a model came from. `validation_dice`: mean over structures at `step`, None if nothing was validated.
+
+    `populations`: of "training", "validation" and "held_out"; `environment`: the machine and the software, in words.
+    Both are empty in models that were made before they were recorded.
+    """
 
     dataset: str
     dataset_digest: str
@@ -38,6 +51,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     delineate: str
     torch: str
     origin: str = ""  # what it was imported from, if it was not trained by delineate
+    populations: dict[str, Population] = {}
+    environment: dict[str, str] = {}
 
 
 class _Locate(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +154,12 @@ def save_model(folder: Path, model: Model) -> None:
     )
     write_text(folder / MODEL_FILE, msgspec.json.format(msgspec.json.encode(card), indent=2).decode() + "\n")
     model._digests["model"] = digest
+
+
+def read_provenance(folder: Path) -> tuple[Provenance, str]:
+    """Where the model in a folder came from, and its digest, without reading its weights. Raises `ModelError`."""
+    card = _read_card(folder)
+    return card.provenance, card.digest
 
 
 def load_model(folder: Path) -> Model:

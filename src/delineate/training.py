@@ -43,7 +43,10 @@ class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, kw_only=True):
-    """All of a run's state that is not a tensor. `seconds` counts the time of stopped and resumed parts together."""
+    """All of a run's state that is not a tensor. `seconds` counts the time of stopped and resumed parts together.
+
+    `stage_seconds`: what of it was spent on something else than steps, by what it was.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -53,6 +56,7 @@ class Facts(msgspec.Struct, kw_only=True):
     best_step: int | None = None
     deadline_seconds: float | None = None  # of a run of given minutes
     validation_seconds: float = 0.0  # the last one's
+    stage_seconds: dict[str, float] = {}
     loss_scale: float = 2.0**16  # of float16 on a GPU
 
     @property

@@ -161,6 +161,20 @@ class RunFolder:
             ) from error
         return unpack(tensors, facts, plan, device=device)
 
+    def facts(self) -> Facts | None:
+        """What is known of the run as last saved, without its tensors; None if nothing was saved.
+
+        Raises `ModelError` for a damaged or foreign file.
+        """
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as stream:
+                return msgspec.json.decode(stream.metadata()["facts"], type=Facts)
+        except (SafetensorError, msgspec.DecodeError, KeyError, TypeError) as error:
+            raise ModelError("the checkpoint cannot be read", got=str(error), path=path) from error
+
     def write_history(self, facts: Facts, labels: Sequence[str]) -> None:
         """history.csv: one row a record, one Dice column a structure."""
         text = io.StringIO()

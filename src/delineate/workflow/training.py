@@ -22,6 +22,7 @@ from delineate.settings import Settings
 from delineate.training import TrainingState
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
+from delineate.workflow.run_records import environment, populations
 from delineate.workspace import RunFolder
 
 RECORDS = 200  # rows of history in a run
@@ -114,6 +115,7 @@ def train(
     fresh = state is None
     if state is None:
         state = training.start(run.plan, device=settings.device)
+    _add_time(state, "planning and preparing", time.monotonic() - began)
     began -= state.facts.seconds
     _apply_budget(state, run, budget, fresh=fresh)
     with stop_on_signals() as stop:
@@ -205,6 +207,7 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
             dice = training.validate(state, run.validation, run.plan, device=run.settings.device)
             facts.validation_seconds = time.monotonic() - before
             validating += facts.validation_seconds
+            _add_time(state, "validation", facts.validation_seconds)
             note = _record(run, state, board, dice)
         elif ended or _due(facts.step - first, last - first, RECORDS):
             note = _record(run, state, board, None)
@@ -215,6 +218,11 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
         if stop.asked:
             break
     board.close()
+
+
+def _add_time(state: TrainingState, stage: str, seconds: float) -> None:
+    spent = state.facts.stage_seconds
+    state.facts.stage_seconds = spent | {stage: spent.get(stage, 0.0) + seconds}
 
 
 def _due(done: int, length: int, times: int) -> bool:
@@ -279,6 +287,8 @@ def _model(run: Run, state: TrainingState) -> Model:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         delineate=own,
         torch=torch_version,
+        populations=populations(run.dataset, run.split),
+        environment=environment(run.settings),
     )
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state.average.items()}
     return Model(weights, run.plan, run.dataset.labels, provenance)
