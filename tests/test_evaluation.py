@@ -45,7 +45,15 @@ def segmentation(array: Any = None, names: dict[int, str] | None = None, *, shif
 
 def scores(dice: float, status: Status = Status.SCORED) -> StructureScores:
     mm = 2 * dice if status is Status.SCORED else math.nan
-    return StructureScores(dice, dice, mm, mm, dice, mm, 0.5, mm, 3, 3.5, status)
+    overlaps = dict.fromkeys(
+        ("dice", "iou", "precision", "recall", "volume_similarity", "surface_dice", "boundary_iou"), dice
+    )
+    distances = dict.fromkeys(
+        ("hd95_mm", "hd_mm", "mean_surface_distance_mm", "masd_mm", "centroid_distance_mm", "volume_error_percent"), mm
+    )
+    return StructureScores(
+        **overlaps, **distances, volume_error_ml=0.5, reference_ml=3, prediction_ml=3.5, status=status
+    )
 
 
 def case(case_id: str, *, patient: str | None = None, **structures: StructureScores) -> CaseScores:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.geometry import TripleMM
+from delineate.metrics.boundaries import boundary_overlap, centroid_distance_mm
 from delineate.metrics.counting import Counts, in_memory_order, tally
-from delineate.metrics.scores import Status, StructureScores, compose_scores
+from delineate.metrics.scores import Comparison, Status, StructureScores, compose_scores
 from delineate.metrics.surfaces import surface_distances
 
 __all__ = ["Status", "StructureScores", "confusion_counts", "score_label_maps", "score_masks"]
@@ -45,8 +46,8 @@ def score_label_maps(
     """Scores of each of `values` in two (I, J, K) label maps; other values are background.
 
     `spacing_mm`: between voxels along I, J, K; the axes are taken to be perpendicular. `tolerance_mm`: of
-    the surface Dice, one for all or one for each value. See `StructureScores` for what a structure without
-    voxels gives. No values give no scores.
+    the surface Dice, and the width of the boundary IoU's layer; one for all or one for each value. See
+    `StructureScores` for what a structure without voxels gives. No values give no scores.
 
     Raises `ValueError` for maps of different shapes or with negative values, a spacing that is not three
     positive numbers, values below 1 or given twice, or a negative tolerance; `TypeError` for maps that are
@@ -60,15 +61,21 @@ def score_label_maps(
 
     def score(index: int) -> StructureScores:
         value, overlap = values[index - 1], counted.overlap(index)
-        distances = None
+        tolerance = tolerances[index - 1]
+        comparison = None
         if overlap.status is Status.SCORED:
             box = counted.slices(index)
-            distances = surface_distances(first[box] == value, second[box] == value, turned)
-        voxel_ml = math.prod(spacing) / 1000
-        return compose_scores(overlap, distances, voxel_ml=voxel_ml, tolerance_mm=tolerances[index - 1])
+            comparison = _compare(first[box] == value, second[box] == value, turned, tolerance_mm=tolerance)
+        return compose_scores(overlap, comparison, voxel_ml=math.prod(spacing) / 1000, tolerance_mm=tolerance)
 
     with ThreadPoolExecutor(threads) as pool:
         return dict(zip(values, pool.map(score, range(1, len(values) + 1)), strict=True))
+
+
+def _compare(reference: Mask, prediction: Mask, spacing_mm: TripleMM, *, tolerance_mm: float) -> Comparison:
+    there, back = surface_distances(reference, prediction, spacing_mm)
+    boundary = boundary_overlap(reference, prediction, spacing_mm, width_mm=tolerance_mm)
+    return Comparison(there, back, boundary, centroid_distance_mm(reference, prediction, spacing_mm))
 
 
 def confusion_counts(reference: Array, prediction: Array, values: Sequence[int], *, threads: int = 1) -> Counts:

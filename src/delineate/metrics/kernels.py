@@ -56,6 +56,94 @@ def _widen(box: Array, i: int, j: int, first: int, last: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def sum_positions(mask: Array) -> tuple[int, int, int]:
+    """The sums of i, j and k over the voxels of a mask (I, J, K)."""
+    total_i, total_j, total_k = 0, 0, 0
+    for i in range(mask.shape[0]):
+        for j in range(mask.shape[1]):
+            count = 0
+            for k in range(mask.shape[2]):
+                if mask[i, j, k]:
+                    count += 1
+                    total_k += k
+            total_i += i * count
+            total_j += j * count
+    return total_i, total_j, total_k
+
+
+@njit(cache=True, nogil=True)
+def mark_layer(mask: Array, spacing_mm: Array, width_mm: float, layer: Array) -> None:
+    """Mark the voxels of a mask that are at most `width_mm` from one of its border voxels, from centre to centre.
+
+    A border voxel has one of its six neighbours outside; beyond the array is outside. `mask`: (I, J, K) bool;
+    `layer`: of its shape, False. Each axis is crossed in turn, with squared distances above the width given up.
+    """
+    limit_mm2 = (width_mm * (1 + 1e-9)) ** 2  # equal counts as within, whatever the rounding
+    rows, columns = mask.shape[1], mask.shape[2]
+    border = np.empty((rows, columns), dtype=np.uint8)
+    along_k, plane = np.empty((rows, columns)), np.empty((rows, columns))
+    for i in range(mask.shape[0]):
+        if not _mark_border(mask, i, border):
+            continue
+        for j in range(rows):
+            _measure_row(border[j], spacing_mm[2], along_k[j])
+        plane[:] = along_k
+        _spread(along_k, spacing_mm[1], limit_mm2, plane)
+        step = 0
+        while (step * spacing_mm[0]) ** 2 <= limit_mm2 and step < mask.shape[0]:
+            left_mm2 = limit_mm2 - (step * spacing_mm[0]) ** 2
+            if i >= step:
+                _mark_within(mask[i - step], plane, left_mm2, layer[i - step])
+            if i + step < mask.shape[0]:
+                _mark_within(mask[i + step], plane, left_mm2, layer[i + step])
+            step += 1
+
+
+@njit(cache=True, nogil=True)
+def _mark_border(mask: Array, i: int, border: Array) -> bool:
+    """Write which voxels of plane i are border voxels, as 0 or 1; returns whether there is one."""
+    last_i, last_j, last_k = mask.shape[0] - 1, mask.shape[1] - 1, mask.shape[2] - 1
+    found = False
+    for j in range(last_j + 1):
+        outer = i in (0, last_i) or j in (0, last_j)
+        for k in range(last_k + 1):
+            border[j, k] = 0
+            if not mask[i, j, k]:
+                continue
+            if (
+                outer
+                or k in (0, last_k)
+                or not (mask[i - 1, j, k] and mask[i + 1, j, k])
+                or not (mask[i, j - 1, k] and mask[i, j + 1, k])
+                or not (mask[i, j, k - 1] and mask[i, j, k + 1])
+            ):
+                border[j, k] = 1
+                found = True
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _spread(squares_mm2: Array, step_mm: float, limit_mm2: float, lowest: Array) -> None:
+    """Lower each row of `lowest` to what other rows of `squares_mm2` within the limit are, plus the way to them."""
+    rows = squares_mm2.shape[0]
+    step = 1
+    while step < rows and (step * step_mm) ** 2 <= limit_mm2:
+        way_mm2 = (step * step_mm) ** 2
+        for j in range(rows - step):
+            for k in range(squares_mm2.shape[1]):
+                lowest[j, k] = min(lowest[j, k], squares_mm2[j + step, k] + way_mm2)
+                lowest[j + step, k] = min(lowest[j + step, k], squares_mm2[j, k] + way_mm2)
+        step += 1
+
+
+@njit(cache=True, nogil=True)
+def _mark_within(mask: Array, squares_mm2: Array, limit_mm2: float, layer: Array) -> None:
+    for j in range(mask.shape[0]):
+        for k in range(mask.shape[1]):
+            layer[j, k] |= mask[j, k] & (squares_mm2[j, k] <= limit_mm2)
+
+
+@njit(cache=True, nogil=True)
 def encode_surface(inside: Array, codes: Array) -> int:
     """Write the code of every 2x2x2 neighbourhood, or 0 where no surface is; returns how many have one.
 

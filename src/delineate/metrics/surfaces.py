@@ -27,6 +27,11 @@ class Distances:
     def total_mm2(self) -> float:
         return float(self.area_mm2.sum())
 
+    @property
+    def mean_mm(self) -> float:
+        """The mean over the area."""
+        return float((self.mm * self.area_mm2).sum() / self.area_mm2.sum())
+
     def percentile_mm(self, percent: float) -> float:
         """The smallest distance that at least `percent` of the area does not exceed."""
         share = np.cumsum(self.area_mm2) / self.area_mm2.sum()
