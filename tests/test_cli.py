@@ -90,8 +90,8 @@ def test_prediction_and_evaluation_follow(trained: Path, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(scores["structures"]) == {"core", "rim"}
-    assert "missed" in scores["structures"]["core"]["dice"]
-    assert 0 <= scores["cases"]["blob_5"]["rim"]["dice"] <= 1
+    assert "missed" in scores["structures"]["core"]
+    assert 0 <= scores["cases"]["blob_5"]["structures"]["rim"]["dice"] <= 1
 
 
 def test_a_stopped_batch_goes_on_where_it_was(trained: Path, tmp_path: Path) -> None:

@@ -10,22 +10,26 @@ import pytest
 
 from delineate.errors import GeometryMismatch, LabelError
 from delineate.evaluation import (
-    METRICS,
     CaseScores,
     confusion,
+    counted,
     csv_rows,
     left_right_confusion,
+    mean_of_case,
     score_case,
+    score_failure,
     summarise,
     to_json,
 )
 from delineate.geometry import Grid, compose_affine
 from delineate.labels import label_set
 from delineate.metrics import Status, StructureScores, score_masks
+from delineate.metrics.definitions import METRICS, Metric, Miss
 from delineate.volume import Segmentation
 
 SHAPE = (8, 9, 10)
 NAMES = {1: "left_kidney", 2: "right_kidney", 5: "spleen"}
+DIAGONAL_MM = 50.0
 
 
 def grid(shift_mm: float = 0) -> Grid:
@@ -57,7 +61,7 @@ def scores(dice: float, status: Status = Status.SCORED) -> StructureScores:
 
 
 def case(case_id: str, *, patient: str | None = None, **structures: StructureScores) -> CaseScores:
-    return CaseScores(case_id, patient or case_id, structures, dict.fromkeys(structures, 2.0))
+    return CaseScores(case_id, patient or case_id, structures, dict.fromkeys(structures, 2.0), diagonal_mm=DIAGONAL_MM)
 
 
 MISSED = scores(0, Status.MISSED)
@@ -127,11 +131,37 @@ def test_missed_and_spurious_count_as_zero_and_absent_not_at_all() -> None:
     assert (summary.cases, summary.scored, summary.missed, summary.spurious, summary.absent) == (4, 1, 1, 1, 1)
 
 
-def test_distances_are_over_the_cases_that_have_one() -> None:
+def test_a_missed_structure_is_as_far_away_as_the_scan_is_large() -> None:
     evaluation = summarise([case("a", liver=scores(0.8)), case("b", liver=scores(0.4)), case("c", liver=MISSED)])
     summary = evaluation.structures["liver"]
-    assert summary.metrics["hd95_mm"].mean == pytest.approx(1.2)
-    assert (summary.metrics["hd95_mm"].count, summary.missed) == (2, 1)
+    assert summary.metrics["hd95_mm"].mean == pytest.approx((1.6 + 0.8 + DIAGONAL_MM) / 3)
+    assert summary.metrics["hd95_mm"].median == pytest.approx(1.6)
+    assert (summary.metrics["hd95_mm"].count, summary.missed) == (3, 1)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_what_counts_is_the_worst_where_one_mask_is_empty(metric: Metric) -> None:
+    found = case("a", hit=scores(0.5), missed=MISSED, spurious=SPURIOUS, absent=ABSENT)
+    assert counted(found, "hit", metric) == getattr(scores(0.5), metric.name)
+    assert math.isnan(counted(found, "absent", metric))
+    worst = {Miss.ZERO: 0, Miss.SCAN: DIAGONAL_MM, Miss.LEFT_OUT: getattr(MISSED, metric.name)}[metric.miss]
+    assert [counted(found, name, metric) for name in ("missed", "spurious")] == pytest.approx([worst] * 2, nan_ok=True)
+
+
+def test_the_scan_is_as_large_as_its_outer_edges() -> None:
+    assert score_case("a", segmentation(), segmentation()).diagonal_mm == pytest.approx(
+        math.dist((0, 0, 0), grid().extent_mm)
+    )
+
+
+def test_a_case_without_prediction_is_one_in_which_nothing_was_found() -> None:
+    part = np.where(kidneys() == 5, 0, kidneys())
+    failed = score_failure("a", segmentation(part), "it is not there", patient_id="p")
+    assert (failed.failed, failed.patient_id) == ("it is not there", "p")
+    assert [score.status for score in failed.scores.values()] == [Status.MISSED, Status.MISSED, Status.ABSENT]
+    assert mean_of_case(failed, METRICS[0]) == 0
+    assert summarise([failed]).structures["left_kidney"].failed == 1
+    assert summarise([failed]).failures == (failed,)
 
 
 def test_summaries_hold_the_spread() -> None:
@@ -186,14 +216,24 @@ def test_what_cannot_be_summed_up_is_refused() -> None:
 def test_json_has_means_structures_cases_and_definitions() -> None:
     cases = [case("a", liver=scores(0.8)), case("b", liver=MISSED)]
     written = json.loads(json.dumps(to_json(summarise(cases, generator=np.random.default_rng(0))), allow_nan=False))
-    assert set(written["mean"]) == set(METRICS)
-    assert written["mean"]["dice"] == pytest.approx(0.4)
-    assert written["structures"]["liver"]["hd95_mm"]["missed"] == 1
-    assert written["structures"]["liver"]["dice"]["mean"] == pytest.approx(0.4)
-    assert written["cases"]["b"]["liver"]["status"] == "missed"
-    assert written["cases"]["b"]["liver"]["hd95_mm"] is None
-    assert written["definitions"]["tolerance_mm"] == {"liver": 2.0}
-    assert len(written["mean_interval"]["dice"]) == 2
+    liver, missed = written["structures"]["liver"], written["cases"]["b"]["structures"]["liver"]
+    assert written["schema_version"] == 2
+    assert set(written["mean"]) == set(written["definitions"]["metrics"]) == {metric.name for metric in METRICS}
+    assert written["mean"]["dice"] == liver["metrics"]["dice"]["mean"] == pytest.approx(0.4)
+    assert (liver["missed"], liver["few_patients"], liver["tolerance_mm"]) == (1, True, 2.0)
+    assert liver["metrics"]["dice"]["interval"] == written["mean_interval"]["dice"] == [0, 0.8]
+    assert (missed["status"], missed["hd95_mm"], missed["counted"]["hd95_mm"]) == ("missed", None, DIAGONAL_MM)
+    assert written["cases"]["b"]["mean"]["dice"] == 0
+    assert written["definitions"]["metrics"]["hd95_mm"]["miss"] == "the scan's diagonal"
+
+
+def test_failures_and_groups_are_written() -> None:
+    failed = dataclasses.replace(case("a", liver=MISSED), failed="no file", groups={"site": "A"})
+    evaluation = summarise([failed, case("b", liver=scores(0.5))])
+    assert to_json(evaluation)["failures"] == {"a": "no file"}
+    header, first, second = csv_rows(evaluation)
+    assert header[-2:] == ["failed", "site"]
+    assert (first[-2:], second[-2:]) == (["no file", "A"], ["", ""])
 
 
 def test_csv_has_a_row_for_each_case_and_structure() -> None:
@@ -220,6 +260,15 @@ def test_left_and_right_that_changed_places_are_counted() -> None:
     (pair,) = left_right_confusion(segmentation(), segmentation(predicted))
     assert (pair.left, pair.right) == ("left_kidney", "right_kidney")
     assert (pair.left_as_right, pair.right_as_left) == (15, 5)
+
+
+def test_confusions_of_all_cases_are_added_up() -> None:
+    predicted = kidneys()
+    predicted[1, 2:5, 3:8] = 2
+    cases = [score_case(name, segmentation(), segmentation(predicted)) for name in ("a", "b")]
+    total = summarise(cases).confusion
+    assert total is not None
+    assert (total[1, 2], total.sum()) == (30, 2 * math.prod(SHAPE))
 
 
 def test_confusion_of_overlapping_structures_is_refused() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from delineate.evaluation import CaseScores, SideConfusion
 from delineate.files import write_text
 from delineate.formats.nifti import is_nifti_name
 from delineate.labels import Colour, LabelSet, label_set
+from delineate.metrics.definitions import METRICS
 from delineate.reports.tables import ScoreRow
 from delineate.settings import Settings
 from delineate.volume import Segmentation, align
@@ -182,7 +182,7 @@ def _write(
     write_text(table, text.getvalue())
     return EvaluationResult(
         rows=tuple(_score_row(label.name, summary, label.colour) for label in labels),
-        case_dice={case.case_id: _mean_dice(case) for case in scored},
+        case_dice={case.case_id: evaluation.mean_of_case(case, METRICS[0]) for case in scored},
         swaps=tuple(_add_up(same) for same in zip(*swaps, strict=True)),
         problems=tuple(problems),
         scores=scores,
@@ -202,11 +202,6 @@ def _score_row(name: str, summary: evaluation.Evaluation, colour: Colour) -> Sco
         spurious=structure.spurious,
         colour=colour,
     )
-
-
-def _mean_dice(case: CaseScores) -> float:
-    values = [scores.dice for scores in case.scores.values() if not math.isnan(scores.dice)]
-    return sum(values) / len(values) if values else math.nan
 
 
 def _add_up(same: Sequence[SideConfusion]) -> SideConfusion:

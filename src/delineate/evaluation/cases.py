@@ -1,0 +1,139 @@
+"""Scores of one case by the names of its structures, and what each figure counts as."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from delineate.errors import LabelError
+from delineate.evaluation.confusions import Counts, check_comparable, confusion, with_values_of
+from delineate.metrics import Status, StructureScores, score_label_maps, score_masks
+from delineate.metrics.definitions import Metric, Miss
+from delineate.volume import Segmentation
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScores:
+    """Scores of one case by the structures' names; `tolerance_mm` of each name's surface Dice.
+
+    `diagonal_mm`: the largest distance within the scan, which a distance counts as where there is nothing to measure
+    it to. `groups`: what the case belongs to, e.g. {"site": "A"}. `failed`: why there is no usable prediction; the case
+    is then scored as one in which nothing was found. `confusion`: voxels of each pair of structures, as `confusion`
+    gives them; None where structures overlap.
+    """
+
+    case_id: str
+    patient_id: str
+    scores: Mapping[str, StructureScores]
+    tolerance_mm: Mapping[str, float]
+    diagonal_mm: float
+    groups: Mapping[str, str] = field(default_factory=dict)
+    failed: str = ""
+    confusion: Counts | None = field(default=None, compare=False)
+
+
+def score_case(
+    case_id: str,
+    reference: Segmentation,
+    prediction: Segmentation,
+    *,
+    tolerance_mm: float | Mapping[str, float] = 2.0,
+    patient_id: str | None = None,
+    threads: int = 1,
+) -> CaseScores:
+    """Scores of every structure of one case; structures are matched by name, their values may differ.
+
+    `tolerance_mm`: of the surface Dice, one for all or one for each name. `patient_id`: the case's id if not
+    given. Raises `GeometryMismatch` unless both lie in one place, within a tenth of the smallest voxel edge;
+    `LabelError` unless both have the same names, or if a name has no tolerance.
+    """
+    check_comparable(case_id, reference, prediction)
+    tolerances = _tolerances(tolerance_mm, reference.labels.names)
+    overlapping = reference.labels.overlaps or prediction.labels.overlaps
+    score = _score_overlapping if overlapping else _score_apart
+    return CaseScores(
+        case_id,
+        patient_id or case_id,
+        score(reference, prediction, tolerances, threads=threads),
+        tolerances,
+        diagonal_mm=math.hypot(*reference.grid.extent_mm),
+        confusion=None if overlapping else confusion(reference, prediction),
+    )
+
+
+def score_failure(
+    case_id: str,
+    reference: Segmentation,
+    why: str,
+    *,
+    tolerance_mm: float | Mapping[str, float] = 2.0,
+    patient_id: str | None = None,
+) -> CaseScores:
+    """A case without usable prediction, scored as one in which nothing was found. Raises as `score_case`."""
+    nothing = replace(reference, array=np.zeros_like(reference.array))
+    case = score_case(case_id, reference, nothing, tolerance_mm=tolerance_mm, patient_id=patient_id)
+    return replace(case, failed=why)
+
+
+def counted(case: CaseScores, structure: str, metric: Metric) -> float:
+    """A figure as it enters means, intervals and tests.
+
+    The figure itself where reference and prediction have the structure; its worst value (`metric.miss`: 0, or the
+    scan's diagonal) where only one of them has. NaN where neither has, and where a figure that only describes has no
+    value.
+    """
+    scores = case.scores[structure]
+    if scores.status is Status.ABSENT:
+        return math.nan
+    if scores.status is Status.SCORED or metric.miss is Miss.LEFT_OUT:
+        return float(getattr(scores, metric.name))
+    return 0.0 if metric.miss is Miss.ZERO else case.diagonal_mm
+
+
+def mean_of_case(case: CaseScores, metric: Metric) -> float:
+    """The mean of what counts over the structures that the case has; NaN if it has none."""
+    return nanmean([counted(case, name, metric) for name in case.scores])
+
+
+def nanmean(values: Sequence[float]) -> float:
+    """The mean of those that are not NaN; NaN if there are none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
+def _tolerances(tolerance_mm: float | Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    if not isinstance(tolerance_mm, Mapping):
+        return dict.fromkeys(names, float(tolerance_mm))
+    missing = [name for name in names if name not in tolerance_mm]
+    if missing:
+        raise LabelError("structures without a tolerance for the surface Dice", got=missing)
+    return {name: float(tolerance_mm[name]) for name in names}
+
+
+def _score_apart(
+    reference: Segmentation, prediction: Segmentation, tolerances: Mapping[str, float], *, threads: int
+) -> dict[str, StructureScores]:
+    scores = score_label_maps(
+        reference.array,
+        with_values_of(reference, prediction),
+        reference.grid.spacing_mm,
+        reference.labels.values,
+        tolerance_mm={label.value: tolerances[label.name] for label in reference.labels},
+        threads=threads,
+    )
+    return {label.name: scores[label.value] for label in reference.labels}
+
+
+def _score_overlapping(
+    reference: Segmentation, prediction: Segmentation, tolerances: Mapping[str, float], *, threads: int
+) -> dict[str, StructureScores]:
+    def score(name: str) -> StructureScores:
+        masks = reference.mask(name), prediction.mask(name)
+        return score_masks(*masks, reference.grid.spacing_mm, tolerance_mm=tolerances[name])
+
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(tolerances, pool.map(score, tolerances), strict=True))

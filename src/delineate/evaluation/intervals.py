@@ -1,0 +1,62 @@
+"""Bootstrap intervals, drawing patients with all their cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+FEW_PATIENTS = 5
+"""Below this many patients an interval says little: the draws repeat the same few values."""
+
+Matrix = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """`of_columns`: (A, B, 2) limits of each column's mean; `of_means`: (B, 2) of the means over A of these means."""
+
+    of_columns: Matrix
+    of_means: Matrix
+
+
+def bootstrap_means(
+    table: Matrix, patients: Sequence[str], generator: np.random.Generator, *, resamples: int = RESAMPLES
+) -> Intervals:
+    """95 % percentile intervals of the means over the cases of a table (cases, A, B), NaN where there is no value.
+
+    `patients`: of each case. Patients are drawn, with all their cases (the cluster bootstrap; Efron and Tibshirani,
+    An Introduction to the Bootstrap, 1993). Percentiles are taken as they are, not BCa: its correction may lift the
+    lower limit when one value falls, and a score must not profit from a miss. A column without value has NaN limits.
+    """
+    names, which = np.unique(np.asarray(patients), return_inverse=True)
+    sums, counts = (np.zeros((len(names), *table.shape[1:])) for _ in range(2))
+    np.add.at(sums, which, np.nan_to_num(table))
+    np.add.at(counts, which, ~np.isnan(table))
+    # How often each patient is drawn says all that a resample is.
+    draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(float)
+    means = _divide(np.tensordot(draws, sums, axes=1), np.tensordot(draws, counts, axes=1))
+    overall = _divide(np.nan_to_num(means).sum(axis=1), (~np.isnan(means)).sum(axis=1))
+    return Intervals(_limits(means), _limits(overall))
+
+
+def _divide(sums: Matrix, counts: npt.NDArray[np.number]) -> Matrix:
+    ratio: Matrix = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    return ratio
+
+
+def _limits(means: Matrix) -> Matrix:
+    """(..., 2) limits of draws (resamples, ...); draws without a value are left out."""
+    limits = np.full((*means.shape[1:], 2), math.nan)
+    for column in np.ndindex(means.shape[1:]):
+        drawn = means[(slice(None), *column)]
+        known = drawn[~np.isnan(drawn)]
+        if known.size:
+            limits[column] = np.quantile(known, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return limits
