@@ -169,7 +169,7 @@ def score_lesions(
     if box is None:
         return LesionScores((), (), 0, 0, 0)
     pieces = [_pieces(mask, box) for mask in (reference, prediction)]
-    pairs = pair_pieces(pieces[0].numbers, pieces[1].numbers)
+    pairs = pair_pieces(pieces[0].components, pieces[1].components)
     voxel_mm3 = math.prod(spacing)
     # The tolerance lets a lesion of just the smallest volume count.
     smallest = smallest_mm3 * (1 - 1e-9) / voxel_mm3
@@ -178,13 +178,9 @@ def score_lesions(
     counted, large = pairs.reference_voxels >= smallest, pairs.prediction_voxels >= smallest
     dice = _dice(pairs, eligible & counted[pairs.first], matching)
     matched = int(np.count_nonzero(dice)) if matching is Matching.ONE_TO_ONE else int((~wrong).sum())
-    boxes = pieces[1].boxes
     return LesionScores(
         lesions=_lesions(pairs, pieces[0].boxes, dice, counted, voxel_mm3),
-        wrong=tuple(
-            FalsePositive(float(pairs.prediction_voxels[n]) * voxel_mm3 / 1000, boxes[n])
-            for n in np.flatnonzero(wrong & large).tolist()
-        ),
+        wrong=_wrong_ones(pairs, pieces[1].boxes, wrong & large, voxel_mm3),
         fragments=int((~wrong).sum()) - matched,
         ignored_references=int((~counted).sum()),
         ignored_predictions=int((wrong & ~large).sum()),
@@ -204,9 +200,9 @@ def pool_lesions(cases: Sequence[LesionScores]) -> LesionScores:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """`numbers`: in the common box, 1 is the largest; `boxes`: of each, in the whole array."""
+    """`components`: in the common box, numbered from 1; `boxes`: of each, in the whole array."""
 
-    numbers: Array
+    components: Array
     boxes: tuple[Box, ...]
 
 
@@ -214,12 +210,9 @@ def _pieces(mask: Mask, box: Box) -> _Pieces:
     import cc3d
 
     # A copy: cc3d takes no arrays that must not be written to.
-    components, count = cc3d.connected_components(mask[box.slices].astype(np.uint8), connectivity=26, return_N=True)
-    found = cc3d.statistics(components)
-    order = np.argsort(-found["voxel_counts"][1:].astype(np.int64), kind="stable")
-    number_of = np.zeros(count + 1, dtype=components.dtype)
-    number_of[order + 1] = np.arange(1, count + 1)
-    return _Pieces(number_of[components], tuple(_moved(found["bounding_boxes"][n + 1], box) for n in order))
+    components = cc3d.connected_components(mask[box.slices].astype(np.uint8), connectivity=26)
+    boxes = cc3d.statistics(components)["bounding_boxes"][1:]
+    return _Pieces(components, tuple(_moved(slices, box) for slices in boxes))
 
 
 def _moved(slices: tuple[slice, ...], within: Box) -> Box:
@@ -261,15 +254,25 @@ def _lesions(pairs: Pairs, boxes: Sequence[Box], dice: Numbers, counted: Mask, v
     merged = (dice == 0) & (2 * covered > pairs.reference_voxels)
     return tuple(
         Lesion(
-            number=n + 1,
+            number=number,
             volume_ml=float(pairs.reference_voxels[n]) * voxel_mm3 / 1000,
             box=boxes[n],
             dice=float(dice[n]),
             found=bool(dice[n] > 0),
             merged=bool(merged[n]),
         )
-        for n in np.flatnonzero(counted).tolist()
+        for number, n in enumerate(_largest_first(pairs.reference_voxels, counted), start=1)
     )
+
+
+def _wrong_ones(pairs: Pairs, boxes: Sequence[Box], wrong: Mask, voxel_mm3: float) -> tuple[FalsePositive, ...]:
+    voxels = pairs.prediction_voxels
+    return tuple(FalsePositive(float(voxels[n]) * voxel_mm3 / 1000, boxes[n]) for n in _largest_first(voxels, wrong))
+
+
+def _largest_first(voxels: Indices, chosen: Mask) -> list[int]:
+    order = np.argsort(-voxels, kind="stable")
+    return [int(n) for n in order if chosen[n]]
 
 
 def _checked(

@@ -48,7 +48,8 @@ class Pairs:
 
 def pair_pieces(reference: Array, prediction: Array) -> Pairs:
     """The pairs of two arrays of one shape in which the n-th piece has the value n + 1 and what is none has 0."""
-    voxels = [np.bincount(array.ravel(order="K"))[1:] for array in (reference, prediction)]
+    # Of the pieces alone, because bincount widens its input to 64 bits.
+    voxels = [np.bincount(array[array > 0])[1:] for array in (reference, prediction)]
     shared = (reference > 0) & (prediction > 0)
     # One key a pair: a table of all pairs would be large where there are thousands of specks.
     base = np.int64(len(voxels[1]) + 1)
