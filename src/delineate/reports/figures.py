@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import Box, Grid, foreground_box
-from delineate.labels import Label
+from delineate.geometry import Box, foreground_box
 from delineate.reports.display import (
     AXIS,
-    BORDERS,
     PALETTE,
     PLANES,
     View,
     display_window,
     foreground,
-    fraction,
     largest_slices,
     sample,
     structures,
@@ -31,6 +26,8 @@ from delineate.reports.display import (
     whole,
     zoom,
 )
+from delineate.reports.drawing import INK, QUIET, heading, png_drawing
+from delineate.reports.slices import fill, height_mm, legend, meets, outline, outline_box, show_slice, width_mm
 from delineate.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -38,29 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from delineate.training import HistoryRow
-
-DPI = 130
-INK, QUIET, GRID_LINES = "#1c2430", "#66707c", "#e4e8ec"
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": "#b8c0c8",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": GRID_LINES,
-    "axes.axisbelow": True,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "text.color": INK,
-    "legend.frameon": False,
-}
-SCALE_BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +107,28 @@ def preview_figure(
     names = list(channels) if len(channels) == image.channels else [f"channel {n}" for n in range(image.channels)]
     shown = min(image.channels, 3)
     columns = shown + (0 if seg is None else 2)
-    with _drawing(width=max(2.9 * columns, 7.5), height=5.6) as (figure, png):
+    with png_drawing(width=max(2.9 * columns, 7.5), height=5.6) as (figure, png):
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.75, 1))
         upper, lower = halves
         panes = upper.subplots(1, columns, squeeze=False)[0]
         for n in range(shown):
-            _show(panes[n], view, image, channel=n)
+            show_slice(panes[n], view, image, channel=n)
             panes[n].set_title(
                 f"{names[n]}, axial slice {view.index + 1} of {image.grid.shape[2]}" if n == 0 else names[n]
             )
         if crop_box is not None:
-            _outline_box(panes[0], turn_box(crop_box, volume.grid))
+            outline_box(panes[0], turn_box(crop_box, volume.grid))
         if seg is not None:
-            _show(panes[-2], view, None, like=image.grid)
-            _fill(panes[-2], seg, view, alpha=1.0)
+            show_slice(panes[-2], view, None, like=image.grid)
+            fill(panes[-2], seg, view, alpha=1.0)
             panes[-2].set_title("Reference")
-            _show(panes[-1], view, image)
-            _fill(panes[-1], seg, view, alpha=0.4)
-            _outline(panes[-1], seg, view)
+            show_slice(panes[-1], view, image)
+            fill(panes[-1], seg, view, alpha=0.4)
+            outline(panes[-1], seg, view)
             panes[-1].set_title("Both")
-            _legend(upper, [label for label, _ in structures(seg, view)])
+            legend(upper, [label for label, _ in structures(seg, view)])
         _histograms(lower, image, names, prepared)
-        _title(figure, title)
+        heading(figure, title)
     return png.getvalue()
 
 
@@ -179,146 +153,46 @@ def comparison_figure(
     box = zoom(None if either is None else foreground_box(either), image.grid)
     most = largest_slices(main, image.grid.shape)
     views = [View(plane, most[AXIS[plane]], box) for plane in PLANES]
-    widths = [_width_mm(view, image.grid) / _height_mm(view, image.grid) for view in views]
+    widths = [width_mm(view, image.grid) / height_mm(view, image.grid) for view in views]
     labels = [
         label
         for label in prediction.labels
-        if any(_meets(seg, view, label) for seg in (predicted, drawn) for view in views)
+        if any(meets(seg, view, label) for seg in (predicted, drawn) for view in views)
     ]
-    with _drawing(width=10.5, height=min(max(10.0 / sum(widths), 2.4), 5.5) + 0.9) as (figure, png):
+    with png_drawing(width=10.5, height=min(max(10.0 / sum(widths), 2.4), 5.5) + 0.9) as (figure, png):
         panes = figure.subplots(1, 3, width_ratios=widths)
         for pane, view in zip(panes, views, strict=True):
-            _show(pane, view, image, channel=channel)
+            show_slice(pane, view, image, channel=channel)
             if predicted is not None:
-                _fill(pane, predicted, view, alpha=0.45)
-            _outline(pane, drawn if drawn is not None else predicted, view)
+                fill(pane, predicted, view, alpha=0.45)
+            outline(pane, drawn if drawn is not None else predicted, view)
             pane.set_title(f"{view.plane.capitalize()} {view.index + 1}")
-        _legend(figure, labels, note="filled: prediction" + ("" if reference is None else ", line: reference"))
-        _title(figure, title)
+        legend(figure, labels, note="filled: prediction" + ("" if reference is None else ", line: reference"))
+        heading(figure, title)
     return png.getvalue()
 
 
 def learning_curves_figure(curves: LearningCurves, *, title: str = "") -> bytes:
     """PNG of loss, validation Dice (the best marked with a star) and learning rate against steps."""
-    with _drawing(width=10.5, height=3.3) as (figure, png):
-        loss, dice, rate = figure.subplots(1, 3, width_ratios=(2, 2.4, 1.1))
-        _plot_loss(loss, curves)
-        _plot_dice(dice, curves)
-        rate.set_title("Learning rate")
-        if len(curves.learning_rates):
-            rate.plot(curves.steps, curves.learning_rates, color=PALETTE[2], linewidth=1.6)
-            rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            rate.set_ylim(bottom=0)
-        for pane in (loss, dice, rate):
-            pane.set_xlabel("step")
-            pane.margins(x=0.02)
-        _title(figure, title)
+    with png_drawing(width=10.5, height=3.3) as (figure, png):
+        draw_learning_curves(figure, curves)
+        heading(figure, title)
     return png.getvalue()
 
 
-@contextmanager
-def _drawing(*, width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    """A figure without pyplot's global state, and the stream that holds its PNG afterwards."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    png = io.BytesIO()
-    with rc_context(STYLE):  # type: ignore[arg-type]
-        layout = ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.05)
-        figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-        FigureCanvasAgg(figure)
-        yield figure, png
-        # Without the version of the software the same picture gives the same bytes.
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-
-
-def _title(figure: Figure, title: str) -> None:
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-
-
-def _show(pane: Axes, view: View, image: Volume | None, *, like: Grid | None = None, channel: int = 0) -> None:
-    """Draw a slice in grey (black without an image), with letters at its borders and a scale bar."""
-    grid = image.grid if image is not None else like
-    if grid is None:
-        raise ValueError("a slice needs an image or a grid")
-    rows_mm, columns_mm = view.spacing_mm(grid)
-    pixels = np.zeros(view.shape) if image is None else view.picture(image.array[channel])
-    low, high = (0.0, 1.0) if image is None else display_window(image, channel)
-    finite = np.nan_to_num(pixels.astype(np.float64), posinf=high, neginf=low)
-    pane.imshow(finite, cmap="gray", vmin=low, vmax=high, aspect=rows_mm / columns_mm, interpolation="nearest")
-    pane.set(xticks=[], yticks=[])
-    pane.grid(visible=False)
-    pane.spines[:].set_visible(False)
-    _letters(pane, BORDERS[view.plane])
-    _scale_bar(pane, view.shape[1], columns_mm)
-
-
-def _letters(pane: Axes, borders: tuple[str, str, str, str]) -> None:
-    from matplotlib.patheffects import withStroke
-
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
-    aligned = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
-    for letter, (x, y), (across, along) in zip(borders, places, aligned, strict=True):
-        text = pane.text(x, y, letter, color="white", fontsize=9, fontweight="bold", ha=across, va=along)
-        text.set(transform=pane.transAxes, path_effects=[withStroke(linewidth=2, foreground="black")])
-
-
-def _scale_bar(pane: Axes, columns: int, column_mm: float) -> None:
-    from matplotlib.patheffects import withStroke
-
-    width_mm = columns * column_mm
-    length = next((bar for bar in SCALE_BARS_MM if bar <= width_mm / 3), None)
-    if length is None:
-        return
-    edge = [withStroke(linewidth=4, foreground="black")]
-    share = length / width_mm
-    pane.plot(
-        [0.04, 0.04 + share], [0.035] * 2, color="white", linewidth=2, transform=pane.transAxes, path_effects=edge
-    )
-    text = pane.text(0.04, 0.055, f"{length} mm", color="white", fontsize=7, transform=pane.transAxes, va="bottom")
-    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
-
-
-def _fill(pane: Axes, segmentation: Segmentation, view: View, *, alpha: float) -> None:
-    colours = np.zeros((*view.shape, 4))
-    for label, mask in structures(segmentation, view):
-        colours[mask] = (*fraction(label), alpha)
-    pane.imshow(colours, aspect=pane.get_aspect(), interpolation="nearest")
-
-
-def _outline(pane: Axes, segmentation: Segmentation | None, view: View) -> None:
-    if segmentation is None:
-        return
-    for label, mask in structures(segmentation, view):
-        # A frame of background closes outlines at the border, and makes sure that there is one.
-        framed = np.pad(mask.astype(float), 1)
-        rows, columns = (np.arange(-1, n + 1) for n in mask.shape)
-        pane.contour(columns, rows, framed, levels=[0.5], colors=[fraction(label)], linewidths=1.3)
-    rows_, columns_ = view.shape
-    pane.set(xlim=(-0.5, columns_ - 0.5), ylim=(rows_ - 0.5, -0.5))
-
-
-def _outline_box(pane: Axes, box: Box) -> None:
-    from matplotlib.patches import Rectangle
-
-    corner, size = (box.start[0] - 0.5, box.start[1] - 0.5), box.shape[:2]
-    pane.add_patch(Rectangle(corner, *size, fill=False, edgecolor=PALETTE[4], linewidth=1.5, linestyle="--"))
-    pane.text(0.02, 0.98, "crop", color=PALETTE[4], fontsize=8, transform=pane.transAxes, va="top")
-
-
-def _legend(figure: Any, labels: Iterable[Label], *, note: str = "") -> None:
-    from matplotlib.patches import Patch
-
-    handles = [Patch(color=fraction(label), label=label.name.replace("_", " ")) for label in labels]
-    if handles:
-        # A letter is about 0.08 inches wide, a patch of colour with its gaps 0.6.
-        widest = 0.6 + 0.08 * max(len(str(handle.get_label())) for handle in handles)
-        columns = max(1, min(len(handles), 6, int(figure.bbox.width / figure.dpi / widest)))
-        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note or None)
-        legend.get_title().set(color=QUIET, fontsize=8)
+def draw_learning_curves(figure: Figure, curves: LearningCurves) -> None:
+    """Loss, validation Dice and learning rate side by side on a figure."""
+    loss, dice, rate = figure.subplots(1, 3, width_ratios=(2, 2.4, 1.1))
+    _plot_loss(loss, curves)
+    _plot_dice(dice, curves)
+    rate.set_title("Learning rate")
+    if len(curves.learning_rates):
+        rate.plot(curves.steps, curves.learning_rates, color=PALETTE[2], linewidth=1.6)
+        rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        rate.set_ylim(bottom=0)
+    for pane in (loss, dice, rate):
+        pane.set_xlabel("step")
+        pane.margins(x=0.02)
 
 
 def _histograms(figure: Any, image: Volume, names: Sequence[str], prepared: npt.NDArray[Any] | None) -> None:
@@ -406,16 +280,5 @@ def _mark_best(pane: Axes, curves: LearningCurves, step: float) -> None:
         ha="right" if late else "left",
         va="top",
         fontweight="bold",
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
     )
-
-
-def _meets(segmentation: Segmentation | None, view: View, label: Label) -> bool:
-    return segmentation is not None and any(found == label for found, _ in structures(segmentation, view))
-
-
-def _width_mm(view: View, grid: Grid) -> float:
-    return view.shape[1] * view.spacing_mm(grid)[1]
-
-
-def _height_mm(view: View, grid: Grid) -> float:
-    return view.shape[0] * view.spacing_mm(grid)[0]
