@@ -43,7 +43,7 @@ LARGEST_COMPONENT_SHARE = _private("LARGEST_PART", "Share of the largest part")
 # Diameters
 LONG_AXIS = Code("103339001", "SCT", "Long Axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
-DIAMETER_3D = Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh")
+DIAMETER_3D = Code("81827009", "SCT", "Diameter")  # in any direction; IBSI's L0JK ends half a voxel further out
 
 # Intensities
 ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
