@@ -39,7 +39,8 @@ from delineate.reports.figures import (
     preview_figure,
 )
 from delineate.reports.pages import CasePanel, Page, describe_plan, render, write_index
-from delineate.reports.tables import ScoreRow, cases_table, count_problems, mean_row, problems_table, scores_table
+from delineate.reports.score_tables import ScoreRow, mean_row, scores_table
+from delineate.reports.tables import cases_table, count_problems, problems_table
 from delineate.volume import Kind, Segmentation, Volume, reorient
 
 LABELS = label_set({1: "left_kidney", 2: "right_kidney"})
@@ -296,7 +297,7 @@ def test_problems_are_counted_in_words(severities: str, words: str) -> None:
 
 
 ROWS = (
-    ScoreRow("left_kidney", 9, 0.9, surface_dice=0.95, hd95_mm=2.04, missed=2, colour=(200, 30, 40)),
+    ScoreRow("left_kidney", 9, 0.9, (0.8, 0.95), 0.95, hd95_mm=2.04, mean_hd95_mm=30.1, missed=2, colour=(200, 30, 40)),
     ScoreRow("tumour", 0, math.nan, spurious=1),
 )
 
@@ -308,12 +309,14 @@ def test_scores_are_listed_with_missed_and_spurious_counts() -> None:
         "left_kidney",
         "9",
         "0.900",
+        "0.80–0.95",
         "0.950",
+        "30.1",
         "2.0",
         "2",
         "–",
     ]
-    assert next(line.split() for line in lines if "tumour" in line) == ["tumour", "0", "–", "–", "–", "–", "1"]
+    assert next(line.split() for line in lines if "tumour" in line) == ["tumour", "0", "–", "–", "–", "–", "–", "1"]
 
 
 def test_the_mean_leaves_out_what_has_no_value() -> None:
@@ -346,7 +349,7 @@ def test_the_page_holds_everything_and_needs_nothing_else(tmp_path: Path) -> Non
     assert "Not for clinical use without review." in html
     assert f"data:image/png;base64,{base64.b64encode(b'curves').decode()}" in html
     assert "rgb(200, 30, 40)" in html
-    assert not re.search(r"(?:src|href)=\"(?!data:)|@import|url\(", html)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)|@import|url\(", html)
     assert all(words in html for words in ("Trained on 9 scans.", "tumour missed", "3f2a", "8 x 8 x 8 voxels"))
 
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from anatomy import LABELS, blob_case, tiny_plan, write_blobs
 
@@ -11,15 +10,12 @@ import delineate
 from delineate import formats
 from delineate.dataset import open_dataset
 from delineate.errors import DatasetError, InputError
-from delineate.labels import label_set
 from delineate.settings import Settings, detect
-from delineate.volume import Kind, Segmentation
+from delineate.volume import Kind
 from delineate.workflow.assembling import ChannelWish, parse_channel
 from delineate.workflow.choosing import Scan
 from delineate.workflow.choosing import find_scans as choose
-from delineate.workflow.evaluating import evaluate
 from delineate.workflow.preparing import prepare_cases
-from delineate.workflow.results import ResultRecord, write_record
 from delineate.workflow.training import Budget, Division, divide, train
 
 ANY = ChannelWish("scan", "")
@@ -136,42 +132,6 @@ def test_of_a_patients_series_only_the_models_kind_is_taken(tmp_path: Path) -> N
     assert [scan.id for scan in find_scans(tmp_path, (parse_channel("CT"),))] == ["p_ct"]
     with pytest.raises(InputError, match="expected NIfTI files, or a DICOM series or tree with PT"):
         find_scans(tmp_path, (parse_channel("PET"),))
-
-
-def test_a_missing_prediction_is_a_problem_not_a_better_mean(tmp_path: Path, settings: Settings) -> None:
-    data = write_blobs(tmp_path / "data", 3)
-    shutil.copytree(tmp_path / "data" / "labelsTr", tmp_path / "out")
-    (tmp_path / "out" / "blob_2.nii.gz").unlink()
-    result = evaluate(tmp_path / "data" / "labelsTr", tmp_path / "out", settings=settings)
-    assert result.cases == len(data.cases) - 1
-    assert result.problems == ("blob_2: there is no prediction of this name",)
-    assert [row.dice for row in result.rows] == [1.0, 1.0]
-
-
-def test_a_prediction_on_another_grid_is_named(tmp_path: Path, settings: Settings) -> None:
-    write_blobs(tmp_path / "data", 2)
-    shutil.copytree(tmp_path / "data" / "labelsTr", tmp_path / "out")
-    _, other = blob_case(1, shape=(18, 16, 12))
-    formats.write_segmentation(tmp_path / "out" / "blob_1.nii.gz", other)
-    result = evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
-    assert len(result.problems) == 1
-    assert "blob_1" in result.problems[0]
-
-
-def test_structures_are_compared_by_name_where_values_mean_others(tmp_path: Path, settings: Settings) -> None:
-    write_blobs(tmp_path / "data", 1)
-    truth = blob_case(0)[1]
-    swapped = np.array([0, 2, 1, 3], dtype=np.uint8)[np.where(truth.array, truth.array, 3)]
-    other = label_set({2: "core", 1: "rim", 3: "bone"})
-    target = tmp_path / "out" / "blob_0.nii.gz"
-    formats.write_segmentation(target, Segmentation(swapped, truth.grid, other))
-    named = {"core": 2, "rim": 1, "bone": 3}
-    write_record(target, ResultRecord(case="a", labels=named, volumes_ml={}, model="m", series_uid=None, seconds=1))
-    result = evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
-    assert [(row.name, row.dice) for row in result.rows] == [("core", 1.0), ("rim", 1.0)]
-    write_record(target, ResultRecord(case="a", labels={"x": 3}, volumes_ml={}, model="m", series_uid=None, seconds=1))
-    with pytest.raises(InputError, match="no case could be scored"):
-        evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
 
 
 def test_the_python_api_goes_the_whole_way(tmp_path: Path) -> None:

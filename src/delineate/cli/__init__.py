@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, engines, learning, models, predicting
+from delineate.cli import dicom, engines, evaluating, learning, models, predicting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -42,7 +42,7 @@ for command in (
     predicting.predict,
     engines.engines,
     dicom.export,
-    learning.evaluate,
+    evaluating.evaluate,
     models.import_model,
     models.export_model,
 ):

@@ -14,7 +14,6 @@ from delineate.cli.options import (
     PATH,
     SOME_FAILED,
     STOPPED,
-    complain,
     machine_options,
     open_watch,
     plan_options,
@@ -39,7 +38,8 @@ def demo(folder: Path, patients: int, test: int, minutes: float, seed: int, **ma
     \b
     Example: delineate demo demo
     """
-    from delineate.reports.tables import problems_table, scores_table
+    from delineate.reports.score_tables import scores_table
+    from delineate.reports.tables import problems_table
     from delineate.workflow.demo import run_demo
 
     with open_watch() as watch:
@@ -194,41 +194,3 @@ def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:
     if fold != "all" and not fold.isdecimal():
         raise click.BadParameter(f"expected 0 to {folds - 1}, or all, got {fold!r}", param_hint="--fold")
     return Division(folds=folds, fold=None if fold == "all" else int(fold), hold_out=hold_out, test=test)
-
-
-@click.command()
-@click.argument("references", type=EXISTING)
-@click.argument("predictions", type=EXISTING)
-@click.option("-o", "--output", type=PATH, help="Folder for scores.json and scores.csv. [default: PREDICTIONS]")
-@click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
-@click.option("--threads", type=click.IntRange(1))
-@users_errors
-def evaluate(
-    references: Path, predictions: Path, output: Path | None, tolerance_mm: float, threads: int | None
-) -> None:
-    """Score predictions against references, per case and structure.
-
-    REFERENCES is a file, a folder of label maps, or a dataset. A structure that was missed altogether counts as a miss.
-
-    \b
-    Example: delineate evaluate Task09_Spleen results
-    """
-    from delineate.reports.tables import scores_table, sides_table
-    from delineate.workflow.evaluating import evaluate as run
-
-    with open_watch() as watch:
-        result = run(
-            references,
-            predictions,
-            output=output,
-            tolerance_mm=tolerance_mm,
-            settings=settings_of("cpu", threads, None, None),
-            watch=watch,
-        )
-        watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases"))
-        if result.swaps:
-            watch.print(sides_table(result.swaps))
-    click.echo(f"{result.scores} and {result.table}")
-    for problem in result.problems:
-        complain(problem)
-    sys.exit(SOME_FAILED if result.problems else 0)

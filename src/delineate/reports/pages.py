@@ -10,7 +10,7 @@ from pathlib import Path
 from delineate.files import write_text
 from delineate.planning import ClipZScore, Normalisation, Plan, Window
 from delineate.reports.html import render_template
-from delineate.reports.tables import ScoreRow, mean_row
+from delineate.reports.score_tables import ScoreRow, mean_row
 
 Pairs = tuple[tuple[str, str], ...]
 

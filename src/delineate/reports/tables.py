@@ -1,4 +1,4 @@
-"""Tables for the terminal: problems, scores, cases. They are returned; the command line prints them."""
+"""Tables for the terminal: problems, cases, series. They are returned; the command line prints them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delineate.dataset import Dataset, Problem, Severity
-from delineate.evaluation import SideConfusion
-from delineate.labels import Colour
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,24 +20,6 @@ _STYLES: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "infor
 _ACTION_STYLES = {"read": "green", "straighten": "cyan", "interpolate": "cyan", "skip": "dim", "refuse": "bold red"}
 _WIDE = 150  # columns of a terminal on which a series' facts have a column each
 _MOST_REMARKS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
-    """One structure's scores over the `cases` cases in which reference or prediction has it; NaN: no value.
-
-    `dice` and `surface_dice`: means, 0..1; a missed or spurious structure counts as 0. `hd95_mm`: the median
-    where both have it. `missed`: cases in which only the reference has it; `spurious`: only the prediction.
-    """
-
-    name: str
-    cases: int
-    dice: float
-    surface_dice: float = math.nan
-    hd95_mm: float = math.nan
-    missed: int = 0
-    spurious: int = 0
-    colour: Colour | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,37 +98,6 @@ def count_problems(problems: Iterable[Problem]) -> str:
     return ", ".join(shown) or "no problems found"
 
 
-def scores_table(rows: Sequence[ScoreRow], *, title: str = "Scores") -> Table:
-    """A line a structure, and the mean over structures where there are several."""
-    table = plain_table(title)
-    table.add_column("structure")
-    for column in ("cases", "Dice", "surface Dice", "HD95 mm", "missed", "spurious"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        name = plain_text(("■ " if row.colour else "") + row.name)
-        if row.colour is not None:
-            name.stylize("rgb({},{},{})".format(*row.colour), 0, 1)
-        table.add_row(name, str(row.cases), *_numbers(row), _count(row.missed), _count(row.spurious))
-    if len(rows) > 1:
-        total = mean_row(rows)
-        table.add_section()
-        table.add_row(total.name, "", *_numbers(total), _count(total.missed), _count(total.spurious), style="bold")
-    return table
-
-
-def mean_row(rows: Sequence[ScoreRow]) -> ScoreRow:
-    """The mean over structures that have a value, and the sums of missed and spurious ones."""
-    return ScoreRow(
-        "mean",
-        max((row.cases for row in rows), default=0),
-        _mean([row.dice for row in rows]),
-        surface_dice=_mean([row.surface_dice for row in rows]),
-        hd95_mm=_mean([row.hd95_mm for row in rows]),
-        missed=sum(row.missed for row in rows),
-        spurious=sum(row.spurious for row in rows),
-    )
-
-
 def cases_table(dataset: Dataset) -> Table:
     """A line a case, with its patient, site and files."""
     table = plain_table(f"{dataset.name}: {len(dataset.cases)} cases")
@@ -158,21 +107,6 @@ def cases_table(dataset: Dataset) -> Table:
         images = ", ".join(path.name for path in case.images)
         reference = "none" if case.reference is None else case.reference.name
         table.add_row(*map(plain_text, (case.id, case.patient_id, case.site or "", images, reference)))
-    return table
-
-
-def sides_table(pairs: Sequence[SideConfusion]) -> Table:
-    """A line a left/right pair, with the voxels that got the other side's label."""
-    table = plain_table("Left and right")
-    for column in ("left", "right", "left labelled right", "right labelled left"):
-        table.add_column(column, justify="right" if "labelled" in column else "left")
-    for pair in pairs:
-        table.add_row(
-            plain_text(pair.left),
-            plain_text(pair.right),
-            f"{pair.left_as_right} voxels",
-            f"{pair.right_as_left} voxels",
-        )
     return table
 
 
@@ -194,7 +128,7 @@ def _wide_series(rows: Sequence[SeriesRow], title: str) -> Table:
     for row in rows:
         table.add_row(
             *map(_safe, (row.patient_id or "–", _date(row), row.modality or "–", _number_of(row), _name_of(row))),
-            *map(_safe, (_count(row.slices), _size(row), _spacing(row), row.orientation or "–", _tilt(row))),
+            *map(_safe, (show_count(row.slices), _size(row), _spacing(row), row.orientation or "–", _tilt(row))),
             _fate(row),
         )
     return table
@@ -272,16 +206,8 @@ def show_number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _numbers(row: ScoreRow) -> tuple[str, str, str]:
-    return show_number(row.dice, 3), show_number(row.surface_dice, 3), show_number(row.hd95_mm, 1)
-
-
-def _count(count: int) -> str:
+def show_count(count: int) -> str:
+    """The number, with a dash for none, so that what is there stands out."""
     return str(count) if count else "–"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,16 +17,17 @@ from delineate.phantom import PATIENT_LABELS, make_patient
 from delineate.planning import PlanOptions
 from delineate.reports.figures import comparison_figure
 from delineate.reports.pages import CasePanel, Page, describe_plan, write_index
-from delineate.reports.tables import ScoreRow
+from delineate.reports.score_tables import ScoreRow
 from delineate.settings import Settings
 from delineate.volume import align
 from delineate.workflow import predicting
 from delineate.workflow.checking import check
-from delineate.workflow.evaluating import EvaluationResult, evaluate
+from delineate.workflow.evaluating import EvaluationOptions, EvaluationResult, evaluate
 from delineate.workflow.exporting import files_of
 from delineate.workflow.import_options import import_options
 from delineate.workflow.import_records import read_import
 from delineate.workflow.importing import import_tree, patients_of
+from delineate.workflow.pairing import CaseChoice
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.proofs import read_proofs
 from delineate.workflow.scanning import scan
@@ -147,7 +147,9 @@ def run_demo(
         )
         for failure in run.failures:
             raise failure.error
-    scored = evaluate(cohort, results, output=folder, tolerance_mm=2.0, settings=settings, watch=watch)
+    # Every held-out patient counts, also one without result.
+    chosen = EvaluationOptions(choice=CaseChoice(held_out))
+    scored = evaluate(cohort, results, output=folder, options=chosen, settings=settings, watch=watch)
     page = Page(
         title="Synthetic abdomen",
         summary=(
@@ -208,7 +210,7 @@ def _panels(cohort: Path, results: Path, cases: tuple[str, ...], scored: Evaluat
 
 
 def _words(folder: Path, index: Path, scored: EvaluationResult) -> str:
-    dice = json.loads(scored.scores.read_text())["mean"]["dice"]
+    dice = scored.evaluation.mean["dice"]
     return f"""
 Mean Dice on held-out patients: {dice:.3f}
 

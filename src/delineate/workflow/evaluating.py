@@ -6,48 +6,74 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 
-from delineate import evaluation, formats
-from delineate.dataset import open_dataset
-from delineate.errors import DelineateError, InputError, LabelError
-from delineate.evaluation import CaseScores, SideConfusion
+from delineate import evaluation
+from delineate.errors import InputError, LabelError
+from delineate.evaluation import Evaluation, SideConfusion
 from delineate.files import write_text
-from delineate.formats.nifti import is_nifti_name
-from delineate.labels import Colour, LabelSet, label_set
+from delineate.labels import Colour, LabelSet
 from delineate.metrics.definitions import METRICS
-from delineate.reports.tables import ScoreRow
+from delineate.reports.score_tables import ScoreRow
 from delineate.settings import Settings
-from delineate.volume import Segmentation, align
+from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.results import read_record, read_result
+from delineate.workflow.scoring import Names, ScoredPair, ScoreOptions, find_names, score_pairs
+
+SEED = 0  # of the bootstrap: the same cases give the same intervals
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """`tolerance_mm`: of surface Dice and boundary IoU; `tolerances_mm`: of single structures, by name.
+
+    `choice`: which cases count. `resample`: bring predictions of another grid onto the reference's; they are failures
+    otherwise.
+    """
+
+    tolerance_mm: float = 2.0
+    tolerances_mm: Mapping[str, float] = field(default_factory=dict)
+    choice: CaseChoice = CaseChoice()  # noqa: RUF009 - nothing in it changes
+    resample: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """Scores a structure, the mean Dice a case, left/right swaps, problems in words, and the files written."""
+    """What an evaluation found and wrote.
 
+    `pairs`: the files of each case that was scored, in the order of `evaluation.cases`. `rows`: for the table. `swaps`:
+    left and right taken for each other, over all cases. `problems`: what could not be scored; `remarks`: what was left
+    out or done otherwise; sentences both. `scores`, `table`: the files.
+    """
+
+    evaluation: Evaluation
+    labels: LabelSet
+    pairs: tuple[Pair, ...]
     rows: tuple[ScoreRow, ...]
-    case_dice: Mapping[str, float]
     swaps: tuple[SideConfusion, ...]
     problems: tuple[str, ...]
+    remarks: tuple[str, ...]
     scores: Path
     table: Path
 
     @property
     def cases(self) -> int:
-        return len(self.case_dice)
+        return len(self.evaluation.cases)
 
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Why a case has no usable prediction. Such cases are scored as ones in which nothing was found."""
+        return {case.case_id: case.failed for case in self.evaluation.failures}
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    case: str
-    reference: Path
-    prediction: Path
+    @property
+    def case_dice(self) -> Mapping[str, float]:
+        """The mean Dice over each case's structures; NaN where it has none."""
+        return {case.case_id: evaluation.mean_of_case(case, METRICS[0]) for case in self.evaluation.cases}
 
 
 def evaluate(
@@ -55,157 +81,94 @@ def evaluate(
     predictions: Path,
     *,
     output: Path | None = None,
-    tolerance_mm: float = 2.0,
+    options: EvaluationOptions = EvaluationOptions(),
     settings: Settings,
     watch: Watch = nobody,
 ) -> EvaluationResult:
-    """Score every prediction that has a reference; write scores.json and scores.csv.
+    """Score every case that counts (see `pair_up`); write scores.json and scores.csv into `output`.
 
-    `references`: a label map, a folder of them, or a dataset. A prediction without reference is a problem that is
-    reported, as is a case that cannot be read. Raises `InputError` if no case can be scored.
+    A case whose prediction is not there or cannot be used is scored as one in which nothing was found. A prediction
+    without reference, or whose reference cannot be read, is a problem that is reported. Raises `InputError` if no case
+    can be scored, `LabelError` for a tolerance of a structure that is not there, and what `pair_up` raises.
     """
-    pairs, problems = _pair(references, predictions)
-    labels, patients = _find_labels(references, pairs)
-
-    def one(pair: _Pair) -> tuple[CaseScores, tuple[SideConfusion, ...]] | DelineateError:
-        try:
-            reference, prediction = _read_pair(pair, labels)
-            # A DICOM series may hold its slices in another order than the reference's file.
-            prediction = align(prediction, reference.grid)
-            scores = evaluation.score_case(
-                pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patients.get(pair.case)
-            )
-        except DelineateError as error:
-            return error.in_case(pair.case)
-        overlapping = reference.labels.overlaps or prediction.labels.overlaps
-        return scores, () if overlapping else evaluation.left_right_confusion(reference, prediction)
-
-    scored: list[CaseScores] = []
-    swaps: list[tuple[SideConfusion, ...]] = []
-    with ThreadPoolExecutor(settings.threads) as pool:
-        for done, outcome in enumerate(pool.map(one, pairs), start=1):
-            if isinstance(outcome, DelineateError):
-                problems.append(str(outcome))
-            else:
-                scored.append(outcome[0])
-                swaps.append(outcome[1])
-            watch("Scoring", done, len(pairs), pairs[done - 1].case)
-    if not scored:
-        raise InputError("no case could be scored", got="; ".join(problems[:5]) or "no case", path=predictions)
+    pairing = pair_up(references, predictions, options.choice)
+    names = find_names(references, pairing)
+    score_options = ScoreOptions(_tolerances(options, names.labels), resample=options.resample)
+    outcomes = score_pairs(pairing, names, score_options, settings=settings, watch=watch)
+    problems = (*pairing.problems, *(outcome.problem for outcome in outcomes if outcome.problem))
+    scored = [outcome for outcome in outcomes if outcome.scores is not None]
+    if all(outcome.scores.failed for outcome in scored if outcome.scores):
+        reasons = [*problems, *(f"{o.pair.case}: {o.scores.failed}" for o in scored if o.scores)]
+        raise InputError("no case could be scored", got="; ".join(reasons[:5]), path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
-    return _write(folder, scored, swaps, problems, labels)
-
-
-def _read_pair(pair: _Pair, labels: LabelSet) -> tuple[Segmentation, Segmentation]:
-    """Reference and prediction under one set of labels. Regions are made of the same values in both."""
-    record = read_record(pair.prediction)
-    if record is not None and record.regions:
-        return read_result(pair.reference, record), read_result(pair.prediction, record)
-    return formats.read_segmentation(pair.reference, labels), _read_prediction(pair.prediction, labels)
-
-
-def _read_prediction(path: Path, labels: LabelSet) -> Segmentation:
-    """A prediction under the references' labels: by their names where `predict` wrote down what its values mean.
-
-    Structures that only the prediction has are left out. Raises `LabelError` if there is none that both have.
-    """
-    record = read_record(path)
-    if record is None or record.labels == dict(zip(labels.names, labels.values, strict=True)):
-        return formats.read_segmentation(path, labels)
-    found = formats.read_segmentation(path, label_set({value: name for name, value in record.labels.items()}))
-    shared = [label for label in labels if label.name in record.labels]
-    if not shared:
-        raise LabelError(
-            "the prediction has none of the reference's structures",
-            expected=f"one of {list(labels.names)}",
-            got=list(record.labels),
-            path=path,
-        )
-    values = np.zeros(max(record.labels.values()) + 1, dtype=np.uint8 if max(labels.values) <= 255 else np.uint16)
-    for label in shared:
-        values[record.labels[label.name]] = label.value
-    return replace(found, array=values[found.array], labels=labels)
-
-
-def _pair(references: Path, predictions: Path) -> tuple[list[_Pair], list[str]]:
-    """Predictions with their references by name, and what has no partner."""
-    if references.is_file() and predictions.is_file():
-        return [_Pair(formats.image_stem(predictions), references, predictions)], []
-    if references.is_file() or predictions.is_file():
-        raise InputError("a file is scored against a file, a folder against a folder", path=references)
-    folder = references / "labelsTr" if (references / "labelsTr").is_dir() else references
-    known, found = _label_maps(folder), _label_maps(predictions)
-    problems = [f"{case}: there is no reference of this name" for case in found if case not in known]
-    if folder == references:
-        # Of a whole dataset only the cases that were segmented are meant; a folder of references is meant whole.
-        problems += [f"{case}: there is no prediction of this name" for case in known if case not in found]
-    return [_Pair(case, known[case], found[case]) for case in found if case in known], problems
-
-
-def _label_maps(folder: Path) -> dict[str, Path]:
-    files = sorted(file for file in folder.iterdir() if is_nifti_name(file) and not file.name.startswith("."))
-    return {formats.image_stem(file): file for file in files if "_probability_" not in file.name}
-
-
-def _find_labels(references: Path, pairs: Sequence[_Pair]) -> tuple[LabelSet, dict[str, str]]:
-    """Names of the structures, and the cases' patients: of regions what predict wrote; else from the dataset, else what
-    predict wrote, else values."""
-    for pair in pairs:
-        record = read_record(pair.prediction)
-        if record is not None and record.regions:
-            return label_set({value: name for name, value in record.labels.items()}, overlaps=True), {}
-    folder = references.parent if references.is_file() else references
-    for place in (folder, folder.parent):
-        if (place / "dataset.json").is_file():
-            dataset = open_dataset(place)
-            return dataset.labels, {case.id: case.patient_id for case in dataset.cases}
-    for pair in pairs:
-        record = read_record(pair.prediction)
-        if record is not None:
-            return label_set({value: name for name, value in record.labels.items()}), {}
-    values = {int(v) for pair in pairs for v in np.unique(formats.read_label_values(pair.reference)[0]) if v}
-    return label_set({value: f"label_{value}" for value in values}), {}
-
-
-def _write(
-    folder: Path,
-    scored: Sequence[CaseScores],
-    swaps: Sequence[tuple[SideConfusion, ...]],
-    problems: Sequence[str],
-    labels: LabelSet,
-) -> EvaluationResult:
-    summary = evaluation.summarise(scored, generator=np.random.default_rng(0))
-    scores, table = folder / "scores.json", folder / "scores.csv"
-    write_text(scores, json.dumps(evaluation.to_json(summary), indent=1) + "\n")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(evaluation.csv_rows(summary))
-    write_text(table, text.getvalue())
+    summary = evaluation.summarise([o.scores for o in scored if o.scores], generator=np.random.default_rng(SEED))
+    remarks = (*pairing.remarks, *_without_repeats(scored))
     return EvaluationResult(
-        rows=tuple(_score_row(label.name, summary, label.colour) for label in labels),
-        case_dice={case.case_id: evaluation.mean_of_case(case, METRICS[0]) for case in scored},
-        swaps=tuple(_add_up(same) for same in zip(*swaps, strict=True)),
-        problems=tuple(problems),
-        scores=scores,
-        table=table,
+        evaluation=summary,
+        labels=names.labels,
+        pairs=tuple(outcome.pair for outcome in scored),
+        rows=tuple(_score_row(label.name, summary, label.colour) for label in names.labels),
+        swaps=_swaps(summary, names),
+        problems=problems,
+        remarks=remarks,
+        scores=_write_scores(folder, summary, problems=problems, remarks=remarks),
+        table=_write_table(folder, summary),
     )
 
 
-def _score_row(name: str, summary: evaluation.Evaluation, colour: Colour) -> ScoreRow:
+def read_tolerances(path: Path) -> dict[str, float]:
+    """Tolerances in mm by structure, of a JSON file {"liver": 3}. Raises `InputError` for anything else."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Annotated[float, msgspec.Meta(ge=0)]])
+    except msgspec.DecodeError as error:
+        raise InputError(
+            "not a file of tolerances", expected='JSON such as {"liver": 3, "spleen": 2}', got=str(error), path=path
+        ) from error
+    return found
+
+
+def _tolerances(options: EvaluationOptions, labels: LabelSet) -> dict[str, float]:
+    unknown = [name for name in options.tolerances_mm if name not in labels.names]
+    if unknown:
+        raise LabelError("a tolerance for structures that are not there", expected=list(labels.names), got=unknown)
+    return {name: options.tolerances_mm.get(name, options.tolerance_mm) for name in labels.names}
+
+
+def _without_repeats(outcomes: Sequence[ScoredPair]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(remark for outcome in outcomes for remark in outcome.remarks))
+
+
+def _write_scores(folder: Path, summary: Evaluation, *, problems: Sequence[str], remarks: Sequence[str]) -> Path:
+    content = {**evaluation.to_json(summary), "problems": list(problems), "remarks": list(remarks)}
+    path = folder / "scores.json"
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def _write_table(folder: Path, summary: Evaluation) -> Path:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(evaluation.csv_rows(summary))
+    path = folder / "scores.csv"
+    write_text(path, text.getvalue())
+    return path
+
+
+def _swaps(summary: Evaluation, names: Names) -> tuple[SideConfusion, ...]:
+    return () if summary.confusion is None else evaluation.side_confusions(summary.confusion, names.labels)
+
+
+def _score_row(name: str, summary: Evaluation, colour: Colour) -> ScoreRow:
     structure = summary.structures[name]
+    dice, hd95 = structure.metrics["dice"], structure.metrics["hd95_mm"]
     return ScoreRow(
         name,
         structure.cases - structure.absent,
-        structure.metrics["dice"].mean,
+        dice.mean,
+        interval=dice.interval,
         surface_dice=structure.metrics["surface_dice"].mean,
-        hd95_mm=structure.metrics["hd95_mm"].median,
+        hd95_mm=hd95.median,
+        mean_hd95_mm=hd95.mean,
         missed=structure.missed,
         spurious=structure.spurious,
         colour=colour,
-    )
-
-
-def _add_up(same: Sequence[SideConfusion]) -> SideConfusion:
-    first = same[0]
-    return SideConfusion(
-        first.left, first.right, sum(s.left_as_right for s in same), sum(s.right_as_left for s in same)
     )

@@ -1,0 +1,120 @@
+"""The command that scores predictions against references."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from delineate.cli.options import (
+    EXISTING,
+    PATH,
+    SOME_FAILED,
+    complain,
+    open_watch,
+    say,
+    settings_of,
+    users_errors,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from delineate.workflow.evaluating import EvaluationOptions
+
+
+class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
+    """Millimetres of structures: liver=3,spleen=2."""
+
+    name = "NAME=MM"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, float], ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(self._pair(part, param, ctx) for part in str(value).split(",") if part.strip())
+
+    def _pair(self, part: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        name, _, number = part.rpartition("=")
+        try:
+            tolerance_mm = float(number)
+        except ValueError:
+            tolerance_mm = -1
+        if not name.strip() or not 0 <= tolerance_mm < float("inf"):
+            self.fail(f"expected a name and millimetres, e.g. liver=3, got {part!r}", param, ctx)
+        return name.strip(), tolerance_mm
+
+
+@click.command()
+@click.argument("references", type=EXISTING)
+@click.argument("predictions", type=EXISTING)
+@click.option("-o", "--output", type=PATH, help="Folder for scores.json and scores.csv. [default: PREDICTIONS]")
+@click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
+@click.option("--tolerance", "tolerances", type=Tolerance(), multiple=True, help="Of single structures.")
+@click.option("--tolerances", "tolerance_file", type=EXISTING, help='The same as JSON: {"liver": 3, "spleen": 2}.')
+@click.option(
+    "--set-aside-by", type=EXISTING, help="Score the cases that this model's training set aside, all of them."
+)
+@click.option("--only-predicted", is_flag=True, help="Do not count cases without prediction as failures.")
+@click.option("--resample", is_flag=True, help="Bring predictions of another grid onto the reference's.")
+@click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
+@users_errors
+def evaluate(references: Path, predictions: Path, output: Path | None, threads: int | None, **options: Any) -> None:
+    """Score predictions against references, per case and structure.
+
+    REFERENCES is a file, a folder of label maps, or a dataset. A structure that was missed counts as the worst value in
+    every figure, and so does a case without prediction. Of a dataset, only cases with a prediction count, unless
+    --set-aside-by says which ones were meant.
+
+    \b
+    Example: delineate evaluate Task09_Spleen results --set-aside-by spleen_model
+    Example: delineate evaluate labelsTs results --tolerance aorta=1,liver=3
+    """
+    from delineate.reports.score_tables import scores_table, sides_table
+    from delineate.workflow.evaluating import evaluate as run
+
+    with open_watch() as watch:
+        result = run(
+            references,
+            predictions,
+            output=output,
+            options=_options_of(**options),
+            settings=settings_of("cpu", threads, None, None),
+            watch=watch,
+        )
+        interval = result.evaluation.intervals["dice"]
+        watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases", interval=interval))
+        if any(pair.left_as_right or pair.right_as_left for pair in result.swaps):
+            watch.print(sides_table(result.swaps))
+    for remark in result.remarks:
+        warn(remark)
+    for case, why in result.failures.items():
+        complain(f"{case}: counted as missed, because {why}")
+    for problem in result.problems:
+        complain(problem)
+    say(f"{result.scores} and {result.table}")
+    sys.exit(SOME_FAILED if result.problems or result.failures else 0)
+
+
+def _options_of(
+    *,
+    tolerance_mm: float,
+    tolerances: tuple[tuple[tuple[str, float], ...], ...],
+    tolerance_file: Path | None,
+    set_aside_by: Path | None,
+    only_predicted: bool,
+    resample: bool,
+) -> EvaluationOptions:
+    from delineate.workflow.evaluating import EvaluationOptions, read_tolerances
+    from delineate.workflow.pairing import CaseChoice, cases_set_aside
+
+    told = {} if tolerance_file is None else read_tolerances(tolerance_file)
+    cases = None if set_aside_by is None else cases_set_aside(set_aside_by)
+    return EvaluationOptions(
+        tolerance_mm=tolerance_mm,
+        tolerances_mm=told | {name: mm for group in tolerances for name, mm in group},
+        choice=CaseChoice(cases, only_predicted=only_predicted),
+        resample=resample,
+    )
