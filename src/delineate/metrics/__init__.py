@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from delineate.geometry import TripleMM
 from delineate.metrics.boundaries import boundary_overlap, centroid_distance_mm
-from delineate.metrics.counting import Counts, in_memory_order, tally
+from delineate.metrics.counting import Counts, checked_spacing, in_memory_order, tally
 from delineate.metrics.scores import Comparison, Status, StructureScores, compose_scores
 from delineate.metrics.surfaces import surface_distances
 
@@ -53,7 +53,7 @@ def score_label_maps(
     positive numbers, values below 1 or given twice, or a negative tolerance; `TypeError` for maps that are
     not of integers; `KeyError` for a value without tolerance.
     """
-    spacing = _checked_spacing(spacing_mm)
+    spacing = checked_spacing(spacing_mm)
     tolerances = _tolerances(tolerance_mm, values)
     first, second, (i, j, k) = in_memory_order(reference, prediction)
     turned = (spacing[i], spacing[j], spacing[k])
@@ -86,13 +86,6 @@ def confusion_counts(reference: Array, prediction: Array, values: Sequence[int],
     """
     first, second, _ = in_memory_order(reference, prediction)
     return tally(first, second, values, threads=threads).counts
-
-
-def _checked_spacing(spacing_mm: Sequence[float]) -> TripleMM:
-    spacing = tuple(float(s) for s in spacing_mm)
-    if len(spacing) != 3 or not all(0 < s < math.inf for s in spacing):
-        raise ValueError(f"a spacing is three positive numbers: got {spacing}")
-    return spacing[0], spacing[1], spacing[2]
 
 
 def _tolerances(tolerance_mm: float | Mapping[int, float], values: Sequence[int]) -> list[float]:

@@ -13,6 +13,15 @@ from delineate.metrics.scores import Overlap
 Mask = npt.NDArray[np.bool_]
 
 
+def border(mask: Mask) -> npt.NDArray[np.uint8]:
+    """1 where a voxel of an (I, J, K) mask has one of its six neighbours outside; beyond the array is outside."""
+    from delineate.metrics.kernels import mark_border
+
+    found = np.empty(mask.shape, dtype=np.uint8)
+    mark_border(mask, found)
+    return found
+
+
 def boundary_layer(mask: Mask, spacing_mm: TripleMM, *, width_mm: float) -> Mask:
     """The voxels of an (I, J, K) mask that are at most `width_mm` from one of its border voxels.
 

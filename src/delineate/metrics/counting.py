@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import Triple
+from delineate.geometry import Triple, TripleMM
 from delineate.metrics.scores import Overlap
 from delineate.volume import read_only
 
@@ -36,6 +37,14 @@ class Tally:
     def slices(self, index: int) -> tuple[slice, ...]:
         """The smallest box that holds an index in both maps."""
         return tuple(slice(int(first), int(last) + 1) for first, last in self.boxes[index])
+
+
+def checked_spacing(spacing_mm: Sequence[float]) -> TripleMM:
+    """The spacing as floats; raises `ValueError` unless it is three positive numbers."""
+    spacing = tuple(float(s) for s in spacing_mm)
+    if len(spacing) != 3 or not all(0 < s < math.inf for s in spacing):
+        raise ValueError(f"a spacing is three positive numbers: got {spacing}")
+    return spacing[0], spacing[1], spacing[2]
 
 
 def in_memory_order(reference: Array, prediction: Array) -> tuple[Array, Array, Triple]:

@@ -72,6 +72,13 @@ def sum_positions(mask: Array) -> tuple[int, int, int]:
 
 
 @njit(cache=True, nogil=True)
+def mark_border(mask: Array, border: Array) -> None:
+    """Write which voxels of a mask (I, J, K) have one of their six neighbours outside, as 0 or 1."""
+    for i in range(mask.shape[0]):
+        _mark_border(mask, i, border[i])
+
+
+@njit(cache=True, nogil=True)
 def mark_layer(mask: Array, spacing_mm: Array, width_mm: float, layer: Array) -> None:
     """Mark the voxels of a mask that are at most `width_mm` from one of its border voxels, from centre to centre.
 

@@ -24,15 +24,15 @@ class Status(Enum):
 class StructureScores:
     """Agreement of one predicted mask with its reference; `definitions.METRICS` says what each figure is.
 
-    | figure                                                               | scored  | missed | spurious | absent |
-    |----------------------------------------------------------------------|---------|--------|----------|--------|
-    | `dice`, `iou`, `volume_similarity`, `surface_dice`, `boundary_iou`   | 0 to 1  | 0      | 0        | NaN    |
-    | `precision`                                                          | 0 to 1  | NaN    | 0        | NaN    |
-    | `recall`                                                             | 0 to 1  | 0      | NaN      | NaN    |
-    | `hd95_mm`, `hd_mm`, `mean_surface_distance_mm`, `masd_mm`,           | 0 and   | NaN    | NaN      | NaN    |
-    | `centroid_distance_mm`                                               | more    |        |          |        |
-    | `volume_error_ml`                                                    | defined | below 0 | above 0 | 0      |
-    | `volume_error_percent`                                               | defined | -100   | NaN      | NaN    |
+    | figure                                                             | scored  | missed  | spurious | absent |
+    |--------------------------------------------------------------------|---------|---------|----------|--------|
+    | `dice`, `iou`, `volume_similarity`, `surface_dice`, `boundary_iou` | 0 to 1  | 0       | 0        | NaN    |
+    | `precision`                                                        | 0 to 1  | NaN     | 0        | NaN    |
+    | `recall`                                                           | 0 to 1  | 0       | NaN      | NaN    |
+    | `hd95_mm`, `hd_mm`, `mean_surface_distance_mm`, `masd_mm`,         | 0 and   | NaN     | NaN      | NaN    |
+    | `centroid_distance_mm`                                             | more    |         |          |        |
+    | `volume_error_ml`                                                  | defined | below 0 | above 0  | 0      |
+    | `volume_error_percent`                                             | defined | -100    | NaN      | NaN    |
 
     NaN is a figure without a value. What it counts as in a mean is for `delineate.evaluation` to say: it must
     not be left out, or a miss would improve the mean.

@@ -71,12 +71,18 @@ def _surface(mask: npt.NDArray[np.bool_]) -> _Surface:
 
 
 def _distances(start: _Surface, target: _Surface, spacing_mm: TripleMM) -> Distances:
-    from delineate.metrics.kernels import measure_planes, measure_points
-
-    squares_mm2 = np.empty(target.codes.shape)
-    measure_planes(target.codes, np.array(spacing_mm), squares_mm2)
-    mm = np.empty(len(start.points))
-    measure_points(start.points, squares_mm2, spacing_mm[0], mm)
+    mm = nearest_mm(start.points, target.codes, spacing_mm)
     area_mm2 = surfel_areas_mm2(spacing_mm)[start.codes[tuple(start.points.T)]]
     order = np.lexsort((area_mm2, mm))
     return Distances(mm[order], area_mm2[order])
+
+
+def nearest_mm(points: npt.NDArray[np.integer], targets: npt.NDArray[np.uint8], spacing_mm: TripleMM) -> FloatArray:
+    """(N,) distances of (N, 3) positions to the nearest that is not 0 in `targets` (I, J, K); infinite for none."""
+    from delineate.metrics.kernels import measure_planes, measure_points
+
+    squares_mm2 = np.empty(targets.shape)
+    measure_planes(targets, np.array(spacing_mm), squares_mm2)
+    mm = np.empty(len(points))
+    measure_points(np.ascontiguousarray(points, dtype=np.int32), squares_mm2, spacing_mm[0], mm)
+    return mm
