@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, engines, evaluating, learning, models, predicting
+from delineate.cli import dicom, engines, evaluating, learning, models, predicting, reporting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -20,6 +20,8 @@ def main() -> None:
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
     delineate evaluate REFERENCES RESULTS         score them
+    delineate report   dataset DATASET -o X.html  a page about a dataset, a training, ...
+    delineate card     MODEL -o FOLDER            a model card and a data sheet
 
     \b
     delineate import-model NNUNET MODEL           take over what nnU-Net trained
@@ -43,6 +45,8 @@ for command in (
     engines.engines,
     dicom.export,
     evaluating.evaluate,
+    reporting.report,
+    reporting.card,
     models.import_model,
     models.export_model,
 ):

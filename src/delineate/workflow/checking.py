@@ -17,7 +17,7 @@ from delineate.planning import Machine, Plan, make_plan
 from delineate.preprocessing import find_box, normalise
 from delineate.reports.figures import preview_figure
 from delineate.settings import Settings
-from delineate.volume import Segmentation, Source
+from delineate.volume import Segmentation, Source, Volume
 from delineate.workflow.preparing import read_case
 from delineate.workflow.progress import Watch, nobody
 
@@ -32,6 +32,16 @@ class CheckReport:
     @property
     def errors(self) -> int:
         return sum(problem.severity == "error" for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What one case holds and what is wrong with it; without image, reference and measurements if it cannot be used."""
+
+    problems: tuple[Problem, ...] = ()
+    image: Volume | None = None
+    reference: Segmentation | None = None
+    measurements: CaseMeasurements | None = None
 
 
 def check(
@@ -50,9 +60,9 @@ def check(
     problems = check_files(dataset, folder)
     measured: list[CaseMeasurements] = []
     for done, case in enumerate(dataset.cases, start=1):
-        found, measurements = _check_one(case, dataset)
-        problems += found
-        measured += [measurements] if measurements is not None else []
+        look = look_at(case, dataset)
+        problems += look.problems
+        measured += [look.measurements] if look.measurements is not None else []
         watch("Checking", done, len(dataset.cases), case.id)
     if previews is None or not measured:
         return CheckReport(tuple(problems), ())
@@ -70,10 +80,10 @@ def check(
     return CheckReport(tuple(problems), tuple(paths))
 
 
-def _check_one(case: Case, dataset: Dataset) -> tuple[list[Problem], CaseMeasurements | None]:
-    """What is wrong with a case, and its measurements if it can be used."""
+def look_at(case: Case, dataset: Dataset) -> Look:
+    """Read a case once, and find what is wrong with it. What cannot be read is a problem, not an error."""
     if not all(path.exists() for path in (*case.images, *([case.reference] if case.reference else []))):
-        return [], None  # named among the files already
+        return Look()  # named among the files already
     problems: list[Problem] = []
     image = array = grid = None
     try:
@@ -86,16 +96,16 @@ def _check_one(case: Case, dataset: Dataset) -> tuple[list[Problem], CaseMeasure
     except DelineateError as error:
         problems.append(problem_of(error, case.id))
     if image is None or (case.reference is not None and array is None):
-        return problems, None
+        return Look(tuple(problems))
     problems += check_case(
         case, image, channels=dataset.channels, labels=dataset.labels, label_array=array, label_grid=grid
     )
     if any(problem.severity == "error" for problem in problems):
-        return problems, None
+        return Look(tuple(problems))
     reference = None
     if array is not None and grid is not None:
         reference = Segmentation(array, grid, dataset.labels, Source(path=case.reference))
-    return problems, measure_case(case.id, image, reference, dataset.kinds)
+    return Look(tuple(problems), image, reference, measure_case(case.id, image, reference, dataset.kinds))
 
 
 def _choose(cases: Sequence[Case], problems: Sequence[Problem], most: int) -> list[Case]:
