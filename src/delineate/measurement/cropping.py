@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,16 +28,13 @@ class Cropped:
     box: Box
 
 
-def cropped_structures(segmentation: Segmentation, names: Sequence[str] = ()) -> Iterator[tuple[Label, Cropped | None]]:
-    """The structures in the labels' order, or those of `names`; None for one without voxels.
-
-    One mask is made at a time. Raises `LabelError` for an unknown name.
-    """
-    chosen = {segmentation.labels.named(name).name for name in names} or set(segmentation.labels.names)
-    boxes = structure_boxes(segmentation)
-    for n, (label, box) in enumerate(zip(segmentation.labels, boxes, strict=True)):
-        if label.name in chosen:
-            yield label, None if box is None else _cropped(segmentation, n, label, box)
+def crop_structure(segmentation: Segmentation, label: Label, box: Box) -> Cropped:
+    """One structure in its box, as `structure_boxes` gives it. Raises `LabelError` for a label that is not there."""
+    if segmentation.labels.overlaps:
+        part = segmentation.mask(label.name)[box.slices]
+    else:
+        part = segmentation.array[box.slices] == segmentation.labels.named(label.name).value
+    return Cropped(label, np.array(part, dtype=bool, order="C"), crop_grid(segmentation.grid, box), box)
 
 
 def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:
@@ -59,11 +55,3 @@ def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:
         else:
             boxes.append(box_of((slices[n].start, slices[n].stop) for n in np.argsort(order)))
     return tuple(boxes)
-
-
-def _cropped(segmentation: Segmentation, n: int, label: Label, box: Box) -> Cropped:
-    if segmentation.labels.overlaps:
-        part = segmentation.array[n][box.slices]
-    else:
-        part = segmentation.array[box.slices] == label.value
-    return Cropped(label, np.array(part, dtype=bool, order="C"), crop_grid(segmentation.grid, box), box)

@@ -3,10 +3,11 @@
 After RECIST 1.1 (Eisenhauer et al., European Journal of Cancer 2009): the longest diameter of a lesion in one axial
 slice, and the longest one at right angles to it in the same slice.
 
-Where a diameter ends: a quarter of a voxel outside the outermost voxel centres. From centre to centre a flat body would
-be too short by a voxel, and from face to face a round one too long by nearly one, because the longest chord looks for
-the voxels that stick out. Balls and discs of 8 to 40 voxels come out 0.1 to 0.4 voxels too long (of the largest edge),
-flat faces half a voxel too short; both are nearer to the truth than the width of a voxel.
+Where a diameter ends: the longest one a quarter of a voxel outside the outermost voxel centres. From centre to centre a
+flat body would be too short by a voxel, and from face to face a round one too long by nearly one, because the longest
+chord looks for the voxels that stick out. Balls and discs of 8 to 50 voxels come out 0 to 0.5 voxels too long (of the
+largest edge), bodies with flat ends half a voxel too short. The second axial diameter has no choice of direction: it
+goes from face to face, half a voxel outside the centres, and is never given as longer than the first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from delineate.measurement.shapes import outer_voxels
 Mask = npt.NDArray[np.bool_]
 
 REACH = 0.25
-"""How far, in voxels, a structure is taken to reach beyond the centres of its outermost voxels."""
+"""How far, in voxels, a longest diameter reaches beyond the centres of the outermost voxels."""
 
-_LEVEL = 1.0 - REACH  # where a contour has to run between 1 inside and 0 outside to pass there
+REACH_ACROSS = 0.5
+"""The same for the diameter at right angles to it."""
+
 _SAME_MM = 1e-6
 _CHUNK = 1000  # rows of a table of distances at once
 
@@ -78,12 +81,12 @@ def axial_diameters(mask: Mask, grid: Grid) -> AxialDiameters | None:
     for one in sorted(slices, key=lambda one: (-round(one.bound_mm, 6), -one.voxels)):
         if best is not None and one.bound_mm <= best.length_mm + _SAME_MM:
             break
-        for outline in _outlines(planes[one.index]):
+        for outline in _outlines(planes[one.index], REACH):
             chord = _longest(outline, grid, axis=axis, index=one.index)
             best = chord if best is None or chord.length_mm > best.length_mm else best
     if best is None:
         return None
-    return AxialDiameters(_diameter(*best.ends_mm, best.index), _across(best, grid))
+    return AxialDiameters(_diameter(*best.ends_mm, best.index), _across(best, grid, axis))
 
 
 def diameter_3d(mask: Mask, grid: Grid) -> Diameter | None:
@@ -132,8 +135,8 @@ def _slice_hulls(mask: Mask, axis: int) -> Iterator[tuple[int, FloatArray]]:
     outer = outer_voxels(np.moveaxis(mask, axis, 0))
     outer = outer[np.argsort(outer[:, 0], kind="stable")]
     indices, starts = np.unique(outer[:, 0], return_index=True)
-    for index, points in zip(indices, np.split(outer[:, 1:], starts[1:]), strict=True):
-        yield int(index), np.insert(_hull(points.astype(np.float64)), axis, index, axis=1)
+    for index, first, stop in zip(indices, starts, [*starts[1:], len(outer)], strict=False):
+        yield int(index), np.insert(_hull(outer[first:stop, 1:].astype(np.float64)), axis, index, axis=1)
 
 
 def _reaching(points: FloatArray, axes: Iterable[int]) -> FloatArray:
@@ -142,12 +145,13 @@ def _reaching(points: FloatArray, axes: Iterable[int]) -> FloatArray:
     return np.asarray((points[:, np.newaxis] + steps).reshape(-1, 3))
 
 
-def _outlines(plane: Mask) -> Iterator[FloatArray]:
+def _outlines(plane: Mask, reach: float) -> Iterator[FloatArray]:
     """(N, 2) the closed outline of every connected piece, in pixels; those of holes come too, inside another one."""
     from skimage import measure
 
     trace: Any = measure.find_contours
-    for outline in trace(np.pad(plane, 1).astype(np.float64), _LEVEL, fully_connected="high"):
+    # Values run from 1 at a centre inside to 0 at its neighbour outside.
+    for outline in trace(np.pad(plane, 1).astype(np.float64), 1.0 - reach, fully_connected="high"):
         yield np.asarray(outline - 1.0, dtype=np.float64)
 
 
@@ -156,7 +160,7 @@ def _longest(outline: FloatArray, grid: Grid, *, axis: int, index: int) -> _Chor
     return _Chord(points, _farthest(index_to_world(grid, corners)), index)
 
 
-def _across(chord: _Chord, grid: Grid) -> Diameter:
+def _across(chord: _Chord, grid: Grid, axis: int) -> Diameter:
     """The longest stretch inside the chord's outline at right angles to it.
 
     Along parallel lines its length is linear between two corners of the outline, so the longest one ends at a corner.
@@ -164,35 +168,33 @@ def _across(chord: _Chord, grid: Grid) -> Diameter:
     """
     start, stop = chord.ends_mm
     along = (stop - start) / chord.length_mm
-    outline_mm = index_to_world(grid, chord.points)
-    flat = outline_mm - start
-    normal = np.cross(*_plane(outline_mm))
+    u, v = (vector for n, vector in enumerate(grid.affine[:3, :3].T) if n != axis)
+    normal = np.cross(u, v)
     across = np.cross(normal / np.linalg.norm(normal), along)
-    x, y = flat @ along, flat @ across
-    best = (0.0, 0.0, 0.0)
-    for line in _beside(x, chord.length_mm):
-        crossed = (x[:-1] > line) != (x[1:] > line)
-        a, b = np.flatnonzero(crossed), np.flatnonzero(crossed) + 1
-        hits = np.sort(y[a] + (line - x[a]) / (x[b] - x[a]) * (y[b] - y[a]))
-        lengths = hits[1::2] - hits[::2]
-        if len(lengths) and lengths.max() > best[2] - best[1]:
-            n = int(lengths.argmax())
-            best = (float(line), float(hits[2 * n]), float(hits[2 * n + 1]))
-    line, low, high = best
+    centres = np.round(chord.points)
+    wider = index_to_world(grid, centres + (chord.points - centres) * (REACH_ACROSS / REACH)) - start
+    x, y = wider @ along, wider @ across
+    line, low, high = max((_stretch(x, y, line) for line in _beside(x, chord.length_mm)), key=lambda s: s[2] - s[1])
+    excess = max(0.0, high - low - chord.length_mm)
+    low, high = low + excess / 2, high - excess / 2
     return _diameter(start + line * along + low * across, start + line * along + high * across, chord.index)
 
 
-def _plane(points_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Two directions that span the plane of a closed outline: the longest side, and the one most across it."""
-    sides = np.diff(points_mm, axis=0)
-    first = sides[np.argmax(np.linalg.norm(sides, axis=1))]
-    return first, sides[np.argmax(np.linalg.norm(np.cross(sides, first), axis=1))]
+def _stretch(x: FloatArray, y: FloatArray, line: float) -> tuple[float, float, float]:
+    """Where x is `line`: that, and from where to where in y the longest way inside the outline goes."""
+    crossed = np.flatnonzero((x[:-1] > line) != (x[1:] > line))
+    if not len(crossed):
+        return line, 0.0, 0.0
+    share = (line - x[crossed]) / (x[crossed + 1] - x[crossed])
+    hits = np.sort(y[crossed] + share * (y[crossed + 1] - y[crossed]))
+    n = 2 * int((hits[1::2] - hits[::2]).argmax())
+    return line, float(hits[n]), float(hits[n + 1])
 
 
-def _beside(places: FloatArray, length_mm: float) -> FloatArray:
+def _beside(places: FloatArray, length_mm: float) -> list[float]:
     step = 1e-7 * length_mm
     unique = np.unique(np.round(places / step) * step)
-    return np.concatenate([unique - step / 3, unique + step / 3])
+    return [float(line) for line in np.concatenate([unique - step / 3, unique + step / 3])]
 
 
 def _length(ends_mm: tuple[FloatArray, FloatArray]) -> float:
