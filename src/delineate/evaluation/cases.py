@@ -12,8 +12,14 @@ import numpy as np
 from delineate.errors import LabelError
 from delineate.evaluation.confusions import Counts, check_comparable, confusion, with_values_of
 from delineate.metrics import Status, StructureScores, score_label_maps, score_masks
-from delineate.metrics.definitions import Metric, Miss
+from delineate.metrics.definitions import METRICS, Metric, Miss
+from delineate.metrics.lesions import LESION_METRICS, LesionScores
+from delineate.metrics.shapes import StructureShape
+from delineate.metrics.tubes import TUBE_METRICS, TubeScores
 from delineate.volume import Segmentation
+
+LESION_FIGURES = tuple(replace(metric, name=f"lesion_{metric.name}") for metric in LESION_METRICS)
+"""`LESION_METRICS` under names that no other figure has: lesion_f1, lesion_sensitivity, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,8 @@ class CaseScores:
     `diagonal_mm`: the largest distance within the scan, which a distance counts as where there is nothing to measure
     it to. `groups`: what the case belongs to, e.g. {"site": "A"}. `failed`: why there is no usable prediction; the case
     is then scored as one in which nothing was found. `confusion`: voxels of each pair of structures, as `confusion`
-    gives them; None where structures overlap.
+    gives them; None where structures overlap. `lesions`, `tubes`: of the structures for which they were asked;
+    `shapes`: of the reference's structures (see `with_details`).
     """
 
     case_id: str
@@ -34,6 +41,9 @@ class CaseScores:
     groups: Mapping[str, str] = field(default_factory=dict)
     failed: str = ""
     confusion: Counts | None = field(default=None, compare=False)
+    lesions: Mapping[str, LesionScores] = field(default_factory=dict)
+    tubes: Mapping[str, TubeScores] = field(default_factory=dict)
+    shapes: Mapping[str, StructureShape] = field(default_factory=dict, compare=False)
 
 
 def score_case(
@@ -79,18 +89,34 @@ def score_failure(
     return replace(case, failed=why)
 
 
+def figures_of(cases: Sequence[CaseScores]) -> tuple[Metric, ...]:
+    """The figures that some of the cases have: `METRICS`, and those of tubes and lesions where they were asked for."""
+    tubes = TUBE_METRICS if any(case.tubes for case in cases) else ()
+    lesions = LESION_FIGURES if any(case.lesions for case in cases) else ()
+    return (*METRICS, *tubes, *lesions)
+
+
+def measured(case: CaseScores, structure: str, metric: Metric) -> float:
+    """A figure as it was measured; NaN where it has no value, or was not asked for."""
+    if metric in LESION_FIGURES:
+        lesions = case.lesions.get(structure)
+        return math.nan if lesions is None else float(getattr(lesions, metric.name.removeprefix("lesion_")))
+    scores = case.tubes.get(structure) if metric in TUBE_METRICS else case.scores[structure]
+    return math.nan if scores is None else float(getattr(scores, metric.name))
+
+
 def counted(case: CaseScores, structure: str, metric: Metric) -> float:
     """A figure as it enters means, intervals and tests.
 
     The figure itself where reference and prediction have the structure; its worst value (`metric.miss`: 0, or the
-    scan's diagonal) where only one of them has. NaN where neither has, and where a figure that only describes has no
-    value.
+    scan's diagonal) where only one of them has. NaN where neither has, where it was not asked for, and where a figure
+    that only describes has no value. Figures of lesions are as measured: each lesion that was missed is in them.
     """
-    scores = case.scores[structure]
-    if scores.status is Status.ABSENT:
+    status, value = case.scores[structure].status, measured(case, structure, metric)
+    if status is Status.ABSENT or (metric in TUBE_METRICS and structure not in case.tubes):
         return math.nan
-    if scores.status is Status.SCORED or metric.miss is Miss.LEFT_OUT:
-        return float(getattr(scores, metric.name))
+    if status is Status.SCORED or metric.miss is Miss.LEFT_OUT or metric in LESION_FIGURES:
+        return value
     return 0.0 if metric.miss is Miss.ZERO else case.diagonal_mm
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from delineate.evaluation.cases import CaseScores, counted, mean_of_case
+from delineate.evaluation.cases import CaseScores, counted, figures_of, mean_of_case, measured
 from delineate.evaluation.intervals import CONFIDENCE, FEW_PATIENTS
-from delineate.evaluation.summaries import PERCENTILES, Evaluation, StructureSummary, Summary
-from delineate.metrics import Status, StructureScores
-from delineate.metrics.definitions import METRICS
+from delineate.evaluation.summaries import PERCENTILES, Evaluation, LesionCounts, StructureSummary, Summary
+from delineate.metrics.choosing import Advice
+from delineate.metrics.definitions import METRICS, Metric
+from delineate.metrics.lesions import LesionScores
 
 SCHEMA_VERSION = 2
+
+_ALWAYS = frozenset(metric.name for metric in METRICS)
 
 DEFINITIONS = {
     "confidence": CONFIDENCE,
@@ -28,6 +31,7 @@ DEFINITIONS = {
 
 def to_json(evaluation: Evaluation) -> dict[str, object]:
     """The evaluation as plain JSON values; NaN is null. See `Evaluation` for what the numbers mean."""
+    metrics = figures_of(evaluation.cases)
     return {
         "schema_version": SCHEMA_VERSION,
         "patients": evaluation.patients,
@@ -37,36 +41,36 @@ def to_json(evaluation: Evaluation) -> dict[str, object]:
             name: _structure_json(summary, evaluation.cases[0].tolerance_mm[name])
             for name, summary in evaluation.structures.items()
         },
-        "cases": {case.case_id: case_json(case) for case in evaluation.cases},
+        "cases": {case.case_id: case_json(case, metrics) for case in evaluation.cases},
         "failures": {case.case_id: case.failed for case in evaluation.failures},
         "confusion": _confusion_json(evaluation),
-        "definitions": {**DEFINITIONS, "metrics": {metric.name: _metric_json(asdict(metric)) for metric in METRICS}},
+        "definitions": {**DEFINITIONS, "metrics": {metric.name: _metric_json(asdict(metric)) for metric in metrics}},
     }
 
 
-def case_json(case: CaseScores) -> dict[str, object]:
+def case_json(case: CaseScores, metrics: Sequence[Metric]) -> dict[str, object]:
     """One case: means of what counts over its structures, and each structure's figures, as measured and as counted."""
     return {
         "patient": case.patient_id,
         "groups": dict(case.groups),
         "failed": case.failed or None,
         "diagonal_mm": case.diagonal_mm,
-        "mean": {metric.name: _or_null(mean_of_case(case, metric)) for metric in METRICS},
-        "structures": {
-            name: {**_scores_json(case.scores[name]), "counted": _counted(case, name)} for name in case.scores
-        },
+        "mean": {metric.name: _or_null(mean_of_case(case, metric)) for metric in metrics},
+        "structures": {name: _structure_of_case(case, name, metrics) for name in case.scores},
     }
 
 
 def csv_rows(evaluation: Evaluation) -> list[list[str]]:
     """A header, and a row for each case and structure, as measured; NaN is an empty field."""
-    fields = (*(metric.name for metric in METRICS), "reference_ml", "prediction_ml")
+    metrics = figures_of(evaluation.cases)
     groups = sorted({group for case in evaluation.cases for group in case.groups})
-    rows = [["case", "patient", "structure", "status", *fields, "diagonal_mm", "failed", *groups]]
+    fields = [*(metric.name for metric in metrics), "reference_ml", "prediction_ml", "diagonal_mm"]
+    rows = [["case", "patient", "structure", "status", *fields, "failed", *groups]]
     for case in evaluation.cases:
-        about = [f"{case.diagonal_mm:.6g}", case.failed, *(case.groups.get(group, "") for group in groups)]
+        about = [case.failed, *(case.groups.get(group, "") for group in groups)]
         for name, scores in case.scores.items():
-            values = [float(getattr(scores, field)) for field in fields]
+            values = [measured(case, name, metric) for metric in metrics]
+            values += [scores.reference_ml, scores.prediction_ml, case.diagonal_mm]
             numbers = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
             rows.append([case.case_id, case.patient_id, name, scores.status.value, *numbers, *about])
     return rows
@@ -83,7 +87,33 @@ def _structure_json(summary: StructureSummary, tolerance_mm: float) -> dict[str,
         "absent": summary.absent,
         "failed": summary.failed,
         "tolerance_mm": tolerance_mm,
-        "metrics": {metric: _summary_json(numbers) for metric, numbers in summary.metrics.items()},
+        # Of lesions and tubes only where they were asked for.
+        "metrics": {
+            name: _summary_json(numbers)
+            for name, numbers in summary.metrics.items()
+            if numbers.count or name in _ALWAYS
+        },
+        "lesions": None if summary.lesions is None else _counts_json(summary.lesions),
+        "advice": None if summary.advice is None else _advice_json(summary.advice),
+    }
+
+
+def _counts_json(counts: LesionCounts) -> dict[str, object]:
+    return {
+        "cases": counts.cases,
+        "lesions": counts.lesions,
+        "found": counts.found,
+        "missed": counts.missed,
+        "false_positives": counts.false_positives,
+        "false_positives_a_case": _or_null(counts.false_positives_a_case),
+    }
+
+
+def _advice_json(advice: Advice) -> dict[str, object]:
+    return {
+        "trusted": list(advice.trusted),
+        "distrusted": list(advice.distrusted),
+        "reasons": [{"doubt": r.doubt.value, "words": r.words, "about": list(r.metrics)} for r in advice.reasons],
     }
 
 
@@ -100,17 +130,31 @@ def _summary_json(summary: Summary) -> dict[str, object]:
     }
 
 
-def _scores_json(scores: StructureScores) -> dict[str, object]:
-    fields = (*(metric.name for metric in METRICS), "reference_ml", "prediction_ml")
-    return {"status": scores.status.value, **{field: _or_null(getattr(scores, field)) for field in fields}}
+def _structure_of_case(case: CaseScores, name: str, metrics: Sequence[Metric]) -> dict[str, object]:
+    """Figures as measured, and in `counted` those that count as something else: of missed and spurious structures."""
+    scores, lesions = case.scores[name], case.lesions.get(name)
+    values = {metric.name: measured(case, name, metric) for metric in metrics}
+    enter = {metric.name: counted(case, name, metric) for metric in metrics}
+    return {
+        "status": scores.status.value,
+        **{key: _or_null(value) for key, value in values.items()},
+        "reference_ml": scores.reference_ml,
+        "prediction_ml": scores.prediction_ml,
+        "counted": {key: v for key, v in enter.items() if not math.isnan(v) and v != values[key]},
+        **({} if lesions is None else {"lesions": _lesions_json(lesions)}),
+    }
 
 
-def _counted(case: CaseScores, name: str) -> dict[str, float]:
-    """The figures that count as something else than was measured: of missed and spurious structures."""
-    if case.scores[name].status in (Status.SCORED, Status.ABSENT):
-        return {}
-    values = {metric.name: counted(case, name, metric) for metric in METRICS}
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+def _lesions_json(scores: LesionScores) -> dict[str, object]:
+    return {
+        "lesions": [
+            {"number": one.number, "volume_ml": one.volume_ml, "dice": one.dice, "found": one.found}
+            for one in scores.lesions
+        ],
+        "false_positives_ml": [one.volume_ml for one in scores.wrong],
+        "fragments": scores.fragments,
+        "ignored": {"references": scores.ignored_references, "predictions": scores.ignored_predictions},
+    }
 
 
 def _confusion_json(evaluation: Evaluation) -> dict[str, object] | None:

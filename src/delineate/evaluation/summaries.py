@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import LabelError
-from delineate.evaluation.cases import CaseScores, counted, nanmean
+from delineate.evaluation.cases import CaseScores, counted, figures_of, nanmean
 from delineate.evaluation.confusions import Counts, total_confusion
 from delineate.evaluation.intervals import RESAMPLES, Interval, bootstrap_means
 from delineate.metrics import Status
-from delineate.metrics.definitions import METRICS
+from delineate.metrics.choosing import Advice, advise_for_all
+from delineate.metrics.definitions import METRICS, Metric
+from delineate.metrics.lesions import LesionScores, pool_lesions
 
 PERCENTILES = (5, 25, 75, 95)
 
@@ -41,12 +43,35 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class LesionCounts:
+    """Lesions of one structure in the `cases` cases: of the references, and made up (false positives).
+
+    They describe. Scores are the means over cases: of the counts of all, precision would gain from a case with many
+    false positives in which nothing is predicted any more.
+    """
+
+    cases: int
+    lesions: int
+    found: int
+    false_positives: int
+
+    @property
+    def missed(self) -> int:
+        return self.lesions - self.found
+
+    @property
+    def false_positives_a_case(self) -> float:
+        return self.false_positives / self.cases if self.cases else math.nan
+
+
+@dataclass(frozen=True, slots=True)
 class StructureSummary:
-    """One structure over all cases: how many have each status, and a summary of each of `METRICS` by its name.
+    """One structure over all cases: how many have each status, and a summary of each figure by its name.
 
     Missed and spurious cases count as the worst value of each figure: 0 in overlaps, the scan's diagonal in distances.
     Absent cases are left out. `failed`: of the missed ones, those without usable prediction. `patients`: those who have
-    the structure in reference or prediction.
+    the structure in reference or prediction. `lesions`: of all cases, None if they were not asked for. `advice`: which
+    figures to trust, given the structure's shapes, if these are known.
     """
 
     cases: int
@@ -57,6 +82,8 @@ class StructureSummary:
     failed: int
     patients: int
     metrics: Mapping[str, Summary]
+    lesions: LesionCounts | None = None
+    advice: Advice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +122,33 @@ def summarise(
     """
     _check_cases(cases)
     names = tuple(cases[0].scores)
-    table = score_table(cases)
+    metrics = figures_of(cases)
+    table = score_table(cases, metrics)
     patients = [case.patient_id for case in cases]
     drawn = None if generator is None else bootstrap_means(table, patients, generator, resamples=resamples)
+    columns = [None] * len(names) if drawn is None else drawn.of_columns
     structures = {
-        name: _summarise_structure(cases, name, table[:, n], None if drawn is None else drawn.of_columns[n])
+        name: _summarise_structure(cases, name, _summaries(metrics, table[:, n], columns[n]))
         for n, name in enumerate(names)
     }
+    means = {metric.name: nanmean([structures[name].metrics[metric.name].mean for name in names]) for metric in metrics}
+    limits = {} if drawn is None else {m.name: _pair(row) for m, row in zip(metrics, drawn.of_means, strict=True)}
     return Evaluation(
-        mean={m.name: nanmean([structures[name].metrics[m.name].mean for name in names]) for m in METRICS},
-        intervals={} if drawn is None else {m.name: _pair(row) for m, row in zip(METRICS, drawn.of_means, strict=True)},
+        mean=means,
+        intervals=limits,
         structures=structures,
         cases=tuple(cases),
         confusion=total_confusion(case.confusion for case in cases),
     )
 
 
-def score_table(cases: Sequence[CaseScores]) -> Matrix:
-    """What counts of each case, structure and metric: (cases, structures, len(METRICS)); NaN where nothing does.
+def score_table(cases: Sequence[CaseScores], metrics: Sequence[Metric] = METRICS) -> Matrix:
+    """What counts of each case, structure and metric: (cases, structures, metrics); NaN where nothing does.
 
     Structures are in the first case's order.
     """
     names = tuple(cases[0].scores)
-    return np.array([[[counted(case, name, metric) for metric in METRICS] for name in names] for case in cases])
+    return np.array([[[counted(case, name, metric) for metric in metrics] for name in names] for case in cases])
 
 
 def _check_cases(cases: Sequence[CaseScores]) -> None:
@@ -138,10 +169,9 @@ def _check_cases(cases: Sequence[CaseScores]) -> None:
             )
 
 
-def _summarise_structure(
-    cases: Sequence[CaseScores], name: str, values: Matrix, limits: Matrix | None
-) -> StructureSummary:
+def _summarise_structure(cases: Sequence[CaseScores], name: str, metrics: Mapping[str, Summary]) -> StructureSummary:
     statuses = Counter(case.scores[name].status for case in cases)
+    shapes = [case.shapes[name] for case in cases if name in case.shapes]
     return StructureSummary(
         cases=len(cases),
         scored=statuses[Status.SCORED],
@@ -150,11 +180,25 @@ def _summarise_structure(
         absent=statuses[Status.ABSENT],
         failed=sum(bool(case.failed) and case.scores[name].status is Status.MISSED for case in cases),
         patients=len({case.patient_id for case in cases if case.scores[name].status is not Status.ABSENT}),
-        metrics={
-            metric.name: _summarise_metric(values[:, n], None if limits is None else _pair(limits[n]))
-            for n, metric in enumerate(METRICS)
-        },
+        metrics=metrics,
+        lesions=_count_lesions([case.lesions[name] for case in cases if name in case.lesions]),
+        advice=advise_for_all(shapes, tolerance_mm=cases[0].tolerance_mm[name]) if shapes else None,
     )
+
+
+def _count_lesions(scores: Sequence[LesionScores]) -> LesionCounts | None:
+    if not scores:
+        return None
+    pooled = pool_lesions(scores)
+    return LesionCounts(len(scores), len(pooled.lesions), pooled.found, pooled.false_positives)
+
+
+def _summaries(metrics: Sequence[Metric], values: Matrix, limits: Matrix | None) -> dict[str, Summary]:
+    """Of each metric, from the values (cases, metrics) of one structure."""
+    return {
+        metric.name: _summarise_metric(values[:, n], None if limits is None else _pair(limits[n]))
+        for n, metric in enumerate(metrics)
+    }
 
 
 def _summarise_metric(values: Matrix, interval: Interval | None) -> Summary:
