@@ -13,11 +13,12 @@ import pytest
 from seg_scans import edited, series, structures
 
 from delineate.errors import DelineateError, ExportError, UnreadableImage
-from delineate.findings import MILLILITRE, VOLUME, Finding, volumes_ml
+from delineate.findings import MILLILITRE, VOLUME, Finding, Spread, volumes_ml
 from delineate.formats.dicom_results.seg import read_seg
 from delineate.formats.dicom_results.seg_writing import Algorithm, write_seg
 from delineate.formats.dicom_results.sr import read_sr, write_sr
-from delineate.labels import Code, label_set
+from delineate.labels import Code, Label, label_set
+from delineate.measurement import quantities
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "dicom" / "seg"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/dicom/seg is not there")
@@ -61,6 +62,56 @@ def test_structures_are_their_own_site_and_lesions_are_not(tmp_path: Path) -> No
     kidney = Code("64033007", "SCT", "Kidney")
     assert (found["left_kidney"].finding, found["left_kidney"].site) == (kidney, kidney)
     assert (found["liver tumor"].finding, found["liver tumor"].site) == (Code("108369006", "SCT", "Neoplasm"), None)
+
+
+def test_every_quantity_statistic_and_unit_comes_back(tmp_path: Path) -> None:
+    files, _ = written(tmp_path)
+    codes = [code for code in vars(quantities).values() if isinstance(code, Code)]
+    units = [code for code in codes if code.scheme == "UCUM"]
+    tumor = LABELS.named("liver tumor")
+    findings = [Finding(tumor, code, 1.5, units[0], derivation=code) for code in codes if code not in units]
+    findings += [Finding(tumor, VOLUME, 2.5, unit) for unit in units]
+    write_sr(tmp_path / "b.dcm", findings, tmp_path / "seg.dcm", sources=files)
+    found = read_sr(tmp_path / "b.dcm")
+    assert [(m.quantity, m.derivation, m.unit) for m in found] == [(f.quantity, f.derivation, f.unit) for f in findings]
+    assert len({(code.value, code.scheme) for code in codes}) == len(codes) > 40
+    assert all(len(code.value) <= 16 and len(code.meaning) <= 64 for code in codes)  # VR SH and LO
+
+
+def test_lesions_of_one_structure_are_apart(tmp_path: Path) -> None:
+    files, _ = written(tmp_path)
+    tumor = LABELS.named("liver tumor")
+    findings = [Finding(tumor, VOLUME, float(n), MILLILITRE, component=n) for n in (2, 1)]
+    write_sr(tmp_path / "b.dcm", [*findings, volumes(tumor)], tmp_path / "seg.dcm", sources=files)
+    found = read_sr(tmp_path / "b.dcm")
+    assert [(m.tracking_id, m.value) for m in found] == [
+        ("liver tumor", 9.0),
+        ("liver tumor, part 1", 1.0),
+        ("liver tumor, part 2", 2.0),
+    ]
+    assert len({m.tracking_uid for m in found}) == 3
+    assert len({m.segment_number for m in found}) == 1
+
+
+def test_a_distance_says_to_what_and_how_sure(tmp_path: Path) -> None:
+    files, _ = written(tmp_path)
+    to_kidney = Finding(
+        LABELS.named("liver tumor"),
+        quantities.DISTANCE,
+        4.0,
+        MILLIMETRE,
+        other=LABELS.named("left_kidney"),
+        spread=Spread(3.5, 6.0, 1.0, "5 folds"),
+    )
+    write_sr(tmp_path / "b.dcm", [to_kidney], tmp_path / "seg.dcm", sources=files)
+    (found,) = read_sr(tmp_path / "b.dcm")
+    assert found.other == Code("64033007", "SCT", "Kidney")
+    assert found.other_side == Code("7771000", "SCT", "Left")
+    assert (found.upward, found.downward) == (2.0, 0.5)
+
+
+def volumes(label: Label) -> Finding:
+    return Finding(label, VOLUME, 9.0, MILLILITRE)
 
 
 def test_the_report_belongs_to_the_patient_and_study(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def name_private_codes(dataset: Dataset) -> None:
 
     scheme = Dataset()
     scheme.CodingSchemeDesignator = PRIVATE_SCHEME
-    scheme.CodingSchemeName = "delineate structure names"
+    scheme.CodingSchemeName = "delineate structures and quantities"
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     dataset.CodingSchemeIdentificationSequence = [scheme]
 
