@@ -99,6 +99,29 @@ def test_scores_equal_those_of_surface_distance(
     assert scores.hd95_mm == pytest.approx(peer.compute_robust_hausdorff(theirs, 95), rel=1e-12)
     assert scores.hd_mm == pytest.approx(peer.compute_robust_hausdorff(theirs, 100), rel=1e-12)
     assert scores.surface_dice == pytest.approx(peer.compute_surface_dice_at_tolerance(theirs, 1.3), rel=1e-12)
+    there_and_back = peer.compute_average_surface_distance(theirs)
+    assert scores.masd_mm == pytest.approx(sum(there_and_back) / 2, rel=1e-12)
+
+
+SPACING = st.tuples(*[st.floats(0.2, 6)] * 3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(pair=PAIRS, spacing_mm=SPACING, tolerance_mm=st.floats(0.05, 9))
+def test_scores_of_any_shape_and_spacing_equal_those_of_surface_distance(
+    peer: ModuleType, pair: tuple[Mask, Mask], spacing_mm: tuple[float, float, float], tolerance_mm: float
+) -> None:
+    if not (pair[0].any() and pair[1].any()):
+        return
+    scores = score_masks(*pair, spacing_mm, tolerance_mm=tolerance_mm)
+    with warnings.catch_warnings(action="ignore"):
+        theirs = peer.compute_surface_distances(*pair, spacing_mm)
+    assert scores.hd_mm == pytest.approx(peer.compute_robust_hausdorff(theirs, 100))
+    assert scores.masd_mm == pytest.approx(sum(peer.compute_average_surface_distance(theirs)) / 2)
+    assert scores.surface_dice == pytest.approx(peer.compute_surface_dice_at_tolerance(theirs, tolerance_mm))
+    # Where the area adds up to 95 % but for rounding, either neighbour is right.
+    near = [peer.compute_robust_hausdorff(theirs, percent) for percent in (95 - 1e-9, 95, 95 + 1e-9)]
+    assert min(near) * (1 - 1e-9) <= scores.hd95_mm <= max(near) * (1 + 1e-9)
 
 
 @settings(max_examples=40, deadline=None)

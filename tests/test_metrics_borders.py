@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -132,6 +134,26 @@ def test_voxel_borders_equal_the_naive_version(pair: tuple[Mask, Mask], spacing_
     expected += [both.mean(), (there.mean() + back.mean()) / 2, np.mean(both <= 1.05)]
     found = [scores.hd_mm, scores.hd95_mm, scores.hd95_pooled_mm, scores.assd_mm, scores.masd_mm, scores.nsd]
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_voxel_borders_equal_monai(spacing_mm: Spacing) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        import torch
+
+        monai: Any = importlib.import_module("monai.metrics")
+    generator = np.random.default_rng(3)
+    fields = ndimage.gaussian_filter(generator.normal(size=(2, 13, 11, 15)), (0, 1.5, 1.5, 1.5))
+    reference, prediction = fields > 0.1
+    pair = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
+    options = {"include_background": True, "spacing": list(spacing_mm)}
+    scores = score_voxel_borders(reference, prediction, spacing_mm, tolerance_mm=1.37)
+    with warnings.catch_warnings(action="ignore"):
+        hd95_mm = monai.compute_hausdorff_distance(*pair, percentile=95, **options)
+        assd_mm = monai.compute_average_surface_distance(*pair, symmetric=True, **options)
+        nsd = monai.compute_surface_dice(*pair, [1.37], **options)
+    found = [scores.hd95_mm, scores.assd_mm, scores.nsd]
+    assert found == pytest.approx([float(hd95_mm), float(assd_mm), float(nsd)], rel=1e-5)
 
 
 def test_voxel_borders_of_empty_masks() -> None:
