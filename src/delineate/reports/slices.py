@@ -10,7 +10,7 @@ import numpy as np
 from delineate.geometry import Box, Grid
 from delineate.labels import Label
 from delineate.reports.display import BORDERS, PALETTE, View, display_window, fraction, structures
-from delineate.reports.drawing import QUIET
+from delineate.reports.drawing import INK, QUIET
 from delineate.volume import Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -32,34 +32,36 @@ def show_slice(pane: Axes, view: View, image: Volume | None, *, like: Grid | Non
     pane.set(xticks=[], yticks=[])
     pane.grid(visible=False)
     pane.spines[:].set_visible(False)
-    _letters(pane, BORDERS[view.plane])
-    _scale_bar(pane, view.shape[1], columns_mm)
+    letters(pane, BORDERS[view.plane])
+    scale_bar(pane, view.shape[1], columns_mm)
 
 
-def _letters(pane: Axes, borders: tuple[str, str, str, str]) -> None:
+def letters(pane: Axes, borders: tuple[str, str, str, str], *, dark: bool = True) -> None:
+    """What lies to the left, to the right, on top and below; in white on a `dark` picture."""
     from matplotlib.patheffects import withStroke
 
+    colour, edge = ("white", "black") if dark else (INK, "white")
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
     aligned = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
     for letter, (x, y), (across, along) in zip(borders, places, aligned, strict=True):
-        text = pane.text(x, y, letter, color="white", fontsize=9, fontweight="bold", ha=across, va=along)
-        text.set(transform=pane.transAxes, path_effects=[withStroke(linewidth=2, foreground="black")])
+        text = pane.text(x, y, letter, color=colour, fontsize=9, fontweight="bold", ha=across, va=along)
+        text.set(transform=pane.transAxes, path_effects=[withStroke(linewidth=2, foreground=edge)])
 
 
-def _scale_bar(pane: Axes, columns: int, column_mm: float) -> None:
+def scale_bar(pane: Axes, columns: int, column_mm: float, *, dark: bool = True) -> None:
+    """A bar of a round length, at most a third of the picture's width."""
     from matplotlib.patheffects import withStroke
 
     width_mm = columns * column_mm
     length = next((bar for bar in SCALE_BARS_MM if bar <= width_mm / 3), None)
     if length is None:
         return
-    edge = [withStroke(linewidth=4, foreground="black")]
-    share = length / width_mm
-    pane.plot(
-        [0.04, 0.04 + share], [0.035] * 2, color="white", linewidth=2, transform=pane.transAxes, path_effects=edge
-    )
-    text = pane.text(0.04, 0.055, f"{length} mm", color="white", fontsize=7, transform=pane.transAxes, va="bottom")
-    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+    colour, edge = ("white", "black") if dark else (INK, "white")
+    share, place = length / width_mm, pane.transAxes
+    halo = [withStroke(linewidth=4, foreground=edge)]
+    pane.plot([0.04, 0.04 + share], [0.035] * 2, color=colour, linewidth=2, transform=place, path_effects=halo)
+    text = pane.text(0.04, 0.055, f"{length} mm", color=colour, fontsize=7, transform=place, va="bottom")
+    text.set_path_effects([withStroke(linewidth=2, foreground=edge)])
 
 
 def fill(pane: Axes, segmentation: Segmentation, view: View, *, alpha: float) -> None:
