@@ -35,6 +35,24 @@ def report_dataset(dataset: Path, output: Path, threads: int | None) -> None:
     say(f"{made.html} and {made.json}")
 
 
+@report.command("training")
+@click.argument("model", type=EXISTING)
+@click.option("-o", "--output", type=PATH, default=Path("training_report.html"), show_default=True, metavar="HTML")
+@users_errors
+def report_training(model: Path, output: Path) -> None:
+    """How a training went: curves, time, split, plan, machine, and reasons for doubt. It may still be running.
+
+    \b
+    Example: delineate report training spleen -o training.html
+    """
+    from delineate.workflow.training_reports import report_training as run
+
+    made = run(model, output)
+    for doubt in made.doubts:
+        warn(doubt)
+    say(made.html)
+
+
 @click.command()
 @click.argument("model", type=EXISTING)
 @click.option("-o", "--output", type=PATH, required=True, metavar="FOLDER", help="Where the card is written.")

@@ -46,6 +46,8 @@ def _words(curves: LearningCurves) -> str:
         return "Learning curves: no step was recorded."
     ends = f"from {number(curves.losses[0])} to {number(curves.losses[-1])} in {number(curves.steps[-1], 9)} steps"
     known = [dice for dice in curves.validation_dice if not math.isnan(dice)]
+    if not known:
+        return f"Training loss {ends}. No validation."
     dice = f"Validation Dice: {number(known[0])} at first, {number(known[-1])} at last, at best {number(max(known))}"
     best = "" if curves.best_step is None else f" (kept: step {number(curves.best_step, 9)})"
-    return f"Training loss {ends}. {dice}{best}." if known else f"Training loss {ends}. No validation."
+    return f"Training loss {ends}. {dice}{best}."
