@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import dicom, engines, evaluating, learning, models, predicting, reporting
+from delineate.cli import agreement, dicom, engines, evaluating, learning, models, predicting, reporting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -45,6 +45,7 @@ for command in (
     engines.engines,
     dicom.export,
     evaluating.evaluate,
+    agreement.agreement,
     reporting.report,
     reporting.card,
     models.import_model,
