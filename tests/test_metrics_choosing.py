@@ -28,8 +28,8 @@ def inside(half_mm: Spacing, spacing_mm: Spacing, *, power: float = 2) -> Mask:
 
 
 def tube(radius_mm: float, length_mm: float, spacing_mm: Spacing, axis: int) -> Mask:
-    positions = np.indices([64, 64, 64])
-    offsets = [(p - 32) * s for p, s in zip(positions, spacing_mm, strict=True)]
+    positions = np.indices([70, 72, 90])
+    offsets = [(p - n // 2) * s for p, n, s in zip(positions, (70, 72, 90), spacing_mm, strict=True)]
     across_mm2 = sum(o**2 for n, o in enumerate(offsets) if n != axis)
     return np.asarray((across_mm2 <= radius_mm**2) & (np.abs(offsets[axis]) <= length_mm / 2))
 
@@ -58,9 +58,9 @@ def test_the_largest_sphere_within_is_found_to_half_a_voxel(spacing_mm: Spacing)
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_tubes_are_tubes_along_every_axis(spacing_mm: Spacing, axis: int) -> None:
-    shape = describe_shape(tube(2.5, 36, spacing_mm, axis), spacing_mm)
+    shape = describe_shape(tube(2.5, 46, spacing_mm, axis), spacing_mm)
     assert shape.tubular
-    assert shape.length_mm == pytest.approx(36, abs=2 * max(spacing_mm) + 1)
+    assert shape.length_mm == pytest.approx(46, abs=2 * max(spacing_mm) + 1)
     assert shape.tube_width_mm == pytest.approx(5, abs=1.2)
 
 
@@ -120,10 +120,16 @@ def test_dice_is_not_trusted_for_a_few_voxels() -> None:
 
 
 def test_cldice_is_trusted_for_a_tube_and_dice_is_not() -> None:
-    advice = advise(describe_shape(tube(2.5, 36, (1.0, 1.0, 1.0), 1), (1.0, 1.0, 1.0)))
+    advice = advise(describe_shape(tube(2.5, 46, (1.0, 1.0, 1.0), 1), (1.0, 1.0, 1.0)))
     assert "cldice" in advice.trusted
     assert "dice" in advice.distrusted
     assert "mm wide" in advice.reasons[0].words
+
+
+def test_a_thick_tube_keeps_dice_and_gets_cldice() -> None:
+    advice = advise(describe_shape(tube(9.0, 120, (0.6, 0.6, 2.0), 2), (0.6, 0.6, 2.0)))
+    assert "cldice" in advice.trusted
+    assert "dice" in advice.trusted
 
 
 def test_a_large_organ_keeps_dice_but_is_told_where_errors_show() -> None:
@@ -168,7 +174,7 @@ def test_advice_over_cases_counts_those_that_a_doubt_holds_for() -> None:
 
 
 def test_every_figure_is_either_trusted_or_not() -> None:
-    for mask in (inside((2.0, 2.0, 2.0), SPACINGS[0]), tube(2.5, 36, SPACINGS[0], 0)):
+    for mask in (inside((2.0, 2.0, 2.0), SPACINGS[0]), tube(2.5, 46, SPACINGS[0], 0)):
         advice = advise(describe_shape(mask, SPACINGS[0]), tolerance_mm=1.0)
         names = {metric.name for metric in METRICS}
         assert names <= {*advice.trusted, *advice.distrusted}
