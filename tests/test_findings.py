@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from delineate.findings import MILLILITRE, VOLUME, Finding, volumes_ml
 from delineate.geometry import Grid, compose_affine
-from delineate.labels import label_set
+from delineate.labels import Code, label_set
 from delineate.volume import Segmentation
 
 GRID = Grid((4, 5, 6), compose_affine(np.diag([2.0, 5.0, 10.0]), (0, 0, 0)))  # 0.1 ml a voxel
@@ -39,3 +41,10 @@ def test_a_finding_is_a_number() -> None:
     label = label_set({1: "a"}).named("a")
     with pytest.raises(ValueError, match="Volume of a is not finite: nan"):
         Finding(label, VOLUME, float("nan"), MILLILITRE)
+
+
+def test_a_statistic_is_part_of_the_meaning() -> None:
+    label = label_set({1: "a"}).named("a")
+    finding = Finding(label, VOLUME, 1.0, MILLILITRE)
+    assert finding.meaning == "Volume"
+    assert replace(finding, derivation=Code("373098007", "SCT", "Mean")).meaning == "Volume, mean"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial.distance import pdist
 from solids import around_origin, ellipsoid, solid
 
-from delineate.geometry import Grid, axis_change, change_axes, compose_affine, world_to_index
+from delineate.geometry import Grid, axis_change, change_axes, compose_affine, index_to_world, world_to_index
 from delineate.measurement.diameters import AxialDiameters, axial_axis, axial_diameters, diameter_3d, largest_part
 from delineate.volume import change_array_axes
 
@@ -34,6 +36,29 @@ def test_balls_within_a_voxel(size: float, spacing: Any, turn: Any, shift: float
         assert value == pytest.approx(size, abs=max(spacing))
     assert axial.short.value_mm <= axial.long.value_mm + 1e-6
     assert longest >= axial.long.value_mm - 1e-6
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.6), TURNS)
+@settings(max_examples=40, deadline=None)
+def test_nothing_longer_is_missed(seed: int, share: float, turn: Any) -> None:
+    rng = np.random.default_rng(seed)
+    grid = around_origin((4, 3, 8), (1.0, 0.8, 2.5), turn=turn)
+    mask = rng.random(grid.shape) < share
+    steps = 0.25 * np.concatenate([np.eye(3), -np.eye(3)])
+
+    def longest(voxels: Any, steps: Any) -> float:
+        points = index_to_world(grid, (voxels[:, np.newaxis] + steps).reshape(-1, 3))
+        return float(pdist(points).max())
+
+    naive = 0.0
+    for k in range(grid.shape[2]):
+        islands, count = ndimage.label(mask[:, :, k], np.ones((3, 3)))
+        for n in range(1, count + 1):
+            naive = max(naive, longest(np.insert(np.argwhere(islands == n), 2, k, axis=1), steps[[0, 1, 3, 4]]))
+    if mask.any():
+        axial, size = measured(mask, grid)
+        assert axial.long.value_mm == pytest.approx(naive)
+        assert size == pytest.approx(longest(np.argwhere(mask), steps))
 
 
 def test_balls_are_right_on_the_mean() -> None:
