@@ -1,0 +1,56 @@
+"""Probability maps that `predict --probabilities` wrote beside a label map, against a reference."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from delineate import formats
+from delineate.errors import DelineateError, GeometryMismatch
+from delineate.geometry import Grid, aligned, largest_distance_mm
+from delineate.metrics.calibration import BINS, WITHIN_MM, Calibration, calibrate_structure
+from delineate.volume import Array, Segmentation, reorient
+from delineate.workflow.results import beside
+
+
+def probability_path(prediction: Path, structure: str) -> Path:
+    """Where the probabilities of a structure lie: `a_probability_liver.nii.gz` beside `a.nii.gz`."""
+    return beside(prediction, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', structure)}.nii.gz")
+
+
+def calibrate_result(
+    prediction: Path, reference: Segmentation, *, within_mm: float | None = WITHIN_MM, bins: int = BINS
+) -> dict[str, Calibration]:
+    """The calibration of each structure of the reference whose probabilities lie beside a prediction.
+
+    One map is in memory at a time. No maps give nothing; see `calibrate_structure` for the rest. Raises
+    `GeometryMismatch` for a map that lies elsewhere than the reference, `InputError` for values that are no
+    probabilities, and what `formats.read_volume` raises; all name the file.
+    """
+    paths = {name: probability_path(prediction, name) for name in reference.labels.names}
+    found = {}
+    for name, path in paths.items():
+        if path.is_file():
+            probability = _read(path, reference.grid)
+            try:
+                found[name] = calibrate_structure(
+                    reference.mask(name), probability, reference.grid.spacing_mm, within_mm=within_mm, bins=bins
+                )
+            except DelineateError as error:
+                raise error.at(path) from error
+    return found
+
+
+def _read(path: Path, grid: Grid) -> Array:
+    volume = reorient(formats.read_volume(path), grid.orientation)
+    if not aligned(volume.grid, grid):
+        same_shape = volume.grid.shape == grid.shape
+        distance_mm = largest_distance_mm(volume.grid, grid)
+        raise GeometryMismatch(
+            "probabilities and reference do not lie in the same place",
+            expected=f"shape {grid.shape}, voxels within a tenth of a voxel",
+            got=f"voxels up to {distance_mm:.3g} mm apart" if same_shape else f"shape {volume.grid.shape}",
+            path=path,
+        )
+    first: Array = volume.array[0]
+    return first
