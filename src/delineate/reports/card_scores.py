@@ -11,7 +11,7 @@ from delineate.evaluation.intervals import bootstrap_means
 from delineate.metrics.definitions import METRICS
 from delineate.reports.about import MODEL_FIELDS
 from delineate.reports.charts import ForestRow, forest_plot
-from delineate.reports.documents import Answer, Section, Table, recorded, stated
+from delineate.reports.documents import NOT_RECORDED, Answer, Section, Table, recorded, stated
 from delineate.reports.drawing import Chart
 from delineate.reports.score_records import (
     CaseRecord,
@@ -114,7 +114,7 @@ def _with_interval(metric: MetricRecord | None, digits: int) -> str:
     low, high = metric.interval or (None, None)
     shown = show_number(metric.mean, digits)
     # A digit less, for tables as narrow as a page; the JSON has them all.
-    limits = f"{show_number(number(low), digits - 1)}–{show_number(number(high), digits - 1)}"
+    limits = f"{show_number(number(low), digits - 1)}–\N{WORD JOINER}{show_number(number(high), digits - 1)}"
     return shown if low is None else f"{shown} ({limits})"
 
 
@@ -138,7 +138,7 @@ def _groups(facts: ScoreFacts) -> tuple[Table, ...]:
     for name in dict.fromkeys(name for case in cases.values() for name in case.groups):
         members: dict[str, list[CaseRecord]] = {}
         for case in cases.values():
-            members.setdefault(case.groups.get(name) or "not recorded", []).append(case)
+            members.setdefault(case.groups.get(name) or NOT_RECORDED, []).append(case)
         if 1 < len(members) <= _MOST_GROUPS:
             rows = tuple(_group_row(value, of_value) for value, of_value in sorted(members.items()))
             tables.append(
@@ -185,7 +185,7 @@ def failures_section(scores: Sequence[ScoreFacts]) -> Section:
             recorded("failures", "Missed structures", "; ".join(lost) or "none in the cases that were scored"),
             recorded("failed_cases", "Cases without a usable result", "; ".join(failed) or "none"),
         )
-    tables = tuple(_worst(facts) for facts in scores if facts.record.worst)
+    tables = tuple(_worst(facts) for facts in scores if facts.record.lowest)
     return Section("failures", "Known failures", answers=answers, tables=tables)
 
 
@@ -196,13 +196,12 @@ def _worst(facts: ScoreFacts) -> Table:
             show_number(number(case.mean.get("dice")), 3),
             _names(case.missed),
             _names(case.spurious),
-            case.failed or "",
+            case.failed or facts.record.reasons(case_id) or "–",
         )
-        for case_id, case in facts.record.worst[:_MOST_WORST]
+        for case_id, case in facts.record.lowest[:_MOST_WORST]
     )
-    return Table(
-        f"{facts.name}: the worst cases", ("Case", "Mean Dice", "Missed", "Spurious", "Failed"), rows, words=True
-    )
+    header = ("Case", "Mean Dice", "Missed", "Spurious", "Reasons, guessed from what was measured")
+    return Table(f"{facts.name}: the worst cases", header, rows, words=True)
 
 
 def _names(names: Sequence[str]) -> str:

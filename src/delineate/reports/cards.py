@@ -13,7 +13,7 @@ from delineate.planning import Plan
 from delineate.reports.about import MODEL_FIELDS
 from delineate.reports.card_scores import ScoreFacts, failures_section, performance_section
 from delineate.reports.claim import claim_section
-from delineate.reports.documents import Document, Section, Table, recorded, stated
+from delineate.reports.documents import NOT_RECORDED, Document, Section, Table, recorded, stated
 from delineate.reports.pages import describe_plan
 from delineate.reports.score_records import Standing
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from delineate.model import Population, Provenance
 
 REVIEW = "Not for clinical use without review by a qualified person."
-SIDES = {"training": "training", "validation": "validation", "held_out": "set aside"}
+SIDES = {"training": "Training", "validation": "Validation", "held_out": "Set aside"}
 FEW_PATIENTS = 20  # below which limits say that few were seen
 _SOURCES = (
     "Mitchell et al., Model Cards for Model Reporting, FAT* 2019.",
@@ -126,14 +126,14 @@ def _factors(model: ModelFacts, about: Mapping[str, str]) -> Section:
 def _data(model: ModelFacts, about: Mapping[str, str]) -> Section:
     known = model.provenance
     named = {"training": known.training_cases, "validation": known.validation_cases, "held_out": known.held_out_cases}
-    sides = "; ".join(f"{len(cases)} {SIDES[side]}" for side, cases in named.items() if cases)
+    sides = "; ".join(f"{len(cases)} {SIDES[side].lower()}" for side, cases in named.items() if cases)
     digest = f", digest {known.dataset_digest[:16]}" if known.dataset_digest else ""
     sites = known.populations.get("training")
     answers = (
         recorded("training_data", "Dataset", f"{known.dataset}{digest}" if known.dataset else ""),
         recorded("split", "Divided", model.split),
         recorded("sides", "Cases", sides),
-        recorded("disjoint", "Disjoint by", "patient: no patient is on two sides of the split" if sides else ""),
+        recorded("disjoint", "Disjoint by", "patient, as the dataset names patients" if sides else ""),
         recorded("training_sites", "Sites of the training cases", "" if sites is None else _counts(sites.sites)),
         *stated(about, MODEL_FIELDS, ("sample_size",)),
     )
@@ -156,7 +156,7 @@ def population_tables(populations: Mapping[str, Population]) -> tuple[Table, ...
     for name, counts in by_group.items():
         values = list(dict.fromkeys(value for side in sides for value in counts[side]))
         rows = tuple((value, *(str(counts[side].get(value, 0)) for side in sides)) for value in values)
-        if rows:
+        if rows and set(values) != {NOT_RECORDED}:
             tables.append(Table(f"Cases by {name.lower()}", (name, *(SIDES[side] for side in sides)), rows))
     return tuple(tables)
 
@@ -223,10 +223,10 @@ def find_limits(model: ModelFacts, scores: Sequence[ScoreFacts]) -> list[str]:
     if trained is not None and trained.patients < FEW_PATIENTS:
         found.append(f"Trained on scans of {trained.patients} patients only.")
     if trained is not None and len(trained.sites) < 2:
-        name = next(iter(trained.sites), "not recorded")
+        name = next(iter(trained.sites), NOT_RECORDED)
         found.append(
             "The sites of the training scans were not recorded."
-            if name == "not recorded"
+            if name == NOT_RECORDED
             else f"All training scans come from one site ({name})."
         )
     if not known.training_cases:
@@ -258,4 +258,5 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({n})" for name, n in counts.items())
+    """ "" if nothing is known of any."""
+    return "" if set(counts) <= {NOT_RECORDED} else ", ".join(f"{name} ({n})" for name, n in counts.items())

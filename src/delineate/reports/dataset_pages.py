@@ -13,6 +13,7 @@ from delineate.dataset import Dataset, Problem
 from delineate.reports.charts import Chart, Strip, histogram_strips
 from delineate.reports.charts.words import count, number
 from delineate.reports.dataset_facts import FARTHEST, FEWEST, CaseFacts, Faction, Outlier, Quantity
+from delineate.reports.documents import NOT_RECORDED
 from delineate.reports.html import render_template
 from delineate.reports.tables import SEVERITIES
 
@@ -128,12 +129,12 @@ def _groups(dataset: Dataset) -> list[tuple[str, list[tuple[str, str, str]]]]:
     of_cases = [{"site": case.site or "", **dict(case.groups)} for case in dataset.cases]
     tables = []
     for name in dict.fromkeys(name for groups in of_cases for name in groups):
-        values = Counter(groups.get(name) or "not recorded" for groups in of_cases)
-        if len(values) > 20 or set(values) == {"not recorded"}:
+        values = Counter(groups.get(name) or NOT_RECORDED for groups in of_cases)
+        if len(values) > 20 or set(values) == {NOT_RECORDED}:
             continue
         patients: dict[str, set[str]] = {}
         for case, groups in zip(dataset.cases, of_cases, strict=True):
-            patients.setdefault(groups.get(name) or "not recorded", set()).add(case.patient_id)
+            patients.setdefault(groups.get(name) or NOT_RECORDED, set()).add(case.patient_id)
         tables.append((name, [(value, str(n), str(len(patients[value]))) for value, n in values.most_common()]))
     return tables
 

@@ -14,6 +14,7 @@ import msgspec
 from delineate.errors import InputError
 
 _VERSIONS = (2,)
+_MOST_REASONS = 4
 
 
 class MetricRecord(msgspec.Struct, frozen=True):
@@ -61,6 +62,26 @@ class CaseRecord(msgspec.Struct, frozen=True):
         return tuple(name for name, scores in self.structures.items() if scores.get("status") == status)
 
 
+class ReasonRecord(msgspec.Struct, frozen=True):
+    """Why a case is bad, guessed from what was measured."""
+
+    words: str = ""
+    structure: str | None = None
+
+
+class WorstRecord(msgspec.Struct, frozen=True):
+    """One of the worst cases with its reasons."""
+
+    case: str
+    reasons: tuple[ReasonRecord, ...] = ()
+
+
+class FilesRecord(msgspec.Struct, frozen=True):
+    """Where a case's prediction lay when it was scored; None if there was none."""
+
+    prediction: str | None = None
+
+
 class ScoresRecord(msgspec.Struct, frozen=True):
     """What `delineate evaluate` wrote down, as far as a card needs it."""
 
@@ -70,13 +91,22 @@ class ScoresRecord(msgspec.Struct, frozen=True):
     mean: dict[str, float | None] = {}
     mean_interval: dict[str, tuple[float | None, float | None]] = {}
     patients: int = 0
-    models: tuple[str, ...] = ()
+    worst: tuple[WorstRecord, ...] = ()
+    files: dict[str, FilesRecord] = {}
 
     @property
-    def worst(self) -> list[tuple[str, CaseRecord]]:
+    def lowest(self) -> list[tuple[str, CaseRecord]]:
         """Cases that have a Dice, the lowest first."""
         scored = [(case_id, case) for case_id, case in self.cases.items() if case.mean.get("dice") is not None]
         return sorted(scored, key=lambda item: (item[1].mean["dice"], item[0]))
+
+    def reasons(self, case_id: str) -> str:
+        """Why a case is bad, in words; "" if nobody looked."""
+        found = [reason for worst in self.worst if worst.case == case_id for reason in worst.reasons]
+        shown = [
+            f"{(r.structure or '').replace('_', ' ')}: {r.words}".removeprefix(": ") for r in found[:_MOST_REASONS]
+        ]
+        return "; ".join(shown) + (f"; and {len(found) - _MOST_REASONS} more" if len(found) > _MOST_REASONS else "")
 
 
 def parse_scores(text: str | bytes, path: Path | None = None) -> ScoresRecord:
@@ -114,6 +144,7 @@ class Standing(Enum):
     VALIDATION = "Validation scores"
     TEST = "Test scores"
     UNKNOWN = "Scores on cases of unknown standing"
+    FOREIGN = "Scores of another model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from delineate.reports.charts import Chart, learning_chart, time_bars
 from delineate.reports.charts.words import count
+from delineate.reports.documents import NOT_RECORDED
 from delineate.reports.figures import LearningCurves
 from delineate.reports.html import render_template
 from delineate.reports.pages import Pairs
@@ -169,4 +170,4 @@ def _times(page: TrainingPage) -> Chart | None:
 
 
 def _patients(population: Population | None) -> str:
-    return "not recorded" if population is None else str(population.patients)
+    return NOT_RECORDED if population is None else str(population.patients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from delineate.reports.card_scores import ScoreFacts
 from delineate.reports.cards import ModelFacts, find_limits, model_card
 from delineate.reports.datasheets import DataFacts, data_sheet
 from delineate.reports.documents import Document, to_html, to_markdown
-from delineate.reports.score_records import ScoresRecord, parse_scores, standing_of
+from delineate.reports.score_records import ScoresRecord, Standing, Standings, parse_scores, standing_of
 from delineate.settings import Settings
 from delineate.workflow.import_records import read_import
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import read_record
 from delineate.workflow.run_records import population
 from delineate.workspace import RunFolder
 
@@ -125,18 +127,20 @@ def _apart(paths: Sequence[Path]) -> list[Path]:
 def _scores(path: Path, model: Model, dataset: Dataset | None) -> ScoreFacts:
     """One file of scores, with what its cases mean for this model."""
     record, known = parse_scores(_read(path), path), model.provenance
-    return ScoreFacts(
-        name=f"{path.resolve().parent.name}/{path.name}",
-        record=record,
-        standings=standing_of(
-            record.cases,
-            training=known.training_cases,
-            validation=known.validation_cases,
-            held_out=known.held_out_cases,
-            shared_patients=_shared_patients(record, known, dataset),
-        ),
-        doubts=_doubts(record, model),
+    made_by = _made_by(record, path.parent)
+    standings = standing_of(
+        record.cases,
+        training=known.training_cases,
+        validation=known.validation_cases,
+        held_out=known.held_out_cases,
+        shared_patients=_shared_patients(record, known, dataset),
     )
+    others = sum(count for found, count in made_by.items() if found not in ("", model.digest))
+    if others:
+        words = f"{others} of {sum(made_by.values())} predictions were made by another model, as their records say."
+        standings = Standings(Standing.FOREIGN, f"Not this model's scores: {words}")
+    name = f"{path.resolve().parent.name}/{path.name}"
+    return ScoreFacts(name, record, standings, _doubts(record, model, made_by))
 
 
 def _shared_patients(record: ScoresRecord, known: Provenance, dataset: Dataset | None) -> tuple[str, ...]:
@@ -147,14 +151,23 @@ def _shared_patients(record: ScoresRecord, known: Provenance, dataset: Dataset |
     return tuple(sorted(trained & {case.patient or name for name, case in record.cases.items()}))
 
 
-def _doubts(record: ScoresRecord, model: Model) -> tuple[str, ...]:
+def _doubts(record: ScoresRecord, model: Model, made_by: Counter[str]) -> tuple[str, ...]:
     doubts = []
     strangers = [name for name in record.structures if name not in model.labels.names]
     if strangers:
-        doubts.append(f"it has structures that this model does not find: {', '.join(strangers[:5])}")
-    if record.models and any(digest != model.digest for digest in record.models):
-        doubts.append("its predictions, or some of them, were made by another model")
+        doubts.append(f"it has structures that this model does not find: {', '.join(strangers[:5])}.")
+    unsaid = made_by[""] if made_by else len(record.cases)
+    if unsaid:
+        doubts.append(f"of {unsaid} predictions no record says which model made them.")
     return tuple(doubts)
+
+
+def _made_by(record: ScoresRecord, folder: Path) -> Counter[str]:
+    """Digests of the models that made the predictions, "" where no record says so."""
+    files = [Path(files.prediction) for files in record.files.values() if files.prediction]
+    # Scores may have been moved together with their predictions.
+    records = [read_record(file) or read_record(folder / file.name) for file in files]
+    return Counter("" if found is None else found.model for found in records)
 
 
 def _data_facts(
@@ -227,7 +240,7 @@ def _json(
                 "mean": facts.record.mean,
                 "mean_interval": facts.record.mean_interval,
                 "structures": msgspec.to_builtins(facts.record.structures),
-                "worst": [case_id for case_id, _ in facts.record.worst[:10]],
+                "worst": [case_id for case_id, _ in facts.record.lowest[:10]],
             }
             for facts in scores
         ],

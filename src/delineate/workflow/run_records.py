@@ -11,12 +11,12 @@ import psutil
 
 from delineate.dataset import Case, Dataset, Split
 from delineate.model import Population
+from delineate.reports.documents import NOT_RECORDED
 from delineate.settings import Settings
 from delineate.workflow.clock import peak_bytes
 
 _PACKAGES = ("delineate", "torch", "monai", "numpy", "scipy")
 _MOST_VALUES = 12  # a group with more is a name or a date rather than a group
-UNKNOWN = "not recorded"
 
 
 def populations(dataset: Dataset, split: Split) -> dict[str, Population]:
@@ -30,11 +30,11 @@ def populations(dataset: Dataset, split: Split) -> dict[str, Population]:
 def population(cases: Sequence[Case]) -> Population:
     """Of some cases: how many, of how many patients, and from where. Cases without a site or group are counted, too."""
     names = dict.fromkeys(name for case in cases for name, _ in case.groups)
-    counts = {name: Counter(dict(case.groups).get(name) or UNKNOWN for case in cases) for name in names}
+    counts = {name: Counter(dict(case.groups).get(name) or NOT_RECORDED for case in cases) for name in names}
     return Population(
         cases=len(cases),
         patients=len({case.patient_id for case in cases}),
-        sites=dict(Counter(case.site or UNKNOWN for case in cases)),
+        sites=dict(Counter(case.site or NOT_RECORDED for case in cases)),
         groups={name: dict(count) for name, count in counts.items() if len(count) <= _MOST_VALUES},
     )
 
