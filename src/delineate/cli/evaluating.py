@@ -12,6 +12,7 @@ from delineate.cli.options import (
     EXISTING,
     PATH,
     SOME_FAILED,
+    Words,
     complain,
     open_watch,
     say,
@@ -59,6 +60,10 @@ class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
 )
 @click.option("--only-predicted", is_flag=True, help="Do not count cases without prediction as failures.")
 @click.option("--resample", is_flag=True, help="Bring predictions of another grid onto the reference's.")
+@click.option("--lesions", type=Words(), default=(), help="Structures to score lesion by lesion, too: tumour,cyst.")
+@click.option("--smallest-lesion", type=click.FloatRange(0), default=0.0, help="Ignore lesions below so many mm³.")
+@click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too.")
+@click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Worst cases to look into.")
 @click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
 @users_errors
 def evaluate(references: Path, predictions: Path, output: Path | None, threads: int | None, **options: Any) -> None:
@@ -72,7 +77,7 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
     Example: delineate evaluate Task09_Spleen results --set-aside-by spleen_model
     Example: delineate evaluate labelsTs results --tolerance aorta=1,liver=3
     """
-    from delineate.reports.score_tables import scores_table, sides_table
+    from delineate.reports.score_tables import lesions_table, scores_table, sides_table, tubes_table, worst_table
     from delineate.workflow.evaluating import evaluate as run
 
     with open_watch() as watch:
@@ -86,8 +91,14 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
         )
         interval = result.evaluation.intervals["dice"]
         watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases", interval=interval))
+        structures = result.evaluation.structures
+        for names, table in ((options["lesions"], lesions_table), (options["tubes"], tubes_table)):
+            if names:
+                watch.print(table(structures))
         if any(pair.left_as_right or pair.right_as_left for pair in result.swaps):
             watch.print(sides_table(result.swaps))
+        if result.worst:
+            watch.print(worst_table(result.worst))
     for remark in result.remarks:
         warn(remark)
     for case, why in result.failures.items():
@@ -106,6 +117,8 @@ def _options_of(
     set_aside_by: Path | None,
     only_predicted: bool,
     resample: bool,
+    smallest_lesion: float,
+    **others: Any,
 ) -> EvaluationOptions:
     from delineate.workflow.evaluating import EvaluationOptions, read_tolerances
     from delineate.workflow.pairing import CaseChoice, cases_set_aside
@@ -117,4 +130,6 @@ def _options_of(
         tolerances_mm=told | {name: mm for group in tolerances for name, mm in group},
         choice=CaseChoice(cases, only_predicted=only_predicted),
         resample=resample,
+        smallest_lesion_mm3=smallest_lesion,
+        **others,
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from delineate.evaluation.cases import CaseScores, counted, figures_of, mean_of_case, measured
 from delineate.evaluation.intervals import CONFIDENCE, FEW_PATIENTS
 from delineate.evaluation.summaries import PERCENTILES, Evaluation, LesionCounts, StructureSummary, Summary
+from delineate.evaluation.worst import WorstCase
 from delineate.metrics.choosing import Advice
 from delineate.metrics.definitions import METRICS, Metric
 from delineate.metrics.lesions import LesionScores
@@ -57,6 +58,28 @@ def case_json(case: CaseScores, metrics: Sequence[Metric]) -> dict[str, object]:
         "diagonal_mm": case.diagonal_mm,
         "mean": {metric.name: _or_null(mean_of_case(case, metric)) for metric in metrics},
         "structures": {name: _structure_of_case(case, name, metrics) for name in case.scores},
+    }
+
+
+def worst_json(worst: WorstCase) -> dict[str, object]:
+    """One of the worst cases: its reasons, and where its errors lie."""
+    return {
+        "case": worst.case.case_id,
+        "mean_dice": _or_null(worst.mean_dice),
+        "reasons": [
+            {
+                "structure": reason.structure or None,
+                "cause": reason.cause.value,
+                "words": reason.words,
+                "value": _or_null(reason.value),
+                "unit": reason.unit,
+            }
+            for reason in worst.reasons
+        ],
+        "errors": {
+            name: {key: _or_null(value) for key, value in asdict(errors).items()}
+            for name, errors in worst.errors.items()
+        },
     }
 
 

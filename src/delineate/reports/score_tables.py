@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delineate.evaluation import SideConfusion
+from delineate.evaluation import SideConfusion, StructureSummary
+from delineate.evaluation.worst import Reason, WorstCase
 from delineate.labels import Colour
-from delineate.reports.tables import plain_table, plain_text, show_count, show_number
+from delineate.reports.tables import plain_table, plain_text, printable, show_count, show_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,6 +93,72 @@ def sides_table(pairs: Sequence[SideConfusion]) -> Table:
             f"{pair.right_as_left} voxels",
         )
     return table
+
+
+def lesions_table(structures: Mapping[str, StructureSummary]) -> Table:
+    """A line a structure that was scored lesion by lesion: counts over all cases, and means over cases."""
+    table = plain_table(
+        "Lesion by lesion",
+        caption="Sensitivity, F1, Dice: means over cases. False: predicted where there is none.",
+    )
+    table.collapse_padding = True
+    table.add_column("structure", overflow="fold", min_width=14)
+    for column in ("lesions", "found", "mis-\nsed", "false\na case", "sensi-\ntivity", "F1", "95 %", "lesion\nDice"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, structure in structures.items():
+        if structure.lesions is None:
+            continue
+        counts, f1 = structure.lesions, structure.metrics["lesion_f1"]
+        means = [structure.metrics[f"lesion_{figure}"].mean for figure in ("sensitivity", "mean_dice")]
+        table.add_row(
+            plain_text(name),
+            *map(str, (counts.lesions, counts.found)),
+            show_count(counts.missed),
+            show_number(counts.false_positives_a_case, 2),
+            show_number(means[0], 3),
+            show_number(f1.mean, 3),
+            show_interval(f1.interval, 2),
+            show_number(means[1], 3),
+        )
+    return table
+
+
+def tubes_table(structures: Mapping[str, StructureSummary]) -> Table:
+    """A line a structure that was scored by its centre lines; means over cases."""
+    table = plain_table("Centre lines")
+    table.add_column("structure", overflow="fold", min_width=14)
+    for column in ("clDice", "95 %", "length found", "length that is right"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, structure in structures.items():
+        cldice = structure.metrics.get("cldice")
+        if cldice is not None and cldice.count:
+            lengths = [structure.metrics[f"topology_{way}"].mean for way in ("sensitivity", "precision")]
+            limits = show_interval(cldice.interval, 2)
+            table.add_row(
+                plain_text(name), show_number(cldice.mean, 3), limits, *(show_number(share, 3) for share in lengths)
+            )
+    return table
+
+
+def worst_table(worst: Sequence[WorstCase], *, most: int = 5, most_lines: int = 4) -> Table:
+    """The worst cases, at most so many, with the first guess for each structure, at most so many lines a case."""
+    table = plain_table("Worst cases first", caption="What may be behind them, guessed from what is measured.")
+    table.add_column("case", overflow="fold")
+    table.add_column("Dice", justify="right")
+    table.add_column("what stands out", overflow="fold", ratio=1)
+    for one in worst[:most]:
+        first = {reason.structure: reason for reason in reversed(one.reasons)}
+        lines = [_guess(first[structure]) for structure in dict.fromkeys(reason.structure for reason in one.reasons)]
+        shown = lines[:most_lines]
+        rest = len(one.reasons) - len(shown)
+        shown += [f"and {rest} more in scores.json"] if rest else []
+        table.add_row(plain_text(one.case.case_id), show_number(one.mean_dice, 3), plain_text("\n".join(shown) or "–"))
+    return table
+
+
+def _guess(reason: Reason) -> str:
+    text = f"{reason.cause.value}: {reason.words}"
+    return printable(f"{reason.structure} {text}" if reason.structure else text)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -15,12 +15,14 @@ import numpy as np
 
 from delineate import evaluation
 from delineate.errors import InputError, LabelError
-from delineate.evaluation import Evaluation, SideConfusion
+from delineate.evaluation import Details, Evaluation, SideConfusion
+from delineate.evaluation.worst import WorstCase
 from delineate.files import write_text
 from delineate.labels import Colour, LabelSet
 from delineate.metrics.definitions import METRICS
 from delineate.reports.score_tables import ScoreRow
 from delineate.settings import Settings
+from delineate.workflow.examining import Examination, examine_worst
 from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.scoring import Names, ScoredPair, ScoreOptions, find_names, score_pairs
@@ -33,13 +35,28 @@ class EvaluationOptions:
     """`tolerance_mm`: of surface Dice and boundary IoU; `tolerances_mm`: of single structures, by name.
 
     `choice`: which cases count. `resample`: bring predictions of another grid onto the reference's; they are failures
-    otherwise.
+    otherwise. `lesions`, `tubes`: structures that are also scored lesion by lesion, or by their centre lines; lesions
+    below `smallest_lesion_mm3` are ignored. `worst`: so many of the worst cases are looked at.
     """
 
     tolerance_mm: float = 2.0
     tolerances_mm: Mapping[str, float] = field(default_factory=dict)
     choice: CaseChoice = CaseChoice()  # noqa: RUF009 - nothing in it changes
     resample: bool = False
+    lesions: tuple[str, ...] = ()
+    tubes: tuple[str, ...] = ()
+    smallest_lesion_mm3: float = 0.0
+    worst: int = 10
+
+    def for_labels(self, labels: LabelSet) -> ScoreOptions:
+        """The options for these structures. Raises `LabelError` for one that is named and not there."""
+        unknown = [name for name in self.tolerances_mm if name not in labels.names]
+        if unknown:
+            raise LabelError("a tolerance for structures that are not there", expected=list(labels.names), got=unknown)
+        details = Details(self.lesions, self.tubes, shapes=True, smallest_mm3=self.smallest_lesion_mm3)
+        details.check(labels)
+        tolerances = {name: self.tolerances_mm.get(name, self.tolerance_mm) for name in labels.names}
+        return ScoreOptions(tolerances, resample=self.resample, details=details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +64,8 @@ class EvaluationResult:
     """What an evaluation found and wrote.
 
     `pairs`: the files of each case that was scored, in the order of `evaluation.cases`. `rows`: for the table. `swaps`:
-    left and right taken for each other, over all cases. `problems`: what could not be scored; `remarks`: what was left
-    out or done otherwise; sentences both. `scores`, `table`: the files.
+    left and right taken for each other, over all cases. `worst`: the worst cases, the worst first. `problems`: what
+    could not be scored; `remarks`: what was left out or done otherwise; sentences both. `scores`, `table`: the files.
     """
 
     evaluation: Evaluation
@@ -56,6 +73,7 @@ class EvaluationResult:
     pairs: tuple[Pair, ...]
     rows: tuple[ScoreRow, ...]
     swaps: tuple[SideConfusion, ...]
+    worst: tuple[WorstCase, ...]
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
     scores: Path
@@ -93,7 +111,7 @@ def evaluate(
     """
     pairing = pair_up(references, predictions, options.choice)
     names = find_names(references, pairing)
-    score_options = ScoreOptions(_tolerances(options, names.labels), resample=options.resample)
+    score_options = options.for_labels(names.labels)
     outcomes = score_pairs(pairing, names, score_options, settings=settings, watch=watch)
     problems = (*pairing.problems, *(outcome.problem for outcome in outcomes if outcome.problem))
     scored = [outcome for outcome in outcomes if outcome.scores is not None]
@@ -102,16 +120,25 @@ def evaluate(
         raise InputError("no case could be scored", got="; ".join(reasons[:5]), path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
     summary = evaluation.summarise([o.scores for o in scored if o.scores], generator=np.random.default_rng(SEED))
+    examination = Examination({outcome.pair.case: outcome.pair for outcome in scored}, names, score_options)
+    worst = examine_worst(summary, examination, most=options.worst, settings=settings, watch=watch)
     remarks = (*pairing.remarks, *_without_repeats(scored))
+    about = {
+        "worst": [evaluation.worst_json(one) for one in worst],
+        "files": {o.pair.case: _files_json(o.pair) for o in scored},
+        "problems": list(problems),
+        "remarks": list(remarks),
+    }
     return EvaluationResult(
         evaluation=summary,
         labels=names.labels,
         pairs=tuple(outcome.pair for outcome in scored),
         rows=tuple(_score_row(label.name, summary, label.colour) for label in names.labels),
         swaps=_swaps(summary, names),
+        worst=worst,
         problems=problems,
         remarks=remarks,
-        scores=_write_scores(folder, summary, problems=problems, remarks=remarks),
+        scores=_write_scores(folder, {**evaluation.to_json(summary), **about}),
         table=_write_table(folder, summary),
     )
 
@@ -127,19 +154,15 @@ def read_tolerances(path: Path) -> dict[str, float]:
     return found
 
 
-def _tolerances(options: EvaluationOptions, labels: LabelSet) -> dict[str, float]:
-    unknown = [name for name in options.tolerances_mm if name not in labels.names]
-    if unknown:
-        raise LabelError("a tolerance for structures that are not there", expected=list(labels.names), got=unknown)
-    return {name: options.tolerances_mm.get(name, options.tolerance_mm) for name in labels.names}
-
-
 def _without_repeats(outcomes: Sequence[ScoredPair]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(remark for outcome in outcomes for remark in outcome.remarks))
 
 
-def _write_scores(folder: Path, summary: Evaluation, *, problems: Sequence[str], remarks: Sequence[str]) -> Path:
-    content = {**evaluation.to_json(summary), "problems": list(problems), "remarks": list(remarks)}
+def _files_json(pair: Pair) -> dict[str, str | None]:
+    return {"reference": str(pair.reference), "prediction": None if pair.prediction is None else str(pair.prediction)}
+
+
+def _write_scores(folder: Path, content: Mapping[str, object]) -> Path:
     path = folder / "scores.json"
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path

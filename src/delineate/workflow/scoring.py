@@ -15,7 +15,7 @@ import numpy as np
 from delineate import evaluation, formats
 from delineate.dataset import Dataset, open_dataset, read_labels
 from delineate.errors import DatasetError, DelineateError, GeometryMismatch, InputError, LabelError
-from delineate.evaluation import CaseScores
+from delineate.evaluation import CaseScores, Details
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.resampling import Interpolation, resample_labels
@@ -42,10 +42,11 @@ class Names:
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
     """`tolerance_mm`: of surface Dice and boundary IoU, by name. `resample`: bring predictions of another grid onto the
-    reference's."""
+    reference's. `details`: what more is measured."""
 
     tolerance_mm: Mapping[str, float]
     resample: bool = False
+    details: Details = Details()  # noqa: RUF009 - nothing in it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +130,18 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
         reference = read_reference(pair, names.labels)
     except DelineateError as error:
         return ScoredPair(pair, None, problem=f"its reference cannot be used: {error.in_case(pair.case)}")
+    tolerance_mm, details = options.tolerance_mm, options.details
     remarks: tuple[str, ...] = ()
     try:
-        prediction, remarks = _usable_prediction(pair, names.labels, reference.grid, options)
+        prediction, remarks = usable_prediction(pair, names.labels, reference.grid, options)
         scores = evaluation.score_case(
-            pair.case,
-            reference,
-            prediction,
-            tolerance_mm=options.tolerance_mm,
-            patient_id=patient,
-            threads=threads,
+            pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patient, threads=threads
         )
+        scores = evaluation.with_details(scores, reference, prediction, details, threads=threads)
     except DelineateError as error:
         why = error.problem if pair.prediction is None else str(error)
-        scores = evaluation.score_failure(
-            pair.case, reference, why, tolerance_mm=options.tolerance_mm, patient_id=patient
-        )
+        scores = evaluation.score_failure(pair.case, reference, why, tolerance_mm=tolerance_mm, patient_id=patient)
+        scores = evaluation.with_details(scores, reference, None, details, threads=threads)
     return ScoredPair(pair, replace(scores, groups=groups), remarks=remarks)
 
 
@@ -152,7 +149,7 @@ def score_pairs(
     pairing: Pairing, names: Names, options: ScoreOptions, *, settings: Settings, watch: Watch = nobody
 ) -> tuple[ScoredPair, ...]:
     """Score all pairs, as many at once as threads and memory allow, in the pairs' order."""
-    at_once = _cases_at_once(pairing.pairs, settings)
+    at_once = cases_at_once(pairing.pairs, settings)
     threads = max(1, settings.threads // at_once)
 
     def score(pair: Pair) -> ScoredPair:
@@ -175,7 +172,7 @@ def work_through(
         pool.shutdown(cancel_futures=True)
 
 
-def _usable_prediction(
+def usable_prediction(
     pair: Pair, labels: LabelSet, grid: Grid, options: ScoreOptions
 ) -> tuple[Segmentation, tuple[str, ...]]:
     """The prediction on the reference's grid, and what was done to it or is missing in it."""
@@ -237,7 +234,8 @@ def _labels_by_value(pairs: Sequence[Pair]) -> LabelSet:
     return label_set({value: f"label_{value}" for value in sorted(values - {0})})
 
 
-def _cases_at_once(pairs: Sequence[Pair], settings: Settings) -> int:
+def cases_at_once(pairs: Sequence[Pair], settings: Settings) -> int:
+    """How many cases the threads and the memory allow at once."""
     largest = max((_voxels(pair.reference) for pair in pairs), default=0)
     fitting = settings.memory_bytes // max(1, largest * _BYTES_A_VOXEL)
     return max(1, min(settings.threads, len(pairs), fitting))
