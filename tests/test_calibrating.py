@@ -39,6 +39,17 @@ def test_maps_are_found_by_structure_and_turned_to_the_reference(tmp_path: Path)
     assert (tmp_path / "a_probability_left_kidney.nii.gz").exists()
 
 
+def test_the_prediction_itself_widens_the_region(tmp_path: Path) -> None:
+    prediction = write(tmp_path, np.full(SHAPE, 0.4))
+    array = np.zeros(SHAPE, np.uint8)
+    array[6, 8, 4] = 2
+    predicted = Segmentation(array, GRID, reference().labels)
+    voxels = [
+        calibrate_result(prediction, reference(), p, within_mm=2)["left kidney"].voxels for p in (None, predicted)
+    ]
+    assert voxels[1] > voxels[0] > 24
+
+
 def test_without_maps_there_is_nothing_to_say(tmp_path: Path) -> None:
     assert calibrate_result(tmp_path / "a.nii.gz", reference()) == {}
 

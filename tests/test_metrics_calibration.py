@@ -81,6 +81,13 @@ def test_who_misses_a_structure_and_is_sure_of_it_is_badly_calibrated() -> None:
     assert missed.brier > found.brier
 
 
+def test_what_was_predicted_may_have_less_than_one_half() -> None:
+    far = np.zeros(SHAPE, bool)
+    far[5, 0, 0] = True
+    found = [calibrate_structure(reference() & False, said(0.3, 0.1), SPACING, predicted=p) for p in (None, far)]
+    assert [calibration.voxels > 0 for calibration in found] == [False, True]
+
+
 def test_nothing_there_and_nothing_said_is_counted_as_nothing() -> None:
     found = calibrate_structure(reference() & False, said(0, 0), SPACING)
     assert found.voxels == 0

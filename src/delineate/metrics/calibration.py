@@ -113,33 +113,38 @@ def calibrate_structure(
     probability: Array,
     spacing_mm: Sequence[float],
     *,
+    predicted: Mask | None = None,
     within_mm: float | None = WITHIN_MM,
     bins: int = BINS,
 ) -> Calibration:
     """One structure against the rest: a mask (I, J, K), and the `probability` of the structure at each voxel, 0 to 1.
 
-    Only voxels within `within_mm` of the reference or of what is predicted (a probability of one half or more) count:
-    nearly all of a scan is far from any structure, and easily said to be 0, so that over a whole scan every model looks
-    calibrated, the better the larger the scan is. The errors that matter are near the surfaces and in what is missed or
-    made up. None: all voxels. Where neither has a voxel, nothing is counted.
+    Only voxels within `within_mm` of the reference or of what is `predicted` (a mask; without one, a probability of one
+    half or more) count: nearly all of a scan is far from any structure, and easily said to be 0, so that over a whole
+    scan every model looks calibrated, the better the larger the scan is. The errors that matter are near the surfaces
+    and in what is missed or made up. None: all voxels. Where neither has a voxel, nothing is counted.
 
     `probability` may be a memory map; it is read twice, slab by slab. Raises `InputError` for values that are not
     finite or not from 0 to 1, with their number; `ValueError` for different shapes, a spacing that is not three
     positive numbers, a negative distance or no bins; `TypeError` for a mask that is not of bool.
     """
-    if reference.dtype != bool:
-        raise TypeError(f"masks are bool arrays: got {reference.dtype}")
+    for mask in (reference, predicted):
+        if mask is not None and mask.dtype != bool:
+            raise TypeError(f"masks are bool arrays: got {mask.dtype}")
+    if predicted is not None:
+        _check(reference.shape, predicted.shape, spacing_mm, within_mm=within_mm, bins=bins)
     _check(reference.shape, probability.shape, spacing_mm, within_mm=within_mm, bins=bins)
-    predicted = np.zeros(reference.shape, dtype=bool)
+    seeds = reference.copy() if predicted is None else reference | predicted
     wrong = _Wrong()
     axis = _slowest(probability)
     for slab in _slabs(reference.shape, axis):
         values = np.asarray(probability[slab])
         wrong.count(values)
-        np.greater_equal(values, 0.5, out=predicted[slab])
+        if predicted is None:
+            seeds[slab] |= values >= 0.5
     wrong.check()
     tally = _Tally(bins)
-    for slab, near in _regions(reference | predicted, spacing_mm, within_mm, axis=axis):
+    for slab, near in _regions(seeds, spacing_mm, within_mm, axis=axis):
         tally.add(np.asarray(probability[slab])[near], reference[slab][near])
     return tally.result()
 

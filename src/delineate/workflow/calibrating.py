@@ -19,13 +19,20 @@ def probability_path(prediction: Path, structure: str) -> Path:
 
 
 def calibrate_result(
-    prediction: Path, reference: Segmentation, *, within_mm: float | None = WITHIN_MM, bins: int = BINS
+    prediction: Path,
+    reference: Segmentation,
+    predicted: Segmentation | None = None,
+    *,
+    within_mm: float | None = WITHIN_MM,
+    bins: int = BINS,
 ) -> dict[str, Calibration]:
     """The calibration of each structure of the reference whose probabilities lie beside a prediction.
 
-    One map is in memory at a time. No maps give nothing; see `calibrate_structure` for the rest. Raises
-    `GeometryMismatch` for a map that lies elsewhere than the reference, `InputError` for values that are no
-    probabilities, and what `formats.read_volume` raises; all name the file.
+    `predicted`: the prediction itself on the reference's grid, because of several labels the most probable may have
+    less than one half; without it, what has half or more is taken to be predicted. One map is in memory at a time. No
+    maps give nothing; see `calibrate_structure` for the rest. Raises `GeometryMismatch` for a map that lies elsewhere
+    than the reference, `InputError` for values that are no probabilities, and what `formats.read_volume` raises; all
+    name the file.
     """
     paths = {name: probability_path(prediction, name) for name in reference.labels.names}
     found = {}
@@ -34,7 +41,12 @@ def calibrate_result(
             probability = _read(path, reference.grid)
             try:
                 found[name] = calibrate_structure(
-                    reference.mask(name), probability, reference.grid.spacing_mm, within_mm=within_mm, bins=bins
+                    reference.mask(name),
+                    probability,
+                    reference.grid.spacing_mm,
+                    predicted=None if predicted is None else predicted.mask(name),
+                    within_mm=within_mm,
+                    bins=bins,
                 )
             except DelineateError as error:
                 raise error.at(path) from error
