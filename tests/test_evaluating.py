@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from click.testing import CliRunner, Result
 
 from delineate import formats
 from delineate.cli import main
+from delineate.dataset import Split, split_to_json
 from delineate.errors import InputError, LabelError
+from delineate.files import write_text
 from delineate.geometry import respace_grid
 from delineate.labels import label_set
 from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings, detect
 from delineate.volume import Segmentation
 from delineate.workflow.evaluating import EvaluationOptions, evaluate
-from delineate.workflow.pairing import CaseChoice, label_maps, pair_up
+from delineate.workflow.pairing import CaseChoice, Pair, cases_set_aside, label_maps, pair_up
 from delineate.workflow.results import ResultRecord, write_record
+from delineate.workflow.scoring import work_through
 
 
 @pytest.fixture
@@ -109,8 +113,7 @@ def test_a_reference_that_cannot_be_read_is_a_problem_and_no_failure(cohort: Pat
     (cohort / "data" / "labelsTr" / "blob_0.nii.gz").write_bytes(b"no image")
     result = evaluate(cohort / "data", cohort / "out", settings=settings)
     assert (result.cases, result.failures) == (2, {})
-    assert result.problems[0].startswith("its reference cannot be used")
-    assert "blob_0" in result.problems[0]
+    assert result.problems[0].startswith("blob_0: its reference cannot be used")
 
 
 def test_two_files_for_one_case_are_refused(cohort: Path) -> None:
@@ -152,6 +155,60 @@ def test_structures_are_compared_by_name_where_values_mean_others(tmp_path: Path
     write_record(target, ResultRecord(case="a", labels={"x": 3}, volumes_ml={}, model="m", series_uid=None, seconds=1))
     with pytest.raises(InputError, match="no case could be scored"):
         evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
+
+
+def test_the_cases_that_a_training_set_aside_are_those_that_count(cohort: Path) -> None:
+    split = Split(("blob_0",), (), "digest", "the last two set aside", held_out=("blob_1", "blob_2"))
+    write_text(cohort / "model" / "training" / "split.json", split_to_json(split))
+    (cohort / "out" / "blob_2.nii.gz").unlink()
+    assert cases_set_aside(cohort / "model") == ("blob_1", "blob_2")
+    result = call(cohort / "data", cohort / "out", "--set-aside-by", cohort / "model")
+    assert result.exit_code == 1
+    assert "Scores of 2 cases" in result.output
+    assert "With 2 patients the intervals say little." in result.output
+    write_text(cohort / "split.json", split_to_json(replace(split, held_out=())))
+    with pytest.raises(InputError, match="set no case aside: got the last two set aside"):
+        cases_set_aside(cohort / "split.json")
+    with pytest.raises(InputError, match="no record of how the cases were divided"):
+        cases_set_aside(cohort / "out")
+
+
+def test_lesions_tubes_and_the_worst_cases_are_in_the_scores(cohort: Path) -> None:
+    truth = blob_case(1)[1]
+    without = np.array([0, 2, 2], np.uint8)[truth.array]
+    formats.write_segmentation(cohort / "out" / "blob_1.nii.gz", replace(truth, array=without))
+    result = call(cohort / "data", cohort / "out", "--lesions", "core", "--tubes", "rim", "--worst", 2)
+    assert result.exit_code == 0, result.output
+    scores = json.loads((cohort / "out" / "scores.json").read_text())
+    assert scores["structures"]["core"]["lesions"]["missed"] >= 1
+    assert scores["structures"]["core"]["metrics"]["lesion_f1"]["mean"] == pytest.approx(2 / 3)
+    assert "cldice" in scores["structures"]["rim"]["metrics"]
+    assert "cldice" not in scores["structures"]["core"]["metrics"]
+    assert scores["structures"]["core"]["advice"]["trusted"]
+    assert [one["case"] for one in scores["worst"]] == ["blob_1", "blob_0"]
+    assert scores["worst"][0]["reasons"][0]["structure"] == "core"
+    for words in ("Lesion by lesion", "Centre lines", "Worst cases first", "core taken for another structure"):
+        assert words in result.output
+
+
+def test_an_unknown_lesion_is_refused(cohort: Path, settings: Settings) -> None:
+    with pytest.raises(LabelError, match=r"lesions of structures that are not there.*got \['cyst'\]"):
+        evaluate(cohort / "data", cohort / "out", options=EvaluationOptions(lesions=("cyst",)), settings=settings)
+
+
+def test_an_interrupted_evaluation_begins_no_further_case(cohort: Path) -> None:
+    pairs, begun = pair_up(cohort / "data", cohort / "out").pairs * 20, []
+
+    def watch(stage: str, done: float, total: float, note: str) -> None:
+        raise KeyboardInterrupt
+
+    def slowly(pair: Pair) -> None:
+        begun.append(pair)
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        work_through(slowly, pairs, at_once=1, stage="Scoring", watch=watch)
+    assert len(begun) < len(pairs) / 2
 
 
 def test_tolerances_are_by_structure(cohort: Path, settings: Settings) -> None:

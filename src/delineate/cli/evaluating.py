@@ -89,8 +89,8 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
             settings=settings_of("cpu", threads, None, None),
             watch=watch,
         )
-        interval = result.evaluation.intervals["dice"]
-        watch.print(scores_table(result.rows, title=f"Scores of {result.cases} cases", interval=interval))
+        title, interval = f"Scores of {result.cases} cases", result.evaluation.intervals["dice"]
+        watch.print(scores_table(result.rows, title=title, caption=result.note, interval=interval))
         structures = result.evaluation.structures
         for names, table in ((options["lesions"], lesions_table), (options["tubes"], tubes_table)):
             if names:

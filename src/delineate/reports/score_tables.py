@@ -38,10 +38,14 @@ class ScoreRow:
 
 
 def scores_table(
-    rows: Sequence[ScoreRow], *, title: str = "Scores", interval: tuple[float, float] | None = None
+    rows: Sequence[ScoreRow],
+    *,
+    title: str = "Scores",
+    caption: str | None = None,
+    interval: tuple[float, float] | None = None,
 ) -> Table:
     """A line a structure, and the mean over structures where there are several; `interval`: of that mean's Dice."""
-    table = plain_table(title)
+    table = plain_table(title, caption)
     table.collapse_padding = True
     table.add_column("structure", overflow="fold", min_width=14)
     for column in ("cases", "Dice", "95 %", "surface\nDice", "HD95\nmean", "mm\nmedian", "mis-\nsed", "spu-\nrious"):

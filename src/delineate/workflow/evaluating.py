@@ -16,6 +16,7 @@ import numpy as np
 from delineate import evaluation
 from delineate.errors import InputError, LabelError
 from delineate.evaluation import Details, Evaluation, SideConfusion
+from delineate.evaluation.intervals import FEW_PATIENTS
 from delineate.evaluation.worst import WorstCase
 from delineate.files import write_text
 from delineate.labels import Colour, LabelSet
@@ -82,6 +83,14 @@ class EvaluationResult:
     @property
     def cases(self) -> int:
         return len(self.evaluation.cases)
+
+    @property
+    def note(self) -> str | None:
+        """A sentence on what the intervals are worth, if that is little."""
+        if self.evaluation.patients >= FEW_PATIENTS:
+            return None
+        count = "1 patient" if self.evaluation.patients == 1 else f"{self.evaluation.patients} patients"
+        return f"With {count} the intervals say little."
 
     @property
     def failures(self) -> Mapping[str, str]:

@@ -27,6 +27,8 @@ from delineate.workflow.results import read_record, read_result
 
 Done = TypeVar("Done")
 
+NO_PREDICTION = "there is no prediction"
+
 _BYTES_A_VOXEL = 16  # of a case that is scored: both label maps as read and as compared, and surfaces
 
 
@@ -128,8 +130,8 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
     patient, groups = names.patients.get(pair.case), names.groups.get(pair.case, {})
     try:
         reference = read_reference(pair, names.labels)
-    except DelineateError as error:
-        return ScoredPair(pair, None, problem=f"its reference cannot be used: {error.in_case(pair.case)}")
+    except (DelineateError, OSError) as error:
+        return ScoredPair(pair, None, problem=f"{pair.case}: its reference cannot be used: {error}")
     tolerance_mm, details = options.tolerance_mm, options.details
     remarks: tuple[str, ...] = ()
     try:
@@ -138,8 +140,8 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
             pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patient, threads=threads
         )
         scores = evaluation.with_details(scores, reference, prediction, details, threads=threads)
-    except DelineateError as error:
-        why = error.problem if pair.prediction is None else str(error)
+    except (DelineateError, OSError) as error:
+        why = NO_PREDICTION if pair.prediction is None else str(error)
         scores = evaluation.score_failure(pair.case, reference, why, tolerance_mm=tolerance_mm, patient_id=patient)
         scores = evaluation.with_details(scores, reference, None, details, threads=threads)
     return ScoredPair(pair, replace(scores, groups=groups), remarks=remarks)
@@ -177,7 +179,7 @@ def usable_prediction(
 ) -> tuple[Segmentation, tuple[str, ...]]:
     """The prediction on the reference's grid, and what was done to it or is missing in it."""
     if pair.prediction is None:
-        raise InputError("there is no prediction")
+        raise InputError(NO_PREDICTION)
     found = read_prediction(pair.prediction, labels)
     remarks = _unknown_structures(pair.prediction, labels)
     try:
