@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import agreement, dicom, engines, evaluating, learning, models, predicting, reporting
+from delineate.cli import agreement, dicom, engines, evaluating, learning, models, pictures, predicting, reporting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -48,6 +48,8 @@ for command in (
     agreement.agreement,
     reporting.report,
     reporting.card,
+    pictures.film,
+    pictures.contact_sheet,
     models.import_model,
     models.export_model,
 ):

@@ -66,6 +66,13 @@ class View:
         # Index 2 grows to Superior, but rows are drawn downwards.
         return pixels if self.plane == "axial" else pixels[::-1]
 
+    def place(self, index: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(N, 2) column and row in `picture` of continuous indices (N, 3) in LPS."""
+        across, along = (axis for axis in range(3) if axis != self.axis)
+        columns = index[:, across] - self.box.start[across]
+        rows = index[:, along] - self.box.start[along]
+        return np.stack([columns, rows if self.plane == "axial" else self.shape[0] - 1 - rows], axis=1)
+
 
 def turn(volume: Volume, *segmentations: Segmentation | None) -> tuple[Volume, list[Segmentation | None]]:
     """All in LPS. Raises `GeometryMismatch` for a segmentation that does not have the volume's voxels."""

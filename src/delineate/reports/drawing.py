@@ -129,7 +129,12 @@ def heading(figure: Figure, title: str) -> None:
 
 def short(name: str, most: int = 32) -> str:
     """A name for a chart: blanks for underscores, nothing that cannot be shown; a long one loses its middle."""
-    shown = printable(name.replace("_", " "))
+    return shortened(name.replace("_", " "), most)
+
+
+def shortened(words: str, most: int) -> str:
+    """At most so many letters, those of the beginning and the end; nothing that cannot be shown."""
+    shown = printable(words)
     if len(shown) <= most:
         return shown
     kept = most - 1

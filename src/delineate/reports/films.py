@@ -15,11 +15,11 @@ import numpy as np
 
 from delineate.errors import ExportError, ResourceError
 from delineate.files import atomic_path
-from delineate.geometry import Box, foreground_box
+from delineate.geometry import foreground_box
 from delineate.labels import Colour
-from delineate.reports.display import AXIS, Plane, View, display_window, foreground, turn, whole
+from delineate.reports.display import AXIS, Plane, View, display_window, foreground, turn
 from delineate.reports.drawing import short
-from delineate.reports.pixels import Picture, shape_within, slice_pixels, write_letters, write_words
+from delineate.reports.pixels import Picture, lit_box, shape_within, slice_pixels, write_letters, write_words
 from delineate.volume import Segmentation, Volume
 
 SUFFIXES = (".gif", ".mp4")
@@ -34,7 +34,6 @@ _FRAMES_A_SECOND = 12
 _GREYS, _MOST_SHADES = 56, 10  # of a GIF
 _CODECS = ("libx264", "mpeg4")
 _NAMES_SHOWN = 8
-_DARK = 0.02  # share of the window that counts as black
 _MARGIN = 3  # slices before and behind what is shown
 
 
@@ -80,19 +79,12 @@ def slice_sweep(
         raise ValueError(f"channel {channel} of {volume.channels}")
     image, (drawn,) = turn(volume, segmentation)
     window = display_window(image, channel)
-    box, count = _patient(image, channel, window), image.grid.shape[AXIS[plane]]
+    box, count = lit_box(image.array[channel], window), image.grid.shape[AXIS[plane]]
     for index in _chosen(drawn, plane, count):
         view = View(plane, index, box)
         shape = shape_within(view, image.grid, width=size, height=size)
         pixels = slice_pixels(view, image, drawn, shape=shape, window=window, channel=channel)
         yield _labelled(pixels, view, drawn, f"{index + 1} / {count}")
-
-
-def _patient(image: Volume, channel: int, window: tuple[float, float]) -> Box:
-    """The box of what is not black, so that a film does not consist of air."""
-    bright = image.array[channel] > window[0] + _DARK * (window[1] - window[0])
-    box = foreground_box(bright)
-    return whole(image.grid) if box is None else box
 
 
 def _chosen(segmentation: Segmentation | None, plane: Plane, count: int) -> list[int]:

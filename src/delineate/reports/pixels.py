@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import Grid
+from delineate.geometry import Box, Grid, box_of, foreground_box
 from delineate.labels import Colour
 from delineate.reports.display import BORDERS, View, structures
 from delineate.volume import Segmentation, Volume
@@ -25,12 +25,33 @@ Picture = npt.NDArray[np.uint8]
 
 WHITE: Colour = (255, 255, 255)
 
+_DARK = 0.02  # share of the window that counts as black
+
 
 def shape_within(view: View, grid: Grid, *, width: int, height: int) -> tuple[int, int]:
     """(rows, columns) of the largest picture of a view in true proportions that fits; at least one pixel each."""
     rows_mm, columns_mm = (n * mm for n, mm in zip(view.shape, view.spacing_mm(grid), strict=True))
     scale = min(width / columns_mm, height / rows_mm)
     return max(1, min(height, round(rows_mm * scale))), max(1, min(width, round(columns_mm * scale)))
+
+
+def lit_box(array: npt.NDArray[Any], window: tuple[float, float]) -> Box:
+    """The box of what is not black in an (I, J, K) array, so that pictures do not consist of air; all if all is."""
+    box = foreground_box(array > window[0] + _DARK * (window[1] - window[0]))
+    if box is not None:
+        return box
+    i, j, k = array.shape
+    return Box((0, 0, 0), (i, j, k))
+
+
+def without_dark(view: View, array: npt.NDArray[Any], window: tuple[float, float]) -> View:
+    """The view without the black at its borders."""
+    axis = view.axis
+    part = [slice(None)] * 3
+    part[axis] = slice(view.index, view.index + 1)
+    box = lit_box(array[part[0], part[1], part[2]], window)
+    ranges = [(0, array.shape[n]) if n == axis else (box.start[n], box.stop[n]) for n in range(3)]
+    return View(view.plane, view.index, box_of(ranges))
 
 
 def slice_pixels(

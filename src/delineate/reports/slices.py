@@ -64,10 +64,12 @@ def scale_bar(pane: Axes, columns: int, column_mm: float, *, dark: bool = True) 
     text.set_path_effects([withStroke(linewidth=2, foreground=edge)])
 
 
-def fill(pane: Axes, segmentation: Segmentation, view: View, *, alpha: float) -> None:
+def fill(pane: Axes, segmentation: Segmentation, view: View, *, alpha: float, only: str = "") -> None:
+    """Structures, or `only` one, in their colours; `alpha`: 1 hides the image."""
     colours = np.zeros((*view.shape, 4))
     for label, mask in structures(segmentation, view):
-        colours[mask] = (*fraction(label), alpha)
+        if only in ("", label.name):
+            colours[mask] = (*fraction(label), alpha)
     pane.imshow(colours, aspect=pane.get_aspect(), interpolation="nearest")
 
 

@@ -1,0 +1,197 @@
+"""`delineate film` and `delineate contact-sheet`: pictures of what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from delineate import formats
+from delineate.dataset import Case, Dataset, channel_kind, open_dataset, read_labels
+from delineate.errors import DatasetError, DelineateError, InputError
+from delineate.files import write_bytes
+from delineate.labels import LabelSet, label_set
+from delineate.reports.contact_sheets import Tile, contact_sheets, draw_tile, failed_tile
+from delineate.reports.display import Plane
+from delineate.reports.films import check_film, slice_sweep, write_film
+from delineate.reports.renders import turntable
+from delineate.settings import Settings
+from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.workflow.assembling import ChannelWish
+from delineate.workflow.choosing import Scan, find_scans
+from delineate.workflow.pairing import label_maps
+from delineate.workflow.preparing import read_case
+from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import read_record, read_result
+from delineate.workflow.scratch import Scratch, scratch_of
+
+_AIR_HU, _BONE_HU = -500.0, 200.0
+
+Read = Callable[[], tuple[Volume | None, Segmentation | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRun:
+    """The sheets that were written, how many cases are on them, and why some of these have no picture."""
+
+    sheets: tuple[Path, ...]
+    cases: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    case: str
+    read: Read
+
+
+def film(
+    scan: Path,
+    segmentation: Path | None,
+    output: Path,
+    *,
+    rotate: bool = False,
+    plane: Plane = "axial",
+    kind: Kind | None = None,
+) -> int:
+    """Write a film of a scan's slices with outlines, or of the structures turning; its size in bytes is returned.
+
+    With `rotate` the scan may be the segmentation itself. `kind`: what a NIfTI file's numbers measure; guessed from its
+    name and its values where it is not said. Raises `ExportError` for a suffix that is no film's, `ResourceError`
+    without the extra `pictures`, `InputError` for a rotation without structures, and what reading raises.
+    """
+    check_film(output)
+    if rotate:
+        drawn = read_structures(segmentation if segmentation is not None else scan)
+        if not drawn.array.any():
+            raise InputError("there are no structures to show", path=drawn.source.path)
+        return write_film(
+            output, lambda size: turntable(drawn, size=size), colours=[one.colour for one in drawn.labels]
+        )
+    image = read_scan(scan, kind)
+    outlined = None if segmentation is None else align(read_structures(segmentation), image.grid)
+    colours = [] if outlined is None else [label.colour for label in outlined.labels]
+    return write_film(output, lambda size: slice_sweep(image, outlined, plane=plane, size=size), colours=colours)
+
+
+def contact_sheet(
+    source: Path,
+    output: Path,
+    *,
+    segmentations: Path | None = None,
+    per_sheet: tuple[int, int] = (6, 5),
+    settings: Settings,
+    watch: Watch = nobody,
+) -> SheetRun:
+    """Write sheets of all cases of a dataset, of a folder or tree of scans, or of a folder of results.
+
+    `segmentations`: a folder of label maps named as the cases, instead of a dataset's references. `per_sheet`: columns
+    and rows; further sheets are numbered: out.png, out-2.png. A case that cannot be read has its place on the sheet,
+    with the reason. Raises `InputError` where there is no case, and what `open_dataset` raises.
+    """
+    if output.suffix.lower() != ".png":
+        raise InputError("a contact sheet is a PNG file", expected="a name that ends in .png", got=output.name)
+    title, entries = _entries(source, segmentations, settings, watch)
+    if not entries:
+        raise InputError("there is nothing to show", expected="a dataset, scans or label maps", path=source)
+    problems: list[str] = []
+    sheets: list[Path] = []
+    for png in contact_sheets(_tiles(entries, problems, watch), title=title, columns=per_sheet[0], rows=per_sheet[1]):
+        path = output if not sheets else output.with_name(f"{output.stem}-{len(sheets) + 1}{output.suffix}")
+        write_bytes(path, png)
+        sheets.append(path)
+    return SheetRun(tuple(sheets), len(entries), tuple(problems))
+
+
+def read_scan(path: Path, kind: Kind | None = None) -> Volume:
+    """A scan of one channel; what a NIfTI file's numbers measure is guessed where it is not said.
+
+    A file whose name does not say it and that has both air and bone in Hounsfield units is a CT.
+    """
+    volume = formats.read_volume(path, kind=kind if kind is not None else channel_kind(formats.image_stem(path)))
+    if volume.kind is not Kind.OTHER or kind is not None:
+        return volume
+    lowest, highest = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
+    return replace(volume, kind=Kind.CT) if lowest <= _AIR_HU and highest >= _BONE_HU else volume
+
+
+def read_structures(path: Path, labels: LabelSet | None = None) -> Segmentation:
+    """A label map with its structures' names: `labels`, else what predict wrote beside it, else the dataset's that it
+    lies in, else its values. Raises what `formats.read_label_values` and `LabelSet` raise.
+    """
+    record = read_record(path)
+    if record is not None:
+        return read_result(path, record)
+    known = labels if labels is not None else _told_beside(path)
+    if known is not None:
+        return formats.read_segmentation(path, known)
+    array, grid = formats.read_label_values(path)
+    values = [int(value) for value in np.unique(array) if value > 0]
+    named = label_set({value: f"value {value}" for value in values})
+    return Segmentation(array.astype(np.uint16), grid, named, Source(path=path))
+
+
+def _told_beside(path: Path) -> LabelSet | None:
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "dataset.json").is_file():
+            with suppress(DatasetError):
+                return read_labels(folder)
+    return None
+
+
+def _entries(source: Path, segmentations: Path | None, settings: Settings, watch: Watch) -> tuple[str, list[_Entry]]:
+    """A title, and every case with how to read it."""
+    drawn = {} if segmentations is None else label_maps(segmentations)
+    if (source / "dataset.json").is_file() and not label_maps(source):
+        dataset = open_dataset(source)
+        return dataset.name, [_Entry(case.id, _reader(dataset, case, drawn)) for case in dataset.cases]
+    results = label_maps(source) if source.is_dir() else {}
+    if results and all(read_record(path) is not None for path in results.values()):
+        return source.name, [_Entry(case, partial(_read_map, path)) for case, path in results.items()]
+    scratch = scratch_of(settings)
+    found = find_scans(source, (ChannelWish("", ""),), settings=settings, watch=watch)
+    return source.name, [
+        _Entry(scan.id, partial(_read_scan, scan, drawn.get(scan.id), scratch)) for scan in found.scans
+    ]
+
+
+def _reader(dataset: Dataset, case: Case, drawn: Mapping[str, Path]) -> Read:
+    if not drawn:
+        return lambda: read_case(case, dataset.labels, dataset.kinds)
+    alone = replace(case, reference=None)
+
+    def read() -> tuple[Volume, Segmentation | None]:
+        image, _ = read_case(alone, dataset.labels, dataset.kinds)
+        return image, _aligned(drawn.get(case.id), image, dataset.labels)
+
+    return read
+
+
+def _read_map(path: Path) -> tuple[None, Segmentation]:
+    return None, read_structures(path)
+
+
+def _read_scan(scan: Scan, drawn: Path | None, scratch: Scratch) -> tuple[Volume, Segmentation | None]:
+    image = read_scan(scan.paths[0]) if scan.assembly is None else scan.read(Kind.OTHER, scratch)
+    return image, _aligned(drawn, image)
+
+
+def _aligned(path: Path | None, image: Volume, labels: LabelSet | None = None) -> Segmentation | None:
+    return None if path is None else align(read_structures(path, labels), image.grid)
+
+
+def _tiles(entries: Sequence[_Entry], problems: list[str], watch: Watch) -> Iterator[Tile]:
+    for done, entry in enumerate(entries, start=1):
+        try:
+            volume, drawn = entry.read()
+            # Where voxels are not the same, the outlines would lie beside what they show.
+            placed = drawn if drawn is None or volume is None else align(drawn, volume.grid)
+            yield draw_tile(entry.case, volume, placed)
+        except DelineateError as error:
+            problems.append(str(error.in_case(entry.case)))
+            yield failed_tile(entry.case, error.problem)
+        watch("Drawing", done, len(entries), entry.case)
