@@ -1,30 +1,39 @@
-"""Dice, 95 % Hausdorff distance and surface Dice of 20 structures: delineate, MONAI and surface-distance.
+"""The scores of 20 structures: delineate, MONAI and surface-distance.
 
-    python benchmarks/metrics.py --size small     about half a minute
-    python benchmarks/metrics.py                  512 x 512 x 200: minutes, and about 12 GB of memory for MONAI
+    python benchmarks/metrics.py --size small                   about half a minute
+    python benchmarks/metrics.py                                512 x 512 x 200: minutes, and 12 GB of memory for MONAI
+    python benchmarks/metrics.py --size large --without-monai   512 x 512 x 400, at which MONAI would need 24 GB
 
-Needs `surface-distance` (PyPI). All three run in one process on the same label maps; MONAI's one-hot masks are
-made beforehand and not timed. The scores must agree with surface-distance to 1e-6; MONAI measures between
-voxels instead of surface elements, so its scores differ a little and are not compared.
+Needs `surface-distance` (PyPI). MONAI and surface-distance compute Dice, HD95 and surface Dice; delineate computes
+these and its eleven other figures at once. The last row adds its lesion-wise scores of every structure and its advice
+on which figures to trust. All run in one process on the same label maps; MONAI's one-hot masks are made beforehand and
+not timed. Processor seconds are those of all threads, and suffer less from a busy machine. The scores must agree with
+surface-distance to 1e-6; MONAI measures between voxels instead of surface elements, so that its scores differ a little
+and are not compared here (see metrics_reloaded.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from timing import median_seconds, print_table
+from timing import print_table
 
 from delineate.metrics import score_label_maps
+from delineate.metrics.choosing import advise, describe_shapes
+from delineate.metrics.lesions import LesionScores, score_lesions
 
 LabelMap = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
 
-SIZES = {"small": (128, 128, 64), "medium": (256, 256, 100), "full": (512, 512, 200)}
+SIZES = {"small": (128, 128, 64), "medium": (256, 256, 100), "full": (512, 512, 200), "large": (512, 512, 400)}
 SPACING_MM = (0.8, 0.8, 1.5)
 STRUCTURES = 20
 TOLERANCE_MM = 2.0
@@ -68,6 +77,20 @@ def run_delineate(reference: LabelMap, prediction: LabelMap, *, threads: int) ->
     return np.array([(s.dice, s.hd95_mm, s.surface_dice) for s in scores.values()])
 
 
+def run_everything(reference: LabelMap, prediction: LabelMap, *, threads: int) -> object:
+    """Every figure that the three modules give for structures of any shape."""
+    values = range(1, STRUCTURES + 1)
+    scores = run_delineate(reference, prediction, threads=threads)
+    shapes = describe_shapes(reference, SPACING_MM, values, threads=threads)
+    advice = [advise(shape, tolerance_mm=TOLERANCE_MM) for shape in shapes.values()]
+
+    def lesions(value: int) -> LesionScores:
+        return score_lesions(reference == value, prediction == value, SPACING_MM)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return scores, advice, list(pool.map(lesions, values))
+
+
 def run_surface_distance(reference: LabelMap, prediction: LabelMap) -> Scores:
     import surface_distance as peer
 
@@ -105,6 +128,19 @@ def monai_run(reference: LabelMap, prediction: LabelMap) -> Callable[[], object]
     return run
 
 
+def measure(run: Callable[[], object], *, repeats: int, warmup: int) -> tuple[float, float]:
+    """Median wall seconds and processor seconds of a run."""
+    for _ in range(warmup):
+        run()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter(), time.process_time()
+        run()
+        taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    wall, processor = zip(*taken, strict=True)
+    return statistics.median(wall), statistics.median(processor)
+
+
 def mend_surface_distance() -> None:
     """Give surface-distance 0.1 the names that numpy 2 took away; it is otherwise unchanged."""
     vars(np).update(Inf=np.inf, NaN=np.nan)
@@ -120,17 +156,20 @@ def main() -> None:
     mend_surface_distance()
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     pair = make_label_maps(SIZES[options.size])
-    repeats = 1 if options.size == "full" else 3
+    repeats = 1 if options.size in ("full", "large") else 3
 
-    ours = f"delineate, {options.threads} threads"
-    rows = [
-        (ours, median_seconds(lambda: run_delineate(*pair, threads=options.threads))),
-        ("delineate, 1 thread", median_seconds(lambda: run_delineate(*pair, threads=1))),
-        ("surface-distance", median_seconds(lambda: run_surface_distance(*pair), repeats=repeats, warmup=0)),
-    ]
+    ours, threads = f"delineate, {options.threads} threads", options.threads
+    rows = {
+        ours: measure(lambda: run_delineate(*pair, threads=threads), repeats=5, warmup=1),
+        "delineate, 1 thread": measure(lambda: run_delineate(*pair, threads=1), repeats=3, warmup=0),
+        "with lesions and advice": measure(lambda: run_everything(*pair, threads=threads), repeats=3, warmup=1),
+        "surface-distance": measure(lambda: run_surface_distance(*pair), repeats=repeats, warmup=0),
+    }
     if not options.without_monai:
-        rows.append(("MONAI", median_seconds(monai_run(*pair), repeats=repeats, warmup=0)))
-    print_table(f"{STRUCTURES} structures in {SIZES[options.size]}", rows, reference=ours)
+        rows["MONAI"] = measure(monai_run(*pair), repeats=repeats, warmup=0)
+    for n, kind in enumerate(("wall", "processor")):
+        title = f"{STRUCTURES} structures in {SIZES[options.size]}, {kind} seconds"
+        print_table(title, [(name, seconds[n]) for name, seconds in rows.items()], reference=ours)
 
     theirs = run_surface_distance(*pair)
     difference = np.max(np.abs(run_delineate(*pair, threads=options.threads) - theirs) / np.maximum(theirs, 1e-9))
