@@ -66,6 +66,13 @@ def test_of_a_lesion_in_pieces_one_matches_and_the_others_are_no_false_positives
     assert scores.mean_dice == pytest.approx(2 * 4 / (7 + 4))
 
 
+def test_a_speck_inside_a_lesion_is_no_false_positive() -> None:
+    pieces = mask((slice(1, 3), *LARGE[1:]))
+    pieces[4, 4, 4] = True  # an IoU of 1/64
+    scores = score(mask(LARGE), pieces)
+    assert (scores.found, scores.fragments, scores.false_positives) == (1, 1, 0)
+
+
 def test_of_two_lesions_under_one_only_one_is_found() -> None:
     long = (slice(1, 10), slice(1, 3), slice(1, 3))
     scores = score(mask((slice(1, 6), *long[1:]), (slice(7, 10), *long[1:])), mask(long))
