@@ -73,7 +73,7 @@ class Quantity:
 
     def show(self, *values: float) -> str:
         """A value, or a range, with its unit."""
-        return " to ".join(map(number, values)) + (f" {self.unit}" if self.unit else "")
+        return " to ".join(dict.fromkeys(map(number, values))) + (f" {self.unit}" if self.unit else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 _STRIPS = 8  # in one chart: more would not fit on a printed page
 _MOST_PROBLEMS = 200
 _MOST_CASES = 2000
+_MOST_NAMED = 15  # cases with the same problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class DatasetPage:
 
 def render_dataset(page: DatasetPage) -> str:
     """One self-contained HTML file."""
-    ordered = sorted(page.problems, key=lambda p: (SEVERITIES.index(p.severity), p.case or ""))
+    rows = _problem_rows(page.problems)
     return render_template(
         "dataset.html",
         page=page,
@@ -82,8 +83,8 @@ def render_dataset(page: DatasetPage) -> str:
         structures=_structures(page),
         groups=_groups(page.dataset),
         charts=_charts(page),
-        problems=[_problem_row(problem) for problem in ordered[:_MOST_PROBLEMS]],
-        more_problems=max(0, len(ordered) - _MOST_PROBLEMS),
+        problems=rows[:_MOST_PROBLEMS],
+        more_problems=max(0, len(rows) - _MOST_PROBLEMS),
         cases=[_case_row(facts) for facts in page.facts[:_MOST_CASES]],
         farthest=FARTHEST,
         fewest=FEWEST,
@@ -163,14 +164,24 @@ def _charts(page: DatasetPage) -> list[tuple[str, list[Chart]]]:
     ]
 
 
-def _problem_row(problem: Problem) -> tuple[str, ...]:
-    return (
-        problem.severity,
-        problem.case or "all",
-        problem.what,
-        "" if problem.file is None else problem.file.name,
-        problem.remedy,
-    )
+def _problem_rows(problems: Sequence[Problem]) -> list[tuple[str, ...]]:
+    """(severity, cases, problem, what to do), errors first; cases with the same problem share a row."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for problem in sorted(problems, key=lambda p: (SEVERITIES.index(p.severity), p.what, p.case or "")):
+        alike.setdefault((problem.severity, problem.what, problem.remedy), []).append(_place(problem))
+    rows: list[tuple[str, ...]] = []
+    for (severity, what, remedy), places in alike.items():
+        more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+        rows.append((severity, ", ".join(places[:_MOST_NAMED]) + more, what, remedy))
+    return rows
+
+
+def _place(problem: Problem) -> str:
+    """The case; the file where a problem is of the whole dataset, or an image could not be read."""
+    file = "" if problem.file is None else problem.file.name
+    if problem.case is None:
+        return file or "the dataset"
+    return f"{problem.case} ({file})" if file and problem.severity == "error" else problem.case
 
 
 def _case_row(facts: CaseFacts) -> tuple[str, ...]:
