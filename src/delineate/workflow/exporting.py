@@ -13,7 +13,7 @@ from delineate import formats
 from delineate.dataset import read_labels
 from delineate.errors import DelineateError, ExportError, LabelError
 from delineate.files import atomic_path
-from delineate.findings import Finding, volumes_ml
+from delineate.findings import VOLUME, Finding, volumes_ml
 from delineate.formats.deidentification.deidentify import DeidentifyOptions, deidentify, telltales
 from delineate.formats.deidentification.objects import read_object, write_object
 from delineate.formats.deidentification.profile import DUMMY_DATE
@@ -25,6 +25,7 @@ from delineate.formats.dicom_results.sr import Measured, read_sr, write_sr
 from delineate.formats.exporters import EXPORTERS, Bar, ExportOptions, ReadBack
 from delineate.labels import LabelSet, is_one_line
 from delineate.proof import StructureProof, compare, compare_each
+from delineate.terminology import concept_of
 from delineate.volume import Segmentation, align
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.proofs import (
@@ -301,11 +302,11 @@ def _record(proof: StructureProof) -> StructureRecord:
 
 
 def _write_report(job: _Job, kind: str, temporary: Path, target: Path) -> ProofRecord:
-    """The volumes of the structures, on the segments of the SEG object beside it, read back number by number."""
+    """Findings on the segments of the SEG object beside it, read back number by number."""
     seg = job.stem.with_name(f"{job.stem.name}{EXPORTERS['seg'].suffix}")
-    findings = volumes_ml(job.segmentation)
+    findings = volumes_ml(job.segmentation) if job.options.findings is None else job.options.findings
     write_sr(temporary, findings, seg, sources=job.options.sources, created=job.options.created)
-    found = _checked_numbers(findings, read_sr(temporary), seg, target)
+    pairs = _checked_numbers(findings, read_sr(temporary), seg, target)
     _check_residue(job, temporary, target)
     return ProofRecord(
         file=target.name,
@@ -314,29 +315,49 @@ def _write_report(job: _Job, kind: str, temporary: Path, target: Path) -> ProofR
         most_volume_error=_SR_ROUNDING,
         structures=[
             StructureRecord(structure=finding.label.name, volume_ml=finding.value, found_ml=measured.value)
-            for finding, measured in zip(findings, found, strict=True)
+            for finding, measured in pairs
+            if finding.quantity == VOLUME and finding.component is None
         ],
     )
 
 
 def _checked_numbers(
     findings: Sequence[Finding], found: Sequence[Measured], seg: Path, target: Path
-) -> tuple[Measured, ...]:
-    """What a report says of each finding: the same of the same segment, and nothing else."""
+) -> list[tuple[Finding, Measured]]:
+    """Each finding with what the report says of it: the same of the same segment and part, and nothing else."""
     header, segments = read_segments(seg)
     names = {(str(header.SOPInstanceUID), segment.label.value): segment.label.name for segment in segments}
-    of_name = {names.get((one.segmentation_uid, one.segment_number or 0)): one for one in found}
-    if len(of_name) != len(findings) or len(found) != len(findings):
+    said: dict[tuple[object, ...], list[Measured]] = {}
+    for one in found:
+        name = names.get((one.segmentation_uid, one.segment_number or 0))
+        other = (one.other, one.other_side)
+        said.setdefault((name, one.tracking_id, one.quantity, one.derivation, other, one.unit), []).append(one)
+    if len(found) != len(findings):
         raise ExportError("the report has other numbers", expected=len(findings), got=len(found), path=target)
+    pairs = []
     for finding in findings:
-        one = of_name.get(finding.label.name)
-        expected = (finding.quantity, finding.unit)
-        same = one is not None and (one.tracking_id, one.quantity, one.unit) == (finding.label.name, *expected)
-        if one is None or not same or abs(one.value - finding.value) > _SR_ROUNDING * max(1.0, finding.value):
+        # Several second structures may have one code; their numbers are in the findings' order.
+        same = said.get(_said_as(finding))
+        back = same.pop(0) if same else None
+        if back is None or abs(back.value - finding.value) > _SR_ROUNDING * max(1.0, abs(finding.value)):
             raise ExportError(
-                f"{finding.quantity.meaning} of {finding.label.name} did not come back as it was written",
+                f"{finding.meaning} of {finding.label.name} did not come back as it was written",
                 expected=f"{finding.value:.6g} {finding.unit.value}",
-                got=None if one is None else f"{one.quantity.meaning} of {one.value:.6g} {one.unit.value}",
+                got=None if back is None else f"{back.quantity.meaning} of {back.value:.6g} {back.unit.value}",
                 path=target,
             )
-    return tuple(of_name[finding.label.name] for finding in findings)
+        pairs.append((finding, back))
+    return pairs
+
+
+def _said_as(finding: Finding) -> tuple[object, ...]:
+    name = finding.label.name
+    other = None if finding.other is None else concept_of(finding.other)
+    return (
+        name,
+        name if finding.component is None else f"{name}, part {finding.component}",
+        finding.quantity,
+        finding.derivation,
+        (None, None) if other is None else (other.type, other.laterality),
+        finding.unit,
+    )

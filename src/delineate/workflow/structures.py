@@ -1,0 +1,70 @@
+"""Segmentations of any kind from disk, with their structures' names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from delineate import formats
+from delineate.dataset import read_labels
+from delineate.errors import InputError, UnreadableImage
+from delineate.formats.dicom.headers import is_dicom
+from delineate.formats.dicom_results.rtstruct import read_rtstruct
+from delineate.formats.dicom_results.seg import read_seg
+from delineate.formats.dicom_results.seg_placing import seg_on_grid
+from delineate.formats.dicom_results.structure_sets import labels_from
+from delineate.formats.nrrd_files import is_nrrd_name, read_nrrd
+from delineate.geometry import Grid
+from delineate.labels import LabelSet
+from delineate.volume import Segmentation, align
+from delineate.workflow.picturing import read_structures
+from delineate.workflow.results import read_record
+
+RTSTRUCT = "RTSTRUCT"
+
+
+def read_any_segmentation(path: Path, *, labels: LabelSet | None = None, grid: Grid | None = None) -> Segmentation:
+    """A NIfTI label map, an NRRD file, a DICOM SEG or an RTSTRUCT; on `grid`, if it is given: that of the scan.
+
+    Names are those that a DICOM object says itself, else `labels`, else what NRRD says or what predict wrote beside the
+    file, else those of a dataset.json near it, else the values. Raises `InputError` for an RTSTRUCT without a grid,
+    `GeometryMismatch` for voxels that are not the grid's: nothing is resampled; and what the readers raise.
+    """
+    if is_nrrd_name(path):
+        return _placed(read_nrrd(path, labels), grid)
+    if not path.is_file() or not is_dicom(path):
+        found = _named(path, labels)
+        return _placed(found, grid)
+    if modality(path) == RTSTRUCT:
+        if grid is None:
+            raise InputError(
+                "contours have no voxels of their own", path=path, remedy="Give the scan that they were drawn on."
+            )
+        return labels_from(read_rtstruct(path), grid).segmentation
+    seg = read_seg(path)
+    return seg.segmentation if grid is None else seg_on_grid(seg, grid)
+
+
+def modality(path: Path) -> str:
+    """Of a DICOM object, from its header. Raises `UnreadableImage` for a file that has none."""
+    import pydicom
+
+    try:
+        return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).get("Modality", ""))
+    except (OSError, pydicom.errors.InvalidDicomError) as error:
+        raise UnreadableImage("not a DICOM object", got=str(error)[:200], path=path) from error
+
+
+def labels_at(path: Path | None) -> LabelSet | None:
+    """The structures of a dataset.json, None for None."""
+    return None if path is None else read_labels(path)
+
+
+def _named(path: Path, labels: LabelSet | None) -> Segmentation:
+    record = read_record(path)
+    found = read_structures(path) if labels is None else formats.read_segmentation(path, labels)
+    return found if record is None else replace(found, author=record.model)
+
+
+def _placed(segmentation: Segmentation, grid: Grid | None) -> Segmentation:
+    return segmentation if grid is None else align(segmentation, grid)
