@@ -42,10 +42,9 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a dollar in a structure's name is a dollar
     "svg.fonttype": "none",
-    "svg.hashsalt": "delineate",
 }
 
-_REFERENCES = re.compile(r'(?:url\(#|href="#)([^)"]+)')
+_REFERENCES = re.compile(r'(url\(#|href="#)([^)"]+)')
 _IDS = re.compile(r' id="([^"]*)"')
 _LINES = "stroke-linejoin:round;stroke-linecap:butt"
 
@@ -105,10 +104,12 @@ def _standing_in_page(svg: str, *, width: float, height: float, title: str, alt:
     # In a page its rules would hold for everything else, too.
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    # Names are numbered anew: matplotlib makes some of them of places in memory.
+    numbers = {name: f"n{n}" for n, name in enumerate(dict.fromkeys(name for _, name in _REFERENCES.findall(body)))}
+    body = _IDS.sub(lambda found: f' id="@{numbers[found[1]]}"' if found[1] in numbers else "", body)
+    body = _REFERENCES.sub(lambda found: f"{found[1]}@{numbers[found[2]]}", body)
     mark = "c" + hashlib.sha256((title + alt + body).encode()).hexdigest()[:10]
-    used = set(_REFERENCES.findall(body))
-    body = _IDS.sub(lambda found: f' id="{mark}{found[1]}"' if found[1] in used else "", body)
-    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{mark}", body)
+    body = body.replace('id="@', f'id="{mark}').replace("(#@", f"(#{mark}").replace('"#@', f'"#{mark}')
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'width="{width * 96:.0f}" height="{height * 96:.0f}" viewBox="0 0 {width * 72:g} {height * 72:g}" '

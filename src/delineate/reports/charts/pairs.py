@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 _COLOURS = PALETTE[:6]
-_MOST_VECTORS = 1500  # points; beyond, they become pixels within the drawing
+_MOST_POINTS = 1500  # drawn; of more, evenly chosen ones by height
 _MOST_FAR = 3  # points that get their names
 
 Numbers = npt.NDArray[np.float64]
@@ -151,16 +151,31 @@ def _limits(differences: Numbers) -> tuple[float, float, float]:
 
 def _draw_groups(pane: Axes, points: _Points, which: npt.NDArray[np.bool_]) -> None:
     names = list(dict.fromkeys(points.groups)) or [""]
+    which = _thinned(points, which)
     for n, name in enumerate(names):
         mine = which & (np.asarray(points.groups, dtype=object) == name) if points.groups else which
         pane.scatter(
             points.x[mine], points.y[mine], s=20, marker=_MARKERS[n % len(_MARKERS)], alpha=0.75,
             color=_COLOURS[n % len(_COLOURS)], edgecolor="white", linewidth=0.4, zorder=3,
-            label=short(name) or None, rasterized=len(points.x) > _MOST_VECTORS,
+            label=short(name) or None,
         )  # fmt: skip
     if len(names) > 1:
         columns = 1 if len(names) <= 24 else 2
         pane.figure.legend(loc="outside right upper", fontsize=8, ncols=columns)
+
+
+def _thinned(points: _Points, which: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Of very many points evenly chosen ones by height, the lowest and the highest among them."""
+    ranked = np.flatnonzero(which)[np.argsort(points.y[which], kind="stable")]
+    if len(ranked) <= _MOST_POINTS:
+        return which
+    kept = np.zeros(len(which), dtype=bool)
+    kept[ranked[np.linspace(0, len(ranked) - 1, _MOST_POINTS).round().astype(int)]] = True
+    return kept
+
+
+def _some_drawn(points: int) -> str:
+    return f"; {_MOST_POINTS:,} of them are drawn" if points > _MOST_POINTS else ""
 
 
 def _draw_lost(pane: Axes, x: Numbers, y: Numbers, marker: str) -> None:
@@ -230,6 +245,7 @@ def _bland_altman_words(lines: Sequence[float], cases: int, missed: int, spuriou
     what = "difference of prediction and reference" if unit else "ratio of prediction to reference"
     lost = [f"{missed} missed (crosses)"] * bool(missed) + [f"{spurious} spurious (pluses)"] * bool(spurious)
     said = f"; {', '.join(lost)}" + (", without a ratio" if not unit else "") if lost else ""
+    said += _some_drawn(cases)
     return f"Bland-Altman of {count(cases, 'volume')}: mean {what} {bias}, limits of agreement {low} to {high}{said}."
 
 
@@ -238,6 +254,7 @@ def _scatter_words(points: _Points, what: str, *, missed: int, left: int) -> str
         return f"{what}: there are no points to show."
     ranges = [f"{number(float(v.min()))} to {number(float(v.max()))}" for v in (points.y, points.x)]
     said = f"{what}: {count(len(points.x), 'point')}, {ranges[0]} against {ranges[1]}"
+    said += _some_drawn(len(points.x) - missed)
     said += f"; {missed} missed (crosses)" if missed else ""
     said += f"; {left} without a value are left out" if left else ""
     lowest = [points.names[n] for n in np.argsort(points.y, kind="stable")[:_MOST_FAR]] if points.names else []
