@@ -143,7 +143,8 @@ def _size(case: CaseScores, name: str) -> Iterator[Reason]:
     percent = case.scores[name].volume_error_percent
     if abs(percent) >= OFF_BY_PERCENT:
         cause = Cause.OVER_GROWN if percent > 0 else Cause.UNDER_SEGMENTED
-        yield Reason(name, cause, f"{percent:+.0f} % of the reference's volume", percent, "%")
+        words = f"{1 + percent / 100:.2g} times the reference's volume"
+        yield Reason(name, cause, words, percent, "%")
 
 
 def _parts(case: CaseScores, name: str, errors: ErrorVolumes) -> Iterator[Reason]:
