@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from delineate.cli import agreement, dicom, engines, evaluating, learning, models, pictures, predicting, reporting
+from delineate.cli import (
+    agreement,
+    dicom,
+    engines,
+    evaluating,
+    learning,
+    measuring,
+    models,
+    pictures,
+    predicting,
+    reporting,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -19,6 +30,7 @@ def main() -> None:
     delineate train    DATASET MODEL --minutes 20 train a model
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
+    delineate measure  RESULT --image SCAN        volumes, lesions, distances, what a resection leaves
     delineate evaluate REFERENCES RESULTS         score them
     delineate report   dataset DATASET -o X.html  a page about a dataset, a training, ...
     delineate card     MODEL -o FOLDER            a model card and a data sheet
@@ -44,6 +56,7 @@ for command in (
     predicting.predict,
     engines.engines,
     dicom.export,
+    measuring.measure,
     evaluating.evaluate,
     agreement.agreement,
     reporting.report,

@@ -9,11 +9,13 @@ from delineate.errors import InputError
 from delineate.findings import Finding
 from delineate.labels import LabelSet
 from delineate.measurement.lesions import Lesion, LesionOptions, lesion_labels, measure_lesions
-from delineate.measurement.quantities import VOLUME
+from delineate.measurement.quantities import COMPONENTS, LARGEST_COMPONENT_SHARE, VOLUME
 from delineate.measurement.resection import BodySize, Resection, measure_remnant
 from delineate.measurement.spread import Result, with_spread
 from delineate.measurement.structures import measure_structures
 from delineate.volume import Segmentation, Volume, align
+
+_WHOLE = 95.0  # percent of a structure that stand for all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,10 @@ def _measure(
 def _noted(findings: Sequence[Finding], labels: LabelSet, options: MeasureOptions) -> Iterator[str]:
     """What structures have to say of themselves; lesions say it one by one."""
     sick = lesion_labels(labels, options.lesions.names)
+    parts = {one.label.name: one.value for one in findings if one.quantity == COMPONENTS}
     for one in findings:
         if one.quantity == VOLUME and one.note and (one.label not in sick or not one.value):
             yield f"{one.label.name}: {one.note}"
+        if one.quantity == LARGEST_COMPONENT_SHARE and one.value < _WHOLE and one.label not in sick:
+            name = one.label.name
+            yield f"{name}: in {parts[name]:.0f} parts; diameters are of the largest, {one.value:.0f} % of the volume"

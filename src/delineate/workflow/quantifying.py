@@ -65,7 +65,6 @@ def measure(request: MeasureRequest, *, settings: Settings, watch: Watch = nobod
     check_writable(request.output)
     labels = labels_at(request.label_file)
     if not request.segmentation.is_dir():
-        watch("Measuring", 0, 1, request.segmentation.name)
         case, segmentation = _one(request, request.segmentation, request.image, labels, settings)
         watch("Measuring", 1, 1, request.segmentation.name)
         more = _more(request, case, segmentation)

@@ -1,0 +1,231 @@
+"""Findings for the terminal: structures, pairs, lesions, what a resection leaves. Returned; the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delineate.findings import Finding
+from delineate.labels import Code, Colour
+from delineate.measurement.quantities import (
+    COMPONENTS,
+    CONTACT_SHARE,
+    DIAMETER_3D,
+    DISTANCE,
+    EXTENT_FRONT_BACK,
+    EXTENT_HEAD_FOOT,
+    EXTENT_LEFT_RIGHT,
+    FUNCTIONAL_VOLUME,
+    LONG_AXIS,
+    MARGIN,
+    MEAN,
+    NO_UNITS,
+    ORGAN_SHARE,
+    SHORT_AXIS,
+    STANDARD_DEVIATION,
+    VOLUME,
+    VOLUME_DIFFERENCE,
+    VOLUME_RATIO,
+)
+from delineate.reports.tables import plain_table, plain_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_WIDE = 118  # columns of a terminal on which every fact has a column
+_NEAREST = 4  # structures whose distance is shown; the files have all
+_SURE = 50.0  # percent of a lesion that speaks for "in" rather than "at" an organ
+_NOTHING = "–"
+
+Row = Mapping[tuple[Code, Code | None], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class _ByWidth:
+    """One table for wide terminals, another for narrow ones."""
+
+    wide: Table
+    narrow: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        yield self.wide if options.max_width >= _WIDE else self.narrow
+
+
+def findings_tables(findings: Sequence[Finding], *, title: str) -> tuple[RenderableType, ...]:
+    """The tables of one scan that have something to say: structures, pairs, lesions, resection, in this order.
+
+    Sizes are in ml and mm. Where a finding has a spread, its lowest and highest values stand in brackets. An axial size
+    is the longest diameter in a slice by the longest across it.
+    """
+    structures = _rows(one for one in findings if one.component is None and one.other is None)
+    sized = {key: row for key, row in structures.items() if (VOLUME, None) in row}
+    lesions = _rows(one for one in findings if one.component is not None)
+    tables: list[RenderableType] = []
+    if sized:
+        tables.append(_structures(list(sized.values()), title))
+    tables += _pairs(findings)
+    if lesions:
+        distances = [one for one in findings if one.component is not None and one.quantity == DISTANCE]
+        tables.append(_lesions(lesions, distances))
+    tables += _resection(findings)
+    return tuple(tables)
+
+
+def _rows(findings: Iterator[Finding]) -> Mapping[tuple[str, int | None], Row]:
+    rows: dict[tuple[str, int | None], dict[tuple[Code, Code | None], Finding]] = {}
+    for one in findings:
+        rows.setdefault((one.label.name, one.component), {})[one.quantity, one.derivation] = one
+    return rows
+
+
+def _structures(rows: Sequence[Row], title: str) -> _ByWidth:
+    shown = any(_mean(row) != _NOTHING for row in rows)
+    wide = _table(title, ["volume ml", "axial mm", "3D mm", "L-R x A-P x S-I mm", "parts", *(["mean ± SD"] * shown)])
+    narrow = _table(title, ["volume ml", "axial mm", "3D mm", *(["mean ± SD"] * shown)])
+    for row in rows:
+        volume = row[VOLUME, None]
+        name = _coloured(volume.label.name, volume.label.colour)
+        first = (_amount(volume), _axial(row), _length(row, DIAMETER_3D))
+        extent = " x ".join(_length(row, one) for one in (EXTENT_LEFT_RIGHT, EXTENT_FRONT_BACK, EXTENT_HEAD_FOOT))
+        parts = row.get((COMPONENTS, None))
+        mean = [_mean(row)] * shown
+        if (DIAMETER_3D, None) not in row:
+            extent = _NOTHING
+        wide.add_row(name, *first, extent, _NOTHING if parts is None else f"{parts.value:.0f}", *mean)
+        narrow.add_row(name, *first, *mean)
+    return _ByWidth(wide, narrow)
+
+
+def _pairs(findings: Sequence[Finding]) -> Iterator[Table]:
+    volumes = {one.label.name: one for one in findings if one.quantity == VOLUME and one.component is None}
+    ratios = {one.label.name: one for one in findings if one.quantity == VOLUME_RATIO}
+    differences = [one for one in findings if one.quantity == VOLUME_DIFFERENCE and one.other is not None]
+    if not differences:
+        return
+    table = _table("Left and right", ["left ml", "right ml", "left - right ml", "left / right"])
+    for one in differences:
+        sides = [volumes.get(name) for name in (one.label.name, one.other.name if one.other else "")]
+        ratio = ratios.get(one.label.name)
+        table.add_row(
+            plain_text(printable(one.label.name)),
+            *(_NOTHING if side is None else _amount(side) for side in sides),
+            f"{one.value:+.3g}",
+            _NOTHING if ratio is None else f"{ratio.value:.2f}",
+        )
+    yield table
+
+
+def _lesions(rows: Mapping[tuple[str, int | None], Row], distances: Sequence[Finding]) -> _ByWidth:
+    shown = any(_mean(row) != _NOTHING for row in rows.values())
+    columns = ["volume ml", "axial mm", "3D mm", "lies", "margin mm", "of organ", *(["mean ± SD"] * shown)]
+    wide = _table("Lesions", columns)
+    wide.add_column("nearest, mm", overflow="fold", ratio=1)
+    narrow = _table("Lesions", ["size"])
+    narrow.add_column("where", overflow="fold", ratio=1)
+    for (name, number), row in rows.items():
+        volume = row[VOLUME, None]
+        title = _coloured(f"{name} {number}", volume.label.colour)
+        near = _nearest([one for one in distances if (one.label.name, one.component) == (name, number)])
+        sizes = (_amount(volume), _axial(row), _length(row, DIAMETER_3D))
+        place, gap, share = _place(row), _length(row, MARGIN), _percent(row, ORGAN_SHARE)
+        wide.add_row(title, *sizes, place, gap, share, *([_mean(row)] * shown), plain_text(near))
+        size = "\n".join([f"{sizes[0]} ml", f"{sizes[1]} mm", f"3D {sizes[2]} mm", *([_mean(row)] * shown)])
+        where = [place] if place != _NOTHING else []
+        where += [f"margin {gap} mm"] if gap != _NOTHING else []
+        where += [f"{share} of it"] if share != _NOTHING else []
+        narrow.add_row(title, plain_text(size), plain_text("\n".join([*where, near])))
+        narrow.add_section()
+    return _ByWidth(wide, narrow)
+
+
+def _resection(findings: Sequence[Finding]) -> Iterator[Table]:
+    first = next((n for n, one in enumerate(findings) if one.quantity == FUNCTIONAL_VOLUME), None)
+    if first is None:
+        return
+    table = plain_table(f"Planned resection: {printable(findings[first].label.name)}")
+    table.add_column("")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("how", overflow="fold", ratio=1)
+    for one in findings[first:]:
+        unit = one.unit.meaning
+        table.add_row(plain_text(one.meaning), plain_text(f"{_amount(one)} {unit}"), plain_text(printable(one.note)))
+    yield table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = plain_table(printable(title))
+    table.add_column("structure" if title != "Lesions" else "lesion", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("lies", "size") else "right")
+    return table
+
+
+def _coloured(name: str, colour: Colour) -> Text:
+    text = plain_text("■ " + printable(name))
+    text.stylize("rgb({},{},{})".format(*colour), 0, 1)
+    return text
+
+
+def _amount(one: Finding) -> str:
+    spread = one.spread
+    if spread is None:
+        return _rounded(one.value)
+    return f"{_rounded(one.value)} ({_rounded(spread.lowest)}–{_rounded(spread.highest)})"
+
+
+def _rounded(value: float) -> str:
+    """Three digits that count, but never less than the whole number."""
+    size = abs(value)
+    return f"{value:.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
+
+
+def _length(row: Row, quantity: Code) -> str:
+    one = row.get((quantity, None))
+    if one is None:
+        return _NOTHING
+    if one.spread is None:
+        return f"{one.value:.1f}"
+    return f"{one.value:.1f} ({one.spread.lowest:.1f}–{one.spread.highest:.1f})"
+
+
+def _percent(row: Row, quantity: Code) -> str:
+    one = row.get((quantity, None))
+    return _NOTHING if one is None else f"{one.value:.2g} %" if one.value < 99.5 else "100 %"
+
+
+def _axial(row: Row) -> str:
+    return f"{_length(row, LONG_AXIS)} x {_length(row, SHORT_AXIS)}" if (LONG_AXIS, None) in row else _NOTHING
+
+
+def _mean(row: Row) -> str:
+    """What the scan shows inside: its unit is named unless there is none."""
+    mean = next((one for (_, derivation), one in row.items() if derivation == MEAN), None)
+    if mean is None:
+        return _NOTHING
+    deviation = row.get((mean.quantity, STANDARD_DEVIATION))
+    size = abs(mean.value) if deviation is None else deviation.value
+    digits = 0 if size >= 9.95 else 1 if size >= 0.995 else 3
+    text = f"{mean.value:.{digits}f}" + ("" if deviation is None else f" ± {deviation.value:.{digits}f}")
+    return text + ("" if mean.unit == NO_UNITS else " " + mean.unit.meaning.split(" ")[0])
+
+
+def _place(row: Row) -> str:
+    share = row.get((CONTACT_SHARE, None))
+    if share is None or share.other is None:
+        return _NOTHING
+    return f"{'in' if share.value >= _SURE else 'at'} {printable(share.other.name)} ({share.value:.0f} %)"
+
+
+def _nearest(distances: Sequence[Finding]) -> str:
+    """The nearest structures by name, and how many more there are."""
+    near = sorted((one for one in distances if one.other is not None), key=lambda one: one.value)
+    named = [f"{printable(one.other.name)} {_distance(one)}" for one in near[:_NEAREST] if one.other is not None]
+    more = f", {len(near) - _NEAREST} more" if len(near) > _NEAREST else ""
+    return ", ".join(named) + more
+
+
+def _distance(one: Finding) -> str:
+    return "touches" if one.value == 0 else f"{one.value:.1f}"
