@@ -31,7 +31,7 @@ DEFINITIONS: Mapping[Code, str] = {
     q.DISTANCE: "smallest distance between the two surfaces; 0 where they touch or overlap",
     q.MARGIN: "smallest distance from the lesion to the surface of its organ with all lesions in it",
     q.ORGAN_SHARE: "volume of the lesion / volume of its organ with all lesions in it",
-    q.CONTACT_SHARE: "part of the lesion that lies in the organ, or of its surface that touches it: how sure the organ is",
+    q.CONTACT_SHARE: "part of the lesion inside the organ, or of its surface against it: how sure the organ is",
     q.VOLUME_DIFFERENCE: "left - right",
     q.VOLUME_RATIO: "left / right",
     q.FUNCTIONAL_VOLUME: "volume of the organ without lesions",
