@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from anatomy import LABELS, tiny_plan, write_blobs
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delineate.cli import main
 from delineate.dataset import digest
 from delineate.errors import InputError
 from delineate.model import Model, Population, Provenance, save_model
@@ -258,3 +260,14 @@ def test_an_imported_model_says_that_its_cases_are_not_recorded() -> None:
     assert "Which cases trained it was not recorded." in answers["limits"]
     assert answers["training"] == answers["initialisation"] == ""
     assert "as they were imported: nnU-Net" in answers["weights"]
+
+
+def test_the_command_says_what_is_still_to_be_stated(tmp_path: Path) -> None:
+    plan = tiny_plan()
+    save_model(tmp_path / "m", Model(start(plan).average, plan, LABELS, PROVENANCE))
+    (tmp_path / "scores.json").write_text(json.dumps(msgspec.to_builtins(scores("blob_0"))))
+    words = ["card", str(tmp_path / "m"), "--scores", str(tmp_path / "scores.json"), "-o", str(tmp_path / "card")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "Not a test score: 1 of 1 cases trained this model" in result.output
+    assert "questions are not answered; fill in" in result.output

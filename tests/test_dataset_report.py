@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anatomy import LABELS, blob_case, write_blobs
+from click.testing import CliRunner
 
 from delineate import formats
+from delineate.cli import main
 from delineate.dataset import Case, Dataset, write_dataset_json
 from delineate.errors import DatasetError
 from delineate.fingerprint import measure_case
@@ -131,3 +133,11 @@ def test_names_in_files_cannot_act_on_the_page(tmp_path: Path, settings: Setting
 def test_no_dataset_is_said(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         report_dataset(tmp_path, tmp_path / "report.html", settings=settings)
+
+
+def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    write_blobs(tmp_path / "data", 2)
+    result = CliRunner().invoke(main, ["report", "dataset", str(tmp_path / "data"), "-o", str(tmp_path / "x.html")])
+    assert result.exit_code == 0, result.output
+    assert "2 cases: no problems found, 0 stand apart" in result.output
+    assert (tmp_path / "x.json").is_file()

@@ -56,15 +56,16 @@ def model_card(
 
     `sheet`: the data sheet of its training data; the checklist points there, too.
     """
+    own = [facts for facts in scores if facts.standings.standing is not Standing.FOREIGN]
     sections = (
         _details(model, about),
         _use(about),
         _factors(model, about),
         _data(model, about),
         performance_section(scores, about),
-        failures_section(scores),
+        failures_section(own),
         _training(model),
-        _limits(model, scores, about),
+        _limits(model, own, about),
         _study(about),
     )
     card = Document(

@@ -229,7 +229,9 @@ def _json(
             "channels": model.plan.channels,
             "provenance": msgspec.to_builtins(model.provenance),
             "split": model.split,
-            "limits": find_limits(model, scores),
+            "limits": find_limits(
+                model, [facts for facts in scores if facts.standings.standing is not Standing.FOREIGN]
+            ),
         },
         "scores": [
             {
