@@ -23,6 +23,13 @@ from delineate.labels import Colour, LabelSet
 from delineate.metrics.definitions import METRICS
 from delineate.reports.score_tables import ScoreRow
 from delineate.settings import Settings
+from delineate.workflow.evaluation_records import (
+    calibration_json,
+    files_json,
+    labels_json,
+    provenance_json,
+    sides_json,
+)
 from delineate.workflow.examining import Examination, examine_worst
 from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
@@ -132,18 +139,23 @@ def evaluate(
     examination = Examination({outcome.pair.case: outcome.pair for outcome in scored}, names, score_options)
     worst = examine_worst(summary, examination, most=options.worst, settings=settings, watch=watch)
     remarks = (*pairing.remarks, *_without_repeats(scored))
+    pairs, swaps = tuple(outcome.pair for outcome in scored), _swaps(summary, names)
     about = {
         "worst": [evaluation.worst_json(one) for one in worst],
-        "files": {o.pair.case: _files_json(o.pair) for o in scored},
+        "files": files_json(pairs, names),
+        "labels": labels_json(names.labels),
+        "sides": sides_json(swaps),
+        "calibration": calibration_json(scored),
+        "provenance": provenance_json(references, predictions, pairs, resample=options.resample),
         "problems": list(problems),
         "remarks": list(remarks),
     }
     return EvaluationResult(
         evaluation=summary,
         labels=names.labels,
-        pairs=tuple(outcome.pair for outcome in scored),
+        pairs=pairs,
         rows=tuple(_score_row(label.name, summary, label.colour) for label in names.labels),
-        swaps=_swaps(summary, names),
+        swaps=swaps,
         worst=worst,
         problems=problems,
         remarks=remarks,
@@ -165,10 +177,6 @@ def read_tolerances(path: Path) -> dict[str, float]:
 
 def _without_repeats(outcomes: Sequence[ScoredPair]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(remark for outcome in outcomes for remark in outcome.remarks))
-
-
-def _files_json(pair: Pair) -> dict[str, str | None]:
-    return {"reference": str(pair.reference), "prediction": None if pair.prediction is None else str(pair.prediction)}
 
 
 def _write_scores(folder: Path, content: Mapping[str, object]) -> Path:

@@ -18,9 +18,11 @@ from delineate.errors import DatasetError, DelineateError, GeometryMismatch, Inp
 from delineate.evaluation import CaseScores, Details
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
+from delineate.metrics.calibration import Calibration
 from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings
 from delineate.volume import Segmentation, align, reorient
+from delineate.workflow.calibrating import calibrate_result
 from delineate.workflow.pairing import Pair, Pairing
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record, read_result
@@ -34,11 +36,12 @@ _BYTES_A_VOXEL = 16  # of a case that is scored: both label maps as read and as 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the label maps' values mean, and who the cases are of: patient and groups by case."""
+    """What the label maps' values mean, and who the cases are of: patient, groups and scan (first channel) by case."""
 
     labels: LabelSet
     patients: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    images: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,16 @@ class ScoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class ScoredPair:
-    """A pair's scores; None if there is nothing to score against, and `problem` says why. `remarks`: in sentences."""
+    """A pair's scores; None if there is nothing to score against, and `problem` says why. `remarks`: in sentences.
+
+    `calibration`: by structure, where probability maps lie beside the prediction.
+    """
 
     pair: Pair
     scores: CaseScores | None
     problem: str = ""
     remarks: tuple[str, ...] = ()
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
 
 def find_names(references: Path, pairing: Pairing) -> Names:
@@ -78,7 +85,8 @@ def find_names(references: Path, pairing: Pairing) -> Names:
         labels = _labels_by_value(pairing.pairs)
     if dataset is None:
         return Names(labels)
-    return Names(labels, {case.id: case.patient_id for case in dataset.cases}, _groups(dataset))
+    patients = {case.id: case.patient_id for case in dataset.cases}
+    return Names(labels, patients, _groups(dataset), {case.id: case.images[0] for case in dataset.cases if case.images})
 
 
 def read_reference(pair: Pair, labels: LabelSet) -> Segmentation:
@@ -134,17 +142,32 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
         return ScoredPair(pair, None, problem=f"{pair.case}: its reference cannot be used: {error}")
     tolerance_mm, details = options.tolerance_mm, options.details
     remarks: tuple[str, ...] = ()
+    calibration: Mapping[str, Calibration] = {}
     try:
         prediction, remarks = usable_prediction(pair, names.labels, reference.grid, options)
         scores = evaluation.score_case(
             pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patient, threads=threads
         )
         scores = evaluation.with_details(scores, reference, prediction, details, threads=threads)
+        calibration, doubts = _calibrate(pair, reference, prediction)
+        remarks += doubts
     except (DelineateError, OSError) as error:
         why = NO_PREDICTION if pair.prediction is None else str(error)
         scores = evaluation.score_failure(pair.case, reference, why, tolerance_mm=tolerance_mm, patient_id=patient)
         scores = evaluation.with_details(scores, reference, None, details, threads=threads)
-    return ScoredPair(pair, replace(scores, groups=groups), remarks=remarks)
+    return ScoredPair(pair, replace(scores, groups=groups), remarks=remarks, calibration=calibration)
+
+
+def _calibrate(
+    pair: Pair, reference: Segmentation, prediction: Segmentation
+) -> tuple[Mapping[str, Calibration], tuple[str, ...]]:
+    """Probabilities that cannot be used take nothing from the scores of what was predicted."""
+    if pair.prediction is None:
+        return {}, ()
+    try:
+        return calibrate_result(pair.prediction, reference, prediction), ()
+    except (DelineateError, OSError) as error:
+        return {}, (f"{pair.case}: its probabilities cannot be used: {error}",)
 
 
 def score_pairs(
