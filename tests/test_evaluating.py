@@ -27,7 +27,7 @@ from delineate.volume import Segmentation
 from delineate.workflow.evaluating import EvaluationOptions, evaluate
 from delineate.workflow.pairing import CaseChoice, Pair, cases_set_aside, label_maps, pair_up
 from delineate.workflow.results import ResultRecord, write_record
-from delineate.workflow.scoring import work_through
+from delineate.workflow.scoring import cases_at_once, work_through
 
 
 @pytest.fixture
@@ -194,6 +194,25 @@ def test_lesions_tubes_and_the_worst_cases_are_in_the_scores(cohort: Path) -> No
 def test_an_unknown_lesion_is_refused(cohort: Path, settings: Settings) -> None:
     with pytest.raises(LabelError, match=r"lesions of structures that are not there.*got \['cyst'\]"):
         evaluate(cohort / "data", cohort / "out", options=EvaluationOptions(lesions=("cyst",)), settings=settings)
+
+
+def test_label_maps_beside_a_dataset_json_are_a_folder_and_not_a_dataset(cohort: Path, settings: Settings) -> None:
+    references = cohort / "data" / "labelsTr"
+    write_text(
+        references / "dataset.json", '{"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1, "b": 2}}'
+    )
+    (cohort / "out" / "blob_2.nii.gz").unlink()
+    result = evaluate(references, cohort / "out", settings=settings)
+    assert [row.name for row in result.rows] == ["a", "b"]
+    assert list(result.failures) == ["blob_2"]
+
+
+def test_so_many_cases_at_once_as_threads_and_memory_allow(cohort: Path, settings: Settings) -> None:
+    pairs = pair_up(cohort / "data", cohort / "out").pairs
+    voxels = blob_case(0)[1].array.size
+    assert cases_at_once(pairs, replace(settings, threads=8)) == 3
+    assert cases_at_once(pairs, replace(settings, threads=8, memory_bytes=40 * voxels)) == 2
+    assert cases_at_once(pairs, replace(settings, threads=8, memory_bytes=1)) == 1
 
 
 def test_an_interrupted_evaluation_begins_no_further_case(cohort: Path) -> None:
