@@ -31,7 +31,7 @@ _MOST_CASES = 5  # whose tables are shown
 @click.command()
 @click.argument("segmentation", type=EXISTING)
 @click.option("--image", type=EXISTING, help="The scan: what it shows inside structures is measured, too.")
-@click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: by name and values]")
+@click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: its dataset's]")
 @click.option("--labels", "label_file", type=EXISTING, help="A dataset.json. [default: what lies near SEGMENTATION]")
 @click.option("--structures", type=Words(), default=(), help="Measure only these, and lesions. [default: all]")
 @click.option("--lesions", type=Words(), default=(), help="Structures that are lesions. [default: by their names]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,12 +89,9 @@ def _structures(rows: Sequence[Row], title: str) -> _ByWidth:
         volume = row[VOLUME, None]
         name = _coloured(volume.label.name, volume.label.colour)
         first = (_amount(volume), _axial(row), _length(row, DIAMETER_3D))
-        extent = " x ".join(_length(row, one) for one in (EXTENT_LEFT_RIGHT, EXTENT_FRONT_BACK, EXTENT_HEAD_FOOT))
         parts = row.get((COMPONENTS, None))
         mean = [_mean(row)] * shown
-        if (DIAMETER_3D, None) not in row:
-            extent = _NOTHING
-        wide.add_row(name, *first, extent, _NOTHING if parts is None else f"{parts.value:.0f}", *mean)
+        wide.add_row(name, *first, _extent(row), _NOTHING if parts is None else f"{parts.value:.0f}", *mean)
         narrow.add_row(name, *first, *mean)
     return _ByWidth(wide, narrow)
 
@@ -131,12 +128,14 @@ def _lesions(rows: Mapping[tuple[str, int | None], Row], distances: Sequence[Fin
         near = _nearest([one for one in distances if (one.label.name, one.component) == (name, number)])
         sizes = (_amount(volume), _axial(row), _length(row, DIAMETER_3D))
         place, gap, share = _place(row), _length(row, MARGIN), _percent(row, ORGAN_SHARE)
-        wide.add_row(title, *sizes, place, gap, share, *([_mean(row)] * shown), plain_text(near))
-        size = "\n".join([f"{sizes[0]} ml", f"{sizes[1]} mm", f"3D {sizes[2]} mm", *([_mean(row)] * shown)])
+        wide.add_row(title, *sizes, place, gap, share, *([_mean(row)] * shown), plain_text(near or _NOTHING))
+        size = [_with_unit(sizes[0], "ml"), _with_unit(sizes[1], "mm"), "3D " + _with_unit(sizes[2], "mm")]
+        size += [_mean(row)] * shown
         where = [place] if place != _NOTHING else []
-        where += [f"margin {gap} mm"] if gap != _NOTHING else []
+        where += ["margin " + _with_unit(gap, "mm")] if gap != _NOTHING else []
         where += [f"{share} of it"] if share != _NOTHING else []
-        narrow.add_row(title, plain_text(size), plain_text("\n".join([*where, near])))
+        where += [near] if near else []
+        narrow.add_row(title, plain_text("\n".join(size)), plain_text("\n".join(where) or _NOTHING))
         narrow.add_section()
     return _ByWidth(wide, narrow)
 
@@ -146,12 +145,14 @@ def _resection(findings: Sequence[Finding]) -> Iterator[Table]:
     if first is None:
         return
     table = plain_table(f"Planned resection: {printable(findings[first].label.name)}")
-    table.add_column("")
-    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("quantity", min_width=24)
+    table.add_column("value", justify="right", no_wrap=True)
     table.add_column("how", overflow="fold", ratio=1)
     for one in findings[first:]:
         unit = one.unit.meaning
-        table.add_row(plain_text(one.meaning), plain_text(f"{_amount(one)} {unit}"), plain_text(printable(one.note)))
+        table.add_row(
+            plain_text(one.meaning), plain_text(_with_unit(_amount(one), unit)), plain_text(printable(one.note))
+        )
     yield table
 
 
@@ -159,7 +160,8 @@ def _table(title: str, columns: Sequence[str]) -> Table:
     table = plain_table(printable(title))
     table.add_column("structure" if title != "Lesions" else "lesion", overflow="fold")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("lies", "size") else "right")
+        left = column in ("lies", "size")
+        table.add_column(column, justify="left" if left else "right", no_wrap=left)
     return table
 
 
@@ -170,10 +172,20 @@ def _coloured(name: str, colour: Colour) -> Text:
 
 
 def _amount(one: Finding) -> str:
-    spread = one.spread
-    if spread is None:
-        return _rounded(one.value)
-    return f"{_rounded(one.value)} ({_rounded(spread.lowest)}–{_rounded(spread.highest)})"
+    """The value, and below it, if results differ, the lowest and the highest one."""
+    return _rounded(one.value) + _below(one, _rounded)
+
+
+def _below(one: Finding | None, shown: Callable[[float], str]) -> str:
+    if one is None or one.spread is None:
+        return ""
+    ends = shown(one.spread.lowest), shown(one.spread.highest)
+    return "" if ends[0] == ends[1] else "\n({}–{})".format(*ends)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    value, *spread = text.split("\n")
+    return " ".join([value, unit, *spread])
 
 
 def _rounded(value: float) -> str:
@@ -182,13 +194,13 @@ def _rounded(value: float) -> str:
     return f"{value:.{0 if size >= 99.95 else 1 if size >= 9.995 else 2}f}"
 
 
+def _tenths(value: float) -> str:
+    return f"{value:.1f}"
+
+
 def _length(row: Row, quantity: Code) -> str:
     one = row.get((quantity, None))
-    if one is None:
-        return _NOTHING
-    if one.spread is None:
-        return f"{one.value:.1f}"
-    return f"{one.value:.1f} ({one.spread.lowest:.1f}–{one.spread.highest:.1f})"
+    return _NOTHING if one is None else _tenths(one.value) + _below(one, _tenths)
 
 
 def _percent(row: Row, quantity: Code) -> str:
@@ -197,7 +209,16 @@ def _percent(row: Row, quantity: Code) -> str:
 
 
 def _axial(row: Row) -> str:
-    return f"{_length(row, LONG_AXIS)} x {_length(row, SHORT_AXIS)}" if (LONG_AXIS, None) in row else _NOTHING
+    """The longest diameter by the one across it; below it the spread of the longest."""
+    long, short = row.get((LONG_AXIS, None)), row.get((SHORT_AXIS, None))
+    if long is None or short is None:
+        return _NOTHING
+    return f"{_tenths(long.value)} x {_tenths(short.value)}" + _below(long, _tenths)
+
+
+def _extent(row: Row) -> str:
+    sides = [row.get((one, None)) for one in (EXTENT_LEFT_RIGHT, EXTENT_FRONT_BACK, EXTENT_HEAD_FOOT)]
+    return " x ".join(_NOTHING if one is None else _tenths(one.value) for one in sides) if any(sides) else _NOTHING
 
 
 def _mean(row: Row) -> str:

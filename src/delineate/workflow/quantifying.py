@@ -19,10 +19,9 @@ from delineate.volume import Kind, Segmentation, Volume, align
 from delineate.workflow.exporting import export, files_of
 from delineate.workflow.finding_files import CaseFindings, write_json, write_table
 from delineate.workflow.pairing import label_maps
-from delineate.workflow.picturing import read_scan
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record
-from delineate.workflow.structures import labels_at, read_any_segmentation
+from delineate.workflow.structures import labels_at, read_any_segmentation, read_scan
 
 JSON, TABLE = "findings.json", "findings.csv"
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from delineate import formats
-from delineate.dataset import read_labels
-from delineate.errors import InputError, UnreadableImage
+from delineate.dataset import open_dataset, read_labels
+from delineate.errors import DatasetError, InputError, UnreadableImage
 from delineate.formats.dicom.headers import is_dicom
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.seg import read_seg
 from delineate.formats.dicom_results.seg_placing import seg_on_grid
 from delineate.formats.dicom_results.structure_sets import labels_from
+from delineate.formats.nifti import is_nifti_name
 from delineate.formats.nrrd_files import is_nrrd_name, read_nrrd
 from delineate.geometry import Grid
 from delineate.labels import LabelSet
-from delineate.volume import Segmentation, align
+from delineate.volume import Kind, Segmentation, Volume, align
 from delineate.workflow.picturing import read_structures
 from delineate.workflow.results import read_record
 
 RTSTRUCT = "RTSTRUCT"
+_AIR_HU, _BONE_HU = -500.0, 200.0
 
 
 def read_any_segmentation(path: Path, *, labels: LabelSet | None = None, grid: Grid | None = None) -> Segmentation:
@@ -43,6 +48,27 @@ def read_any_segmentation(path: Path, *, labels: LabelSet | None = None, grid: G
         return labels_from(read_rtstruct(path), grid).segmentation
     seg = read_seg(path)
     return seg.segmentation if grid is None else seg_on_grid(seg, grid)
+
+
+def read_scan(path: Path, kind: Kind | None = None) -> Volume:
+    """A scan of one channel. What a NIfTI file's numbers measure is `kind`, else what a dataset.json near it says, else
+    CT where there is both air and bone in Hounsfield units; else it stays open, and with it the numbers' unit."""
+    if not is_nifti_name(path):
+        return formats.read_volume(path)
+    known = kind or _kind_near(path)
+    volume = formats.read_volume(path, kind=known or Kind.OTHER)
+    if known is not None:
+        return volume
+    lowest, highest = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
+    return replace(volume, kind=Kind.CT) if lowest <= _AIR_HU and highest >= _BONE_HU else volume
+
+
+def _kind_near(path: Path) -> Kind | None:
+    """Of the first channel of the dataset that a file lies in."""
+    with suppress(DatasetError):
+        if (path.parent.parent / "dataset.json").is_file():
+            return open_dataset(path.parent.parent).kinds[0]
+    return None
 
 
 def modality(path: Path) -> str:
