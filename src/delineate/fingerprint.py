@@ -133,7 +133,7 @@ def summarise(
 def _label_voxels(reference: Segmentation) -> tuple[int, ...]:
     if reference.labels.overlaps:
         return tuple(int(mask.sum()) for mask in reference.array)
-    counts = np.bincount(reference.array.ravel(), minlength=max(reference.labels.values, default=0) + 1)
+    counts = np.bincount(reference.array.ravel(order="K"), minlength=max(reference.labels.values, default=0) + 1)
     return tuple(int(counts[value]) for value in reference.labels.values)
 
 
@@ -143,7 +143,9 @@ def _sample(array: Array, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32
         where = np.arange(mask.size)
     # Evenly spread and without chance, so that a plan does not depend on a seed.
     where = where[np.linspace(0, where.size - 1, min(SAMPLES, where.size)).astype(np.int64)]
-    return array.reshape(array.shape[0], -1)[:, where].astype(np.float32)
+    # By index: to reshape an array whose axes lie in another order would copy all of it.
+    i, j, k = np.unravel_index(where, array.shape[1:])
+    return array[:, i, j, k].astype(np.float32)
 
 
 def _pool(values: npt.NDArray[np.float32]) -> Intensities:
