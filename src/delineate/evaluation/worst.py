@@ -95,10 +95,10 @@ def _reasons(case: CaseScores, name: str, errors: Mapping[str, ErrorVolumes], la
     taken = tuple(_taken_for_another(case, name, labels))
     yield from taken
     if scores.status is Status.MISSED:
-        words = f"{scores.reference_ml:.3g} ml of the reference, nothing predicted"
+        words = f"{_few_digits(scores.reference_ml)} ml of the reference, nothing predicted"
         yield Reason(name, Cause.MISSED, words, scores.reference_ml, "ml")
     elif scores.status is Status.SPURIOUS:
-        words = f"{scores.prediction_ml:.3g} ml predicted, nothing in the reference{_instead_of(case, name, labels)}"
+        words = f"{_few_digits(scores.prediction_ml)} ml predicted, nothing in the reference{_instead_of(case, name, labels)}"
         yield Reason(name, Cause.SPURIOUS, words, scores.prediction_ml, "ml")
     else:
         measured = (*_place(case, name, errors[name]), *_size(case, name), *_parts(case, name, errors[name]))
@@ -143,17 +143,17 @@ def _size(case: CaseScores, name: str) -> Iterator[Reason]:
     percent = case.scores[name].volume_error_percent
     if abs(percent) >= OFF_BY_PERCENT:
         cause = Cause.OVER_GROWN if percent > 0 else Cause.UNDER_SEGMENTED
-        words = f"{1 + percent / 100:.2g} times the reference's volume"
+        words = f"{_few_digits(1 + percent / 100, 2)} times the reference's volume"
         yield Reason(name, cause, words, percent, "%")
 
 
 def _parts(case: CaseScores, name: str, errors: ErrorVolumes) -> Iterator[Reason]:
     scores = case.scores[name]
     if scores.dice > 0 and errors.stray_ml >= APART * scores.prediction_ml:
-        words = f"{_pieces(errors.stray_pieces)} predicted apart from it, {errors.stray_ml:.3g} ml"
+        words = f"{_pieces(errors.stray_pieces)} predicted apart from it, {_few_digits(errors.stray_ml)} ml"
         yield Reason(name, Cause.FRAGMENTS, words, errors.stray_ml, "ml")
     if scores.dice > 0 and errors.lost_ml >= APART * scores.reference_ml:
-        words = f"{_pieces(errors.lost_pieces)} of it not found at all, {errors.lost_ml:.3g} ml"
+        words = f"{_pieces(errors.lost_pieces)} of it not found at all, {_few_digits(errors.lost_ml)} ml"
         yield Reason(name, Cause.PIECES_MISSED, words, errors.lost_ml, "ml")
     if errors.cut_ml >= CUT_SHARE * errors.total_ml > 0:
         share = 100 * errors.cut_ml / errors.total_ml
@@ -166,6 +166,11 @@ def _boundary(case: CaseScores, name: str, errors: ErrorVolumes) -> Iterator[Rea
         share = 100 * errors.boundary_ml / errors.total_ml
         words = f"{share:.0f} % of the errors lie within {errors.near_mm:.2g} mm of its surface"
         yield Reason(name, Cause.BOUNDARY, words, share, "%")
+
+
+def _few_digits(value: float, digits: int = 3) -> str:
+    """So many digits that count, without an exponent."""
+    return f"{value:.{digits}g}" if value < 10**digits else f"{value:.0f}"
 
 
 def _pieces(count: int) -> str:
