@@ -98,7 +98,8 @@ def _reasons(case: CaseScores, name: str, errors: Mapping[str, ErrorVolumes], la
         words = f"{_few_digits(scores.reference_ml)} ml of the reference, nothing predicted"
         yield Reason(name, Cause.MISSED, words, scores.reference_ml, "ml")
     elif scores.status is Status.SPURIOUS:
-        words = f"{_few_digits(scores.prediction_ml)} ml predicted, nothing in the reference{_instead_of(case, name, labels)}"
+        instead = _instead_of(case, name, labels)
+        words = f"{_few_digits(scores.prediction_ml)} ml predicted, nothing in the reference{instead}"
         yield Reason(name, Cause.SPURIOUS, words, scores.prediction_ml, "ml")
     else:
         measured = (*_place(case, name, errors[name]), *_size(case, name), *_parts(case, name, errors[name]))
