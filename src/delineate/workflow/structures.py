@@ -19,10 +19,9 @@ from delineate.formats.dicom_results.structure_sets import labels_from
 from delineate.formats.nifti import is_nifti_name
 from delineate.formats.nrrd_files import is_nrrd_name, read_nrrd
 from delineate.geometry import Grid
-from delineate.labels import LabelSet
-from delineate.volume import Kind, Segmentation, Volume, align
-from delineate.workflow.picturing import read_structures
-from delineate.workflow.results import read_record
+from delineate.labels import LabelSet, label_set
+from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.workflow.results import read_record, read_result
 
 RTSTRUCT = "RTSTRUCT"
 _AIR_HU, _BONE_HU = -500.0, 200.0
@@ -88,8 +87,22 @@ def labels_at(path: Path | None) -> LabelSet | None:
 
 def _named(path: Path, labels: LabelSet | None) -> Segmentation:
     record = read_record(path)
-    found = read_structures(path) if labels is None else formats.read_segmentation(path, labels)
-    return found if record is None else replace(found, author=record.model)
+    if record is not None:
+        return replace(read_result(path, record, labels), author=record.model)
+    known = labels or _labels_near(path)
+    if known is not None:
+        return formats.read_segmentation(path, known)
+    array, grid = formats.read_label_values(path)
+    values = [int(value) for value in np.unique(array) if value]
+    return Segmentation(array, grid, label_set({value: f"value {value}" for value in values}), Source(path=path))
+
+
+def _labels_near(path: Path) -> LabelSet | None:
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "dataset.json").is_file():
+            with suppress(DatasetError):
+                return read_labels(folder)
+    return None
 
 
 def _placed(segmentation: Segmentation, grid: Grid | None) -> Segmentation:
