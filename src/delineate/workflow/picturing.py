@@ -89,7 +89,8 @@ def contact_sheet(
 ) -> SheetRun:
     """Write sheets of all cases of a dataset, of a folder or tree of scans, or of a folder of results.
 
-    `segmentations`: a folder of label maps named as the cases, instead of a dataset's references. `per_sheet`: columns
+    `segmentations`: a folder of label maps named as the cases, instead of a dataset's references; a case without one
+    is shown without outlines. `per_sheet`: columns
     and rows; further sheets are numbered: out.png, out-2.png. A case that cannot be read has its place on the sheet,
     with the reason. Raises `InputError` where there is no case, and what `open_dataset` raises.
     """
@@ -98,6 +99,7 @@ def contact_sheet(
     title, entries = _entries(source, segmentations, settings, watch)
     if not entries:
         raise InputError("there is nothing to show", expected="a dataset, scans or label maps", path=source)
+    _check_names(entries, segmentations)
     problems: list[str] = []
     sheets: list[Path] = []
     for png in contact_sheets(_tiles(entries, problems, watch), title=title, columns=per_sheet[0], rows=per_sheet[1]):
@@ -105,6 +107,17 @@ def contact_sheet(
         write_bytes(path, png)
         sheets.append(path)
     return SheetRun(tuple(sheets), len(entries), tuple(problems))
+
+
+def _check_names(entries: Sequence[_Entry], segmentations: Path | None) -> None:
+    drawn = {} if segmentations is None else label_maps(segmentations)
+    if segmentations is not None and not any(entry.case in drawn for entry in entries):
+        raise InputError(
+            "no label map has the name of a case",
+            expected=f"such as {entries[0].case}.nii.gz",
+            got=", ".join(list(drawn)[:5]) or "no label map",
+            path=segmentations,
+        )
 
 
 def read_scan(path: Path, kind: Kind | None = None) -> Volume:
