@@ -15,6 +15,7 @@ from delineate.cli.options import (
     complain,
     leave,
     open_watch,
+    option_group,
     say,
     settings_of,
     users_errors,
@@ -25,25 +26,32 @@ if TYPE_CHECKING:
     from delineate.measurement.scan_findings import MeasureOptions
     from delineate.workflow.quantifying import MeasureRequest
 
+measured_options = option_group(
+    click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: its dataset's]"),
+    click.option(
+        "--labels", "label_file", type=EXISTING, help="A dataset.json. [default: what lies near SEGMENTATION]"
+    ),
+    click.option("--structures", type=Words(), default=(), help="Measure only these, and lesions. [default: all]"),
+    click.option("--lesions", type=Words(), default=(), help="Structures that are lesions. [default: by their names]"),
+    click.option("--smallest-ml", type=click.FloatRange(0), default=0.05, show_default=True, help="Of lesions listed."),
+    click.option("--to", type=Words(), default=(), help="Distances of lesions to these. [default: to all structures]"),
+    click.option("--variants", type=EXISTING, multiple=True, help="Another result for the scan; may be repeated."),
+    click.option("--organ", type=Words(), default=(), help="What is to be resected; several make up one organ."),
+    click.option("--plane", type=Numbers(6, float), help="x,y,z on it in mm (LPS), and towards what is kept."),
+    click.option("--margin-mm", type=click.FloatRange(0), help="Taken away around lesions."),
+    click.option("--remove", type=Words(), default=(), help="Parts of --organ that are taken away, e.g. segments."),
+    click.option("--height-cm", type=float, help="Of the patient: for the liver that is usual at that size."),
+    click.option("--weight-kg", type=float),
+)
+"""What is measured of a case, for commands that do; `chosen_measures` takes them together."""
+
 _MOST_CASES = 5  # whose tables are shown
 
 
 @click.command()
 @click.argument("segmentation", type=EXISTING)
 @click.option("--image", type=EXISTING, help="The scan: what it shows inside structures is measured, too.")
-@click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: its dataset's]")
-@click.option("--labels", "label_file", type=EXISTING, help="A dataset.json. [default: what lies near SEGMENTATION]")
-@click.option("--structures", type=Words(), default=(), help="Measure only these, and lesions. [default: all]")
-@click.option("--lesions", type=Words(), default=(), help="Structures that are lesions. [default: by their names]")
-@click.option("--smallest-ml", type=click.FloatRange(0), default=0.05, show_default=True, help="Of lesions listed.")
-@click.option("--to", type=Words(), default=(), help="Distances of lesions to these. [default: to all structures]")
-@click.option("--variants", type=EXISTING, multiple=True, help="Another result for the scan; may be repeated.")
-@click.option("--organ", type=Words(), default=(), help="What is to be resected; several make up one organ.")
-@click.option("--plane", type=Numbers(6, float), help="x,y,z on it in mm (LPS), and towards what is kept.")
-@click.option("--margin-mm", type=click.FloatRange(0), help="Taken away around lesions.")
-@click.option("--remove", type=Words(), default=(), help="Parts of --organ that are taken away, e.g. segments.")
-@click.option("--height-cm", type=float, help="Of the patient: for the liver that is usual at that size.")
-@click.option("--weight-kg", type=float)
+@measured_options
 @click.option("-o", "--output", type=PATH, help='Folder for findings.json and findings.csv. [default: "findings"]')
 @click.option("--fhir", is_flag=True, help="Also a FHIR bundle of each case.")
 @click.option("--sr", "series", type=EXISTING, metavar="SERIES", help="Also DICOM SEG and SR, of this series.")
@@ -82,20 +90,21 @@ def measure(threads: int | None, **options: Any) -> None:
     leave(result.problems, written=len(result.cases))
 
 
-def _request(segmentation: Path, output: Path | None, kind: str | None, **options: Any) -> MeasureRequest:
-    from delineate.volume import Kind
+def _request(segmentation: Path, output: Path | None, **options: Any) -> MeasureRequest:
     from delineate.workflow.quantifying import MeasureRequest
 
-    known = {"ct": Kind.CT, "mr": Kind.MR, "pet": Kind.PET}
+    return MeasureRequest(segmentation, Path("findings") if output is None else output, **chosen_measures(options))
+
+
+def chosen_measures(options: dict[str, Any]) -> dict[str, Any]:
+    """The command's options with those of `measured_options` in the types that requests have."""
+    from delineate.volume import Kind
+
+    known = {"ct": Kind.CT, "mr": Kind.MR, "pet": Kind.PET, None: None}
     ours = ("structures", "lesions", "smallest_ml", "to", "organ", "plane", "margin_mm", "remove")
-    measured = {name: options.pop(name) for name in (*ours, "height_cm", "weight_kg")}
-    return MeasureRequest(
-        segmentation,
-        Path("findings") if output is None else output,
-        kind=None if kind is None else known[kind],
-        options=_options(**measured),
-        **options,
-    )
+    measured = {name: options[name] for name in (*ours, "height_cm", "weight_kg")}
+    others = {name: value for name, value in options.items() if name not in measured}
+    return others | {"kind": known[options["kind"]], "options": _options(**measured)}
 
 
 def _options(

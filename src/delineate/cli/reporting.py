@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import EXISTING, PATH, open_watch, say, settings_of, users_errors, warn
+from delineate.cli.measuring import chosen_measures, measured_options
+from delineate.cli.options import (
+    EXISTING,
+    PATH,
+    Words,
+    key_of,
+    key_option,
+    open_watch,
+    say,
+    settings_of,
+    users_errors,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from delineate.workflow.case_reports import CaseRequest
 
 
 @click.group()
@@ -51,6 +67,58 @@ def report_training(model: Path, output: Path) -> None:
     for doubt in made.doubts:
         warn(doubt)
     say(made.html)
+
+
+@report.command("case")
+@click.argument("segmentation", type=EXISTING)
+@click.option("--image", type=EXISTING, help="The scan: without it there are no slices.")
+@measured_options
+@click.option("--pictures", type=Words(), default=(), help="Show these in three planes. [default: the largest]")
+@click.option("--model", type=EXISTING, help="The model's folder, for its name.")
+@click.option("--case", default="", help="What the page calls the case. [default: a name made up]")
+@click.option("--identified", is_flag=True, help="Show who the patient is, as the DICOM objects say.")
+@key_option
+@click.option("--reviewed-by", default="", metavar="NAME", help="Who has looked at it; without, it is not reviewed.")
+@click.option("--reviewed-on", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="YYYY-MM-DD.")
+@click.option("-o", "--output", type=PATH, default=Path("case_report.html"), show_default=True, metavar="HTML")
+@click.option("--pdf", type=PATH, metavar="PDF", help='Also a PDF; needs the extra "pdf".')
+@click.option("--threads", type=click.IntRange(1))
+@users_errors
+def report_case(threads: int | None, **options: Any) -> None:
+    """One case for a surgeon: pictures, findings, lesions with distances, and what to be careful about.
+
+    The page does not tell who the patient is, unless --identified is given, and says "Not reviewed" until somebody has.
+    What is measured is chosen as for `delineate measure`.
+
+    \b
+    Example: delineate report case results/p1.nii.gz --image archive/p1/CT -o p1.html --pdf p1.pdf
+    Example: delineate report case p1.nii.gz --image p1/CT --lesions tumour --organ liver --margin-mm 10
+    Example: delineate report case p1.nii.gz --image p1/CT --identified --reviewed-by "A. Weiss"
+    """
+    from delineate.workflow.case_reports import report_case as run
+
+    with open_watch() as watch:
+        made = run(_case_request(**options), settings=settings_of("cpu", threads, None, None), watch=watch)
+    for warning in made.warnings:
+        warn(warning)
+    say(f"{made.html}" if made.pdf is None else f"{made.html} and {made.pdf}")
+
+
+def _case_request(
+    *, case: str, identified: bool, key_file: Path | None, reviewed_by: str, reviewed_on: Any, **options: Any
+) -> CaseRequest:
+    from delineate.reports.case_pages import Review
+    from delineate.workflow.case_identity import Naming
+    from delineate.workflow.case_reports import CaseRequest
+
+    if identified and key_file is not None:
+        raise click.UsageError("--identified and --deidentify exclude each other")
+    day = "" if reviewed_on is None else reviewed_on.strftime("%Y-%m-%d")
+    return CaseRequest(
+        **chosen_measures(options),
+        naming=Naming(identified=identified, key=key_of(key_file), case=case),
+        review=Review(reviewed_by, day),
+    )
 
 
 @click.command()

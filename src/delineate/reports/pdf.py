@@ -12,6 +12,11 @@ _EXTRA = 'Install it: pip install "delineate[pdf]".'
 _LIBRARIES = "On Debian and Ubuntu: apt-get install libpango-1.0-0 libpangoft2-1.0-0. Or print the HTML file to PDF."
 
 
+def check_pdf() -> None:
+    """Raises `ResourceError` where no PDF can be written, so that it is known before the work is done."""
+    _weasyprint()
+
+
 def html_to_pdf(html: str) -> bytes:
     """The PDF of a self-contained page, as its print style has it, tagged so that screen readers can follow it.
 
