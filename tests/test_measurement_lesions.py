@@ -155,6 +155,12 @@ def test_a_lesion_in_the_open_lies_nowhere() -> None:
     assert (lesion.host, lesion.margin, lesion.organ_share) == (None, None, None)
 
 
+def test_an_organ_that_is_only_touched_is_a_neighbour() -> None:
+    lesion = only(report(patient(one=ball((108.0, 48.0, 72.0), 19.0))))
+    assert lesion.host is None
+    assert {one.label.name: one.gap.value_mm for one in lesion.neighbours}["liver"] == 0.0
+
+
 def test_names_say_what_is_a_lesion_unless_one_says_otherwise() -> None:
     labels = label_set({1: "liver", 2: "liver_tumour", 3: "kidney cyst", 4: "roi_7"})
     assert [label.name for label in lesion_labels(labels)] == ["liver_tumour", "kidney cyst"]

@@ -37,7 +37,7 @@ measured_options = option_group(
     click.option("--to", type=Words(), default=(), help="Distances of lesions to these. [default: to all structures]"),
     click.option("--variants", type=EXISTING, multiple=True, help="Another result for the scan; may be repeated."),
     click.option("--organ", type=Words(), default=(), help="What is to be resected; several make up one organ."),
-    click.option("--plane", type=Numbers(6, float), help="x,y,z on it in mm (LPS), and towards what is kept."),
+    click.option("--plane", type=Numbers(6, float), help="A point in mm (LPS), a direction to what is kept."),
     click.option("--margin-mm", type=click.FloatRange(0), help="Taken away around lesions."),
     click.option("--remove", type=Words(), default=(), help="Parts of --organ that are taken away, e.g. segments."),
     click.option("--height-cm", type=float, help="Of the patient: for the liver that is usual at that size."),

@@ -17,6 +17,7 @@ from delineate.measurement.shapes import cut_sides
 from delineate.terminology import TISSUE, concept_of
 
 _WHOLE_BODY = "38266002"
+_LEAST = 0.1  # of a lesion's volume or surface: less is a neighbour
 _AS_MUCH = 0.9  # of the largest overlap: then the smaller structure says more
 
 
@@ -42,7 +43,7 @@ class Organ:
 
 
 def host_of(lesion: Cropped, structures: Sequence[Cropped], shape: Triple) -> Host | None:
-    """The structure of a scan of `shape` that a lesion lies in; None where it meets none.
+    """The structure of a scan of `shape` that a lesion lies in; None where no structure has a tenth of it.
 
     Where structures overlap: the one that holds most of the lesion; of several that hold about as much, the smallest.
     Where they exclude each other: the one that most of the lesion's surface is in contact with. The body as a whole,
@@ -52,7 +53,7 @@ def host_of(lesion: Cropped, structures: Sequence[Cropped], shape: Triple) -> Ho
     near = [one for one in structures if meet(around, one.box)]
     met = [(one, contact(lesion, one, shape=shape)) for one in near]
     met = [(one, how) for one, how in met if how.point_mm is not None]
-    return _most(lesion, [(one, how) for one, how in met if not _is_everywhere(one.label)] or met)
+    return _most(lesion, [(one, how) for one, how in met if not _is_everywhere(one.label)]) or _most(lesion, met)
 
 
 def organ_with(structure: Cropped, lesions: Sequence[Cropped], scan: Grid) -> Organ:
@@ -83,9 +84,11 @@ def _most(lesion: Cropped, met: Sequence[tuple[Cropped, Contact]]) -> Host | Non
     if most:
         holders = [pair for pair in met if pair[1].shared_voxels >= _AS_MUCH * most]
         best, how = min(holders, key=lambda pair: int(np.count_nonzero(pair[0].mask)))
-        return Host(best.label, how.shared_voxels / int(np.count_nonzero(lesion.mask)), overlaps=True)
-    best, how = max(met, key=lambda pair: pair[1].area_mm2)
-    return Host(best.label, how.share, overlaps=False)
+        host = Host(best.label, how.shared_voxels / int(np.count_nonzero(lesion.mask)), overlaps=True)
+    else:
+        best, how = max(met, key=lambda pair: pair[1].area_mm2)
+        host = Host(best.label, how.share, overlaps=False)
+    return host if host.share >= _LEAST else None
 
 
 def _is_everywhere(label: Label) -> bool:
