@@ -104,7 +104,7 @@ def test_the_report_shows_the_odd_case_with_its_picture(tmp_path: Path, settings
     made = report_dataset(folder, tmp_path / "out" / "report.html", settings=settings)
     assert [apart.case for apart in made.page.apart] == ["blob_5"]
     html, data = made.html.read_text(), json.loads(made.json.read_text())
-    assert html.count("data:image/png") == 1
+    assert html.count("data:image/png") == 2  # the odd case, and a first look at all
     assert "http" not in html.replace("http://www.w3.org", "")
     assert {reason["quantity"] for reason in data["apart"]["blob_5"]} >= {"Volume of core", "Volume of rim"}
     assert len(data["facts"]) == 12

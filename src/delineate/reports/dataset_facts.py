@@ -93,7 +93,7 @@ class Faction:
         known = len(self.quantity.values)
         share = f"{len(self.cases)} of {known} cases ({100 * len(self.cases) / known:.0f} %)"
         ranges = f"{self.quantity.show(*self.theirs)}, the others {self.quantity.show(*self.others)}"
-        return f"{self.quantity.name}: {share} have {ranges}. Another scanner, protocol, or scale of the intensities?"
+        return f"{self.quantity.name}: {share} have {ranges}."
 
 
 @dataclass(frozen=True, slots=True)

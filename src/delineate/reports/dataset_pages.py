@@ -47,7 +47,8 @@ class Twin:
 class DatasetPage:
     """What the page says. `facts`: of the cases that could be read; `compared`: in what they were compared.
 
-    `apart`: the most conspicuous first. `unpictured`: why not all of them have a picture, or "".
+    `apart`: the most conspicuous first. `unpictured`: why not all of them have a picture, or "". `sheet`: PNG of evenly
+    chosen cases.
     """
 
     dataset: Dataset
@@ -58,6 +59,7 @@ class DatasetPage:
     twins: tuple[Twin, ...]
     problems: tuple[Problem, ...]
     unpictured: str = ""
+    sheet: bytes | None = None
 
     @property
     def patients(self) -> int:
@@ -255,9 +257,12 @@ def page_words(page: DatasetPage) -> Sequence[str]:
     if page.count("warning"):
         words.append(f"{count(page.count('warning'), 'warning')}: look at these cases.")
     if page.apart:
-        words.append(f"{count(len(page.apart), 'case')} standing apart from the others.")
+        words.append(f"{count(len(page.apart), 'case')} {'stands' if len(page.apart) == 1 else 'stand'} apart.")
     others = sum(not twin.same_patient for twin in page.twins)
     if page.twins:
         pairs = count(len(page.twins), "pair")
         words.append(f"{pairs} of nearly the same image, {others} of them of patients with different names.")
-    return [*words, *(faction.words for faction in page.factions)]
+    words += [faction.words for faction in page.factions]
+    if page.factions:
+        words.append("So many that they are a second group: another scanner, protocol, or scale of the intensities?")
+    return words

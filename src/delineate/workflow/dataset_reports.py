@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from delineate.dataset import Case, Dataset, Problem, check_files, open_dataset
 from delineate.files import check_writable, write_text
 from delineate.reports.case_pictures import outlined_slices
+from delineate.reports.contact_sheets import Tile, contact_sheets, draw_tile, failed_tile
 from delineate.reports.dataset_facts import CaseFacts, Outlier, describe_case, outliers_by_case, quantities
 from delineate.reports.dataset_pages import Apart, DatasetPage, dataset_json, render_dataset
 from delineate.settings import Settings
@@ -17,6 +20,7 @@ from delineate.workflow.checking import look_at
 from delineate.workflow.progress import Watch, nobody
 
 _MOST_PICTURES = 24
+_SHEET = (6, 2)  # columns and rows of small pictures
 _PICTURES_BYTES = 2_800_000  # so that a page stays below 5 MB, with base64's third more
 
 
@@ -32,7 +36,8 @@ class DatasetReport:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     problems: tuple[Problem, ...]
-    facts: CaseFacts | None
+    facts: CaseFacts | None = None
+    tile: Tile | None = None
 
 
 def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch = nobody) -> DatasetReport:
@@ -50,7 +55,7 @@ def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch
     compared = quantities(facts, dataset.channels, dataset.kinds)
     apart, factions = outliers_by_case(facts, compared)
     pictured, unpictured = _pictures(dataset, apart, watch)
-    page = DatasetPage(dataset, facts, compared, pictured, factions, (), tuple(problems), unpictured)
+    page = DatasetPage(dataset, facts, compared, pictured, factions, (), tuple(problems), unpictured, _sheet(seen))
     data = output.with_suffix(".json")
     write_text(data, dataset_json(page))
     write_text(output, render_dataset(page))
@@ -60,12 +65,18 @@ def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch
 def _look_at_all(dataset: Dataset, settings: Settings, watch: Watch) -> list[_Seen]:
     """What is in every case, in the dataset's order; as many scans are in memory as there are threads."""
 
+    spread = np.linspace(0, len(dataset.cases) - 1, min(_SHEET[0] * _SHEET[1], len(dataset.cases)))
+    shown = {dataset.cases[round(n)].id for n in spread}
+
     def one(case: Case) -> _Seen:
         look = look_at(case, dataset)
         if look.image is None or look.measurements is None:
-            return _Seen(look.problems, None)
-        facts = describe_case(case, look.image, look.measurements, dataset)
-        return _Seen(look.problems, facts)
+            return _Seen(look.problems, tile=failed_tile(case.id, "cannot be used") if case.id in shown else None)
+        return _Seen(
+            look.problems,
+            describe_case(case, look.image, look.measurements, dataset),
+            draw_tile(case.id, look.image, look.reference) if case.id in shown else None,
+        )
 
     seen: list[_Seen] = []
     pool = ThreadPoolExecutor(settings.threads)
@@ -76,6 +87,12 @@ def _look_at_all(dataset: Dataset, settings: Settings, watch: Watch) -> list[_Se
     finally:
         pool.shutdown(cancel_futures=True)  # who stops it need not wait for the other cases
     return seen
+
+
+def _sheet(seen: Sequence[_Seen]) -> bytes | None:
+    """The first look: evenly chosen cases side by side."""
+    tiles = [one.tile for one in seen if one.tile is not None]
+    return next(contact_sheets(tiles, title="Evenly chosen", columns=_SHEET[0], rows=_SHEET[1]), None)
 
 
 def _pictures(
