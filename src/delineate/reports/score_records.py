@@ -7,11 +7,22 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from delineate.errors import InputError
+from delineate.reports.score_parts import (
+    AdviceRecord,
+    CalibrationRecord,
+    ConfusionRecord,
+    DefinitionsRecord,
+    ErrorsRecord,
+    LabelsRecord,
+    LesionsRecord,
+    ProvenanceRecord,
+    SideRecord,
+    Values,
+)
 
 _VERSIONS = (2,)
 _MOST_REASONS = 4
@@ -39,6 +50,8 @@ class StructureRecord(msgspec.Struct, frozen=True):
     few_patients: bool = False
     tolerance_mm: float | None = None
     metrics: dict[str, MetricRecord] = {}
+    lesions: LesionsRecord | None = None
+    advice: AdviceRecord | None = None
 
 
 class CaseRecord(msgspec.Struct, frozen=True):
@@ -47,8 +60,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
     patient: str = ""
     groups: dict[str, str] = {}
     failed: str | None = None
+    diagonal_mm: float | None = None
     mean: dict[str, float | None] = {}
-    structures: dict[str, dict[str, Any]] = {}
+    structures: dict[str, Values] = {}
 
     @property
     def missed(self) -> tuple[str, ...]:
@@ -67,23 +81,29 @@ class ReasonRecord(msgspec.Struct, frozen=True):
 
     words: str = ""
     structure: str | None = None
+    cause: str = ""
+    value: float | None = None
+    unit: str = ""
 
 
 class WorstRecord(msgspec.Struct, frozen=True):
-    """One of the worst cases with its reasons."""
+    """One of the worst cases with its reasons, and where its errors lie, by structure."""
 
     case: str
     reasons: tuple[ReasonRecord, ...] = ()
+    errors: dict[str, ErrorsRecord] = {}
 
 
 class FilesRecord(msgspec.Struct, frozen=True):
-    """Where a case's prediction lay when it was scored; None if there was none."""
+    """Where a case's files lay when it was scored; None if there was none."""
 
     prediction: str | None = None
+    reference: str | None = None
+    image: str | None = None
 
 
 class ScoresRecord(msgspec.Struct, frozen=True):
-    """What `delineate evaluate` wrote down, as far as a card needs it."""
+    """What `delineate evaluate` wrote down. Parts that older files lack are empty."""
 
     schema_version: int
     structures: dict[str, StructureRecord]
@@ -93,6 +113,14 @@ class ScoresRecord(msgspec.Struct, frozen=True):
     patients: int = 0
     worst: tuple[WorstRecord, ...] = ()
     files: dict[str, FilesRecord] = {}
+    confusion: ConfusionRecord | None = None
+    sides: tuple[SideRecord, ...] = ()
+    labels: LabelsRecord | None = None
+    calibration: dict[str, CalibrationRecord] = {}
+    definitions: DefinitionsRecord = DefinitionsRecord()
+    provenance: ProvenanceRecord = ProvenanceRecord()
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def lowest(self) -> list[tuple[str, CaseRecord]]:

@@ -146,7 +146,7 @@ def evaluate(
         "labels": labels_json(names.labels),
         "sides": sides_json(swaps),
         "calibration": calibration_json(scored),
-        "provenance": provenance_json(references, predictions, pairs, resample=options.resample),
+        "provenance": provenance_json(references, predictions, pairs, kind=names.kind, resample=options.resample),
         "problems": list(problems),
         "remarks": list(remarks),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from delineate.evaluation import SideConfusion
 from delineate.labels import LabelSet
 from delineate.metrics.calibration import WITHIN_MM, Calibration, pool_calibrations
+from delineate.volume import Kind
 from delineate.workflow.pairing import Pair
 from delineate.workflow.results import read_record
 from delineate.workflow.scoring import Names, ScoredPair
@@ -59,8 +60,10 @@ def calibration_json(outcomes: Sequence[ScoredPair]) -> dict[str, dict[str, obje
     return {name: _pooled(cases) for name, cases in found.items()}
 
 
-def provenance_json(references: Path, predictions: Path, pairs: Sequence[Pair], *, resample: bool) -> dict[str, object]:
-    """When, from what and with what the scores were made; models by the records beside predictions."""
+def provenance_json(
+    references: Path, predictions: Path, pairs: Sequence[Pair], *, kind: Kind, resample: bool
+) -> dict[str, object]:
+    """When, of what and with what the scores were made; `kind`: of the scans; models by the records beside results."""
     records = [None if pair.prediction is None else read_record(pair.prediction) for pair in pairs]
     models = Counter(record.model for record in records if record is not None and record.model)
     return {
@@ -68,6 +71,7 @@ def provenance_json(references: Path, predictions: Path, pairs: Sequence[Pair], 
         "delineate": version("delineate"),
         "references": _path(references),
         "predictions": _path(predictions),
+        "kind": kind.value,
         "resampled": resample,
         "models": dict(models),
         "without_record": sum(

@@ -21,7 +21,7 @@ from delineate.labels import LabelSet, label_set
 from delineate.metrics.calibration import Calibration
 from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings
-from delineate.volume import Segmentation, align, reorient
+from delineate.volume import Kind, Segmentation, align, reorient
 from delineate.workflow.calibrating import calibrate_result
 from delineate.workflow.pairing import Pair, Pairing
 from delineate.workflow.progress import Watch, nobody
@@ -36,12 +36,16 @@ _BYTES_A_VOXEL = 16  # of a case that is scored: both label maps as read and as 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the label maps' values mean, and who the cases are of: patient, groups and scan (first channel) by case."""
+    """What the label maps' values mean, and who the cases are of: patient, groups and scan by case.
+
+    `images`: the scan's first channel, which measures `kind`.
+    """
 
     labels: LabelSet
     patients: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     images: Mapping[str, Path] = field(default_factory=dict)
+    kind: Kind = Kind.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,13 @@ def find_names(references: Path, pairing: Pairing) -> Names:
         labels = _labels_by_value(pairing.pairs)
     if dataset is None:
         return Names(labels)
-    patients = {case.id: case.patient_id for case in dataset.cases}
-    return Names(labels, patients, _groups(dataset), {case.id: case.images[0] for case in dataset.cases if case.images})
+    return Names(
+        labels,
+        patients={case.id: case.patient_id for case in dataset.cases},
+        groups=_groups(dataset),
+        images={case.id: case.images[0] for case in dataset.cases if case.images},
+        kind=next(iter(dataset.kinds), Kind.OTHER),
+    )
 
 
 def read_reference(pair: Pair, labels: LabelSet) -> Segmentation:
