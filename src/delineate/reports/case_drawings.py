@@ -16,7 +16,7 @@ from delineate.measurement.cropping import Cropped, crop_structure, structure_bo
 from delineate.measurement.diameters import Diameter
 from delineate.measurement.lesions import Lesion
 from delineate.measurement.scan_findings import ScanFindings
-from delineate.reports.case_tables import length, lies_in, plain_name, volume
+from delineate.reports.case_tables import length, lesion_name, lies_in, plain_name, volume
 from delineate.reports.contours import MeasuredLine, structure_slices
 from delineate.reports.display import View, turn, zoom
 from delineate.reports.drawing import png_drawing, short
@@ -27,8 +27,8 @@ from delineate.volume import Segmentation, Volume
 MOST_LESIONS = 6
 """That are shown one by one; a table has all."""
 
-MOST_FIGURES = 4
-"""In three planes, unless there are more lesions or more are asked for: with tables and 3D picture two pages of A4."""
+MOST_FIGURES = 2
+"""In three planes, unless there are more lesions or more are asked for: with all the rest they fit on two pages."""
 
 MOST_BYTES = 3_300_000
 """Of all pictures: as text in a page they need a third more, and the page stays below 5 MB."""
@@ -127,7 +127,7 @@ def _lesion_figure(scan: Volume, segmentation: Segmentation, lesion: Lesion) -> 
     png = structure_slices(
         scan, segmentation, lesion.label.name, part=lesion.part.box, lines=[_line(long), _line(short_)]
     )
-    name = plain_name(lesion.name)
+    name = lesion_name(lesion)
     sizes = f"{length(long.value_mm)} × {length(short_.value_mm)} mm in its axial slice, {volume(lesion.volume_ml)} ml"
     nearest = sorted(lesion.neighbours, key=lambda one: one.gap.value_mm)[:_NEAREST]
     near = ", ".join(f"{plain_name(one.label.name)} {_apart(one.gap.value_mm)}" for one in nearest)

@@ -76,6 +76,11 @@ def plain_name(name: str) -> str:
     return printable(name.replace("_", " "))
 
 
+def lesion_name(lesion: Lesion) -> str:
+    """With its number, which stays on the same line."""
+    return f"{plain_name(lesion.label.name)}\N{NO-BREAK SPACE}{lesion.number}"
+
+
 def structure_table(measured: ScanFindings, lesions: Sequence[Label] = ()) -> Table:
     """Every structure that was measured, those of `lesions` first: volume, extents, longest diameter, intensity."""
     known = _known(measured.findings)
@@ -93,9 +98,9 @@ def structure_table(measured: ScanFindings, lesions: Sequence[Label] = ()) -> Ta
 
 def _structure_row(known: _Known, volume: Finding, *, is_lesion: bool) -> tuple[str, ...]:
     label = volume.label
-    name = f"{plain_name(label.name)}, all of it" if is_lesion else plain_name(label.name)
+    name = f"{plain_name(label.name)}, all" if is_lesion else plain_name(label.name)
     if not volume.value:
-        return (f"{name}: not found", "0", *[NOTHING] * 4)
+        return (f"{name} (not found)", "0", *[NOTHING] * 4)
     extents = [known.get(label, one) for one in (q.EXTENT_LEFT_RIGHT, q.EXTENT_FRONT_BACK, q.EXTENT_HEAD_FOOT)]
     across = " × ".join(length(one.value) for one in extents if one is not None)
     parts, share = known.get(label, q.COMPONENTS), known.get(label, q.LARGEST_COMPONENT_SHARE)
@@ -142,7 +147,7 @@ def _lesion_row(known: _Known, lesion: Lesion) -> tuple[str, ...]:
     share = None if host is None else known.get(label, q.ORGAN_SHARE, number, other=host)
     long, short = known.get(label, q.LONG_AXIS, number), known.get(label, q.SHORT_AXIS, number)
     return (
-        plain_name(lesion.name),
+        lesion_name(lesion),
         lies_in(lesion),
         _shown(known.get(label, q.VOLUME, number)),
         f"{_shown(long)} × {_shown(short)}",
@@ -190,7 +195,7 @@ def _distance_table(known: _Known, lesions: Sequence[Lesion], spread: str) -> Ta
         (plain_name(name), *(cell(lesion, name) for lesion in lesions))
         for name in sorted(nearest, key=nearest.__getitem__)
     )
-    columns = ("Structure", *(plain_name(lesion.name) for lesion in lesions))
+    columns = ("Structure", *(lesion_name(lesion) for lesion in lesions))
     return Table(f"Smallest distance from lesions to other structures, in mm, the nearest first{spread}", columns, rows)
 
 
@@ -218,12 +223,13 @@ def remnant_table(measured: ScanFindings) -> Table | None:
     """What a planned resection leaves, with formulas and sources; None where none was planned."""
     found = [one for one in measured.findings if one.quantity in REMNANT]
     rows = tuple((f"{one.quantity.meaning} ({plain_name(one.label.name)})", with_unit(one), one.note) for one in found)
-    return Table(f"Planned resection{spread_words(found)}", ("What", "Value", "How"), rows) if rows else None
+    return Table(f"What the resection leaves{spread_words(found)}", ("What", "Value", "How"), rows) if rows else None
 
 
 def definitions_of(measured: ScanFindings) -> tuple[tuple[str, str], ...]:
     """How each quantity in the tables is measured, if they do not say it: (name, words), in the findings' order."""
-    used = dict.fromkeys(one.quantity for one in measured.findings if one.quantity in _SHOWN)
+    axes = () if measured.lesions else (q.LONG_AXIS, q.SHORT_AXIS)
+    used = dict.fromkeys(one.quantity for one in measured.findings if one.quantity in _SHOWN - set(axes))
     alike: dict[str, list[str]] = {}
     for one in used:
         alike.setdefault(DEFINITIONS[one], []).append(one.meaning)
@@ -244,7 +250,7 @@ def volume(ml: float) -> str:
 
 def length(mm: float) -> str:
     """Whole millimetres from 20 on; below, tenths."""
-    return _signed(mm, 0 if abs(mm) >= 20 else 1)
+    return _signed(mm, 0 if abs(mm) >= 20 or not mm else 1)
 
 
 def with_unit(finding: Finding) -> str:

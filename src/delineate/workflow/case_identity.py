@@ -73,7 +73,7 @@ def identify(segmentation: Path, image: Path | None, naming: Naming) -> Identity
             title, (("Patient", "not recorded: the scan is not DICOM"),) if header is None else _told(header)
         )
     title = naming.case or f"Case {made_up[:4]}-{made_up[4:]}"
-    withheld = (("Patient", "withheld"), ("Scanned", "withheld"))
+    withheld = (("Patient", "withheld, and so are dates"),)
     if header is None:
         if naming.key is not None:
             raise InputError("pseudonyms are of DICOM patients", expected="a DICOM scan or segmentation", path=image)

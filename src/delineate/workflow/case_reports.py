@@ -14,7 +14,6 @@ from delineate.files import check_writable, write_bytes, write_text
 from delineate.formats.nifti import is_nifti_name
 from delineate.measurement.lesions import lesion_labels
 from delineate.measurement.scan_findings import MeasureOptions, measure_scan
-from delineate.model import read_provenance
 from delineate.reports.case_drawings import draw_case
 from delineate.reports.case_pages import CasePage, Review, render_case
 from delineate.reports.pages import Pairs
@@ -22,10 +21,9 @@ from delineate.reports.pdf import check_pdf, html_to_pdf
 from delineate.settings import Settings
 from delineate.volume import Kind, Segmentation, Volume
 from delineate.workflow.case_identity import Identity, Naming, identify
-from delineate.workflow.picturing import read_scan
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import ResultRecord, read_record
-from delineate.workflow.structures import labels_at, read_any_segmentation
+from delineate.workflow.structures import labels_at, read_any_segmentation, read_scan
 
 _STEPS = 4
 _UNKNOWN = "not recorded"
@@ -174,6 +172,8 @@ def _provenance(request: CaseRequest, record: ResultRecord | None) -> Pairs:
 def _model_name(folder: Path | None, record: ResultRecord | None) -> str:
     if folder is None:
         return _UNKNOWN
+    from delineate.model import read_provenance  # imports torch
+
     _, digest = read_provenance(folder)
     if record is None or record.model != digest:
         raise InputError(
