@@ -51,7 +51,7 @@ class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
 @click.command()
 @click.argument("references", type=EXISTING)
 @click.argument("predictions", type=EXISTING)
-@click.option("-o", "--output", type=PATH, help="Folder for scores.json and scores.csv. [default: PREDICTIONS]")
+@click.option("-o", "--output", type=PATH, help="Folder for the scores and the page. [default: PREDICTIONS]")
 @click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
 @click.option("--tolerance", "tolerances", type=Tolerance(), multiple=True, help="Of single structures.")
 @click.option("--tolerances", "tolerance_file", type=EXISTING, help='The same as JSON: {"liver": 3, "spleen": 2}.')
@@ -64,9 +64,12 @@ class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
 @click.option("--smallest-lesion", type=click.FloatRange(0), default=0.0, help="Ignore lesions below so many mm³.")
 @click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too.")
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Worst cases to look into.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html beside the scores.")
 @click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
 @users_errors
-def evaluate(references: Path, predictions: Path, output: Path | None, threads: int | None, **options: Any) -> None:
+def evaluate(
+    references: Path, predictions: Path, output: Path | None, threads: int | None, *, report: bool, **options: Any
+) -> None:
     """Score predictions against references, per case and structure.
 
     REFERENCES is a file, a folder of label maps, or a dataset. A structure that was missed counts as the worst value in
@@ -79,6 +82,7 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
     """
     from delineate.reports.score_tables import lesions_table, scores_table, sides_table, tubes_table, worst_table
     from delineate.workflow.evaluating import evaluate as run
+    from delineate.workflow.evaluation_reports import report_evaluation
 
     with open_watch() as watch:
         result = run(
@@ -89,6 +93,7 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
             settings=settings_of("cpu", threads, None, None),
             watch=watch,
         )
+        page = report_evaluation(result.scores, watch=watch) if report else None
         title, interval = f"Scores of {result.cases} cases", result.evaluation.intervals["dice"]
         watch.print(scores_table(result.rows, title=title, caption=result.note, interval=interval))
         structures = result.evaluation.structures
@@ -105,7 +110,10 @@ def evaluate(references: Path, predictions: Path, output: Path | None, threads: 
         complain(f"{case}: counted as missed, because {why}")
     for problem in result.problems:
         complain(problem)
-    say(f"{result.scores} and {result.table}")
+    if page is None:
+        say(f"{result.scores} and {result.table}")
+    else:
+        say(f"{result.scores}, {result.table} and {page.html}")
     sys.exit(SOME_FAILED if result.problems or result.failures else 0)
 
 

@@ -121,6 +121,28 @@ def _case_request(
     )
 
 
+@report.command("evaluation")
+@click.argument("scores", type=EXISTING)
+@click.option("-o", "--output", type=PATH, metavar="HTML", help="[default: report.html beside the scores]")
+@users_errors
+def report_evaluation(scores: Path, output: Path | None) -> None:
+    """What to believe of a model: failures and misses first, scores with intervals, worst cases with pictures.
+
+    SCORES is a folder that `delineate evaluate` wrote, or its scores.json. Nothing is scored anew; pictures are drawn
+    of the files that were scored, if they are still there.
+
+    \b
+    Example: delineate report evaluation results -o evaluation.html
+    """
+    from delineate.workflow.evaluation_reports import report_evaluation as run
+
+    with open_watch() as watch:
+        made = run(scores, output, watch=watch)
+    if made.remark:
+        warn(made.remark)
+    say(made.html)
+
+
 @click.command()
 @click.argument("model", type=EXISTING)
 @click.option("-o", "--output", type=PATH, required=True, metavar="FOLDER", help="Where the card is written.")

@@ -27,7 +27,7 @@ from delineate.reports.tables import show_number
 
 _MOST_NAMED = 12  # cases in one cell
 _DISTRUSTED = "\N{DAGGER}"
-_LESIONS = ("lesion_sensitivity", "lesion_f1", "lesion_mean_dice", "lesion_mean_dice_with_false_positives")
+_LESIONS = ("lesion_sensitivity", "lesion_f1", "lesion_mean_dice")
 _TUBES = ("cldice", "topology_sensitivity", "topology_precision")
 _OPTIONS = {"cldice": "--tubes", "lesion_f1": "--lesions"}
 
@@ -186,13 +186,13 @@ def lesions_sheet(scores: ScoresRecord) -> Sheet | None:
             ))  # fmt: skip
     if not rows:
         return None
-    columns = ("Structure", "Lesions", "Found", "Missed", "Sensitivity", "False positives a case", "F1", "Lesion Dice")
+    columns = ("Structure", "Lesions", "Found", "Missed", "Sensitivity", "False a case", "F1", "Lesion Dice")
     return Sheet(
         "Lesion by lesion: counts over all cases, means over cases",
-        (*columns, "with false positives"),
+        columns,
         tuple(rows),
-        note="Read false positives beside the sensitivity: a prediction of nothing has none. Lesion Dice: 0 for a "
-        "missed lesion; with false positives: and for each of these.",
+        note="Read false positives beside the sensitivity: a prediction of nothing has none. Lesion Dice: mean of the "
+        "Dice of every lesion, 0 for a missed one.",
     )
 
 
