@@ -48,7 +48,7 @@ class DatasetPage:
     """What the page says. `facts`: of the cases that could be read; `compared`: in what they were compared.
 
     `apart`: the most conspicuous first. `unpictured`: why not all of them have a picture, or "". `sheet`: PNG of evenly
-    chosen cases.
+    chosen cases. `twins`: None if nobody looked for them.
     """
 
     dataset: Dataset
@@ -56,7 +56,7 @@ class DatasetPage:
     compared: tuple[Quantity, ...]
     apart: tuple[Apart, ...]
     factions: tuple[Faction, ...]
-    twins: tuple[Twin, ...]
+    twins: tuple[Twin, ...] | None
     problems: tuple[Problem, ...]
     unpictured: str = ""
     sheet: bytes | None = None
@@ -80,7 +80,9 @@ def render_dataset(page: DatasetPage) -> str:
         "dataset.html",
         page=page,
         words=page_words(page),
-        twins=[(t.first, t.second, f"{t.alike:.3f}", "the same" if t.same_patient else "another") for t in page.twins],
+        twins=[
+            (t.first, t.second, f"{t.alike:.3f}", "the same" if t.same_patient else "another") for t in page.twins or ()
+        ],
         contents=_contents(page),
         structures=_structures(page),
         groups=_groups(page.dataset),
@@ -213,7 +215,7 @@ def dataset_json(page: DatasetPage) -> str:
         "second_groups": [
             {"quantity": found.quantity.name, "cases": found.cases, "words": found.words} for found in page.factions
         ],
-        "twins": [asdict(twin) for twin in page.twins],
+        "twins": [asdict(twin) for twin in page.twins or ()],
         "problems": [
             {**asdict(problem), "file": None if problem.file is None else str(problem.file)}
             for problem in page.problems
@@ -258,8 +260,8 @@ def page_words(page: DatasetPage) -> Sequence[str]:
         words.append(f"{count(page.count('warning'), 'warning')}: look at these cases.")
     if page.apart:
         words.append(f"{count(len(page.apart), 'case')} {'stands' if len(page.apart) == 1 else 'stand'} apart.")
-    others = sum(not twin.same_patient for twin in page.twins)
     if page.twins:
+        others = sum(not twin.same_patient for twin in page.twins)
         pairs = count(len(page.twins), "pair")
         words.append(f"{pairs} of nearly the same image, {others} of them of patients with different names.")
     words += [faction.words for faction in page.factions]

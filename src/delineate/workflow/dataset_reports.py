@@ -55,7 +55,7 @@ def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch
     compared = quantities(facts, dataset.channels, dataset.kinds)
     apart, factions = outliers_by_case(facts, compared)
     pictured, unpictured = _pictures(dataset, apart, watch)
-    page = DatasetPage(dataset, facts, compared, pictured, factions, (), tuple(problems), unpictured, _sheet(seen))
+    page = DatasetPage(dataset, facts, compared, pictured, factions, None, tuple(problems), unpictured, _sheet(seen))
     data = output.with_suffix(".json")
     write_text(data, dataset_json(page))
     write_text(output, render_dataset(page))
