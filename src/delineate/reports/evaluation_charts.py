@@ -21,6 +21,8 @@ from delineate.reports.score_records import ScoresRecord, number
 
 BOXES = ("dice", "surface_dice", "hd95_mm")
 _ROWS = 14  # of one box plot: more would not fit on a printed page beside its caption
+_POINTS = 2000  # of one figure in all box plots, so that the page stays small
+_FEWEST_POINTS = 40  # a row
 _OF_THEIR_OWN = 4  # structures that have a Bland-Altman each; more share one
 _WIDE = 20.0  # largest volume by smallest from which ratios are compared
 
@@ -38,6 +40,7 @@ def box_charts(metric: str, spreads: Sequence[Spread]) -> list[Chart]:
             spurious={one.name: one.spurious for one in part},
             higher_is_better=figure.better.value == "higher",
             limits=limits,
+            most_points=max(_FEWEST_POINTS, _POINTS // max(1, len(spreads))),
         )
         for part in (spreads[n : n + _ROWS] for n in range(0, len(spreads), _ROWS))
     ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ROW_INCHES = 0.46
 _BAND = 0.09  # of the axis, for what has no value
-_MOST_POINTS = 400  # a row; beyond, evenly chosen ones by rank stand for all
+MOST_POINTS = 400  # a row; beyond, evenly chosen ones by rank stand for all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,15 @@ def box_plot(
     spurious: Mapping[str, int] | None = None,
     higher_is_better: bool = True,
     limits: tuple[float, float] | None = None,
+    most_points: int = MOST_POINTS,
 ) -> Chart:
     """A row for each name with its box (quartiles, median) and every case as a point.
 
     `values`: of the cases where both have the structure; NaN is left out. `missed`, `spurious`: how many cases
     have no value since only the reference, or only the prediction, has it: they rank worst in the box, and
     stand as crosses and pluses in a band at the bad end. `axis`: what is shown, e.g. "Dice" or "HD95 (mm)".
-    `limits`: of the axis, e.g. (0, 1). Whiskers reach the farthest values within 1.5 quartile distances
-    (Tukey, "Exploratory Data Analysis", 1977). Without names: an empty chart that says so.
+    `limits`: of the axis, e.g. (0, 1). `most_points`: drawn in a row. Whiskers reach the farthest values within 1.5
+    quartile distances (Tukey, "Exploratory Data Analysis", 1977). Without names: an empty chart that says so.
     """
     rows = []
     for name, given in values.items():
@@ -82,7 +83,7 @@ def box_plot(
         pane = figure.subplots()
         band = _band(pane, low, high, higher_is_better=higher_is_better, lost=any(row.lost for row in rows))
         for place, row in enumerate(reversed(rows)):
-            _draw_row(pane, row, place, band=band)
+            _draw_row(pane, row, place, band=band, most_points=most_points)
         pane.set(xlabel=axis, ylim=(-0.6, max(len(rows), 1) - 0.4))
         pane.set_yticks(range(len(rows)), [_tick(row) for row in reversed(rows)])
         pane.tick_params(axis="y", length=0, labelcolor=INK)
@@ -121,7 +122,7 @@ def _band(pane: Axes, low: float, high: float, *, higher_is_better: bool, lost: 
     return start + width / 2
 
 
-def _draw_row(pane: Axes, row: _Row, place: int, *, band: float) -> None:
+def _draw_row(pane: Axes, row: _Row, place: int, *, band: float, most_points: int) -> None:
     if not row.cases:
         return
     places = [band if math.isinf(at) else at for at in map(row.quartile, (0.25, 0.5, 0.75))]
@@ -132,8 +133,8 @@ def _draw_row(pane: Axes, row: _Row, place: int, *, band: float) -> None:
         if end > start:
             pane.plot([start, end], [place, place], color=PALETTE[0], linewidth=1, zorder=2)
     dots = row.values
-    if len(dots) > _MOST_POINTS:
-        dots = dots[np.linspace(0, len(dots) - 1, _MOST_POINTS).round().astype(int)]
+    if len(dots) > most_points:
+        dots = dots[np.linspace(0, len(dots) - 1, most_points).round().astype(int)]
     pane.plot(
         dots, place + _spread(len(dots)), linestyle="none", marker="o", markersize=3.2, color=INK, alpha=0.55,
         markeredgewidth=0, zorder=3,
