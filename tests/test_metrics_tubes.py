@@ -128,7 +128,7 @@ def test_the_order_in_memory_does_not_matter() -> None:
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(TypeError, match="bool arrays"):
         centre_line(tube().astype(np.uint8), SPACING)
-    with pytest.raises(ValueError, match="three positive spacings"):
+    with pytest.raises(ValueError, match="three positive numbers"):
         centre_line(tube(), (1, 1))
     with pytest.raises(ValueError, match="one shape"):
         score_tubes(tube(), tube()[1:], SPACING)

@@ -18,8 +18,10 @@ from delineate.geometry import (
     Grid,
     aligned,
     axis_change,
+    box_of,
     change_axes,
     crop_grid,
+    foreground_box,
     largest_distance_mm,
 )
 from delineate.labels import LabelSet
@@ -110,13 +112,34 @@ class Segmentation:
             )
         object.__setattr__(self, "array", read_only(self.array))
 
-    def mask(self, name: str) -> npt.NDArray[np.bool_]:
-        """(I, J, K) mask of one structure. Raises `LabelError` for an unknown name."""
-        label = self.labels.named(name)
+    def mask(self, name: str, box: Box | None = None) -> npt.NDArray[np.bool_]:
+        """(I, J, K) mask of one structure, or the part of it that lies in a box. Raises `LabelError` for an unknown
+        name."""
+        label, part = self.labels.named(name), (...,) if box is None else box.slices
         if self.labels.overlaps:
-            mask: npt.NDArray[np.bool_] = self.array[self.labels.names.index(name)]
+            mask: npt.NDArray[np.bool_] = self.array[self.labels.names.index(name)][part]
             return mask
-        return np.asarray(self.array == label.value)
+        return np.asarray(self.array[part] == label.value)
+
+
+def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:
+    """The smallest box that holds each label's voxels, in the labels' order; None for a label without any."""
+    if segmentation.labels.overlaps:
+        return tuple(foreground_box(mask) for mask in segmentation.array)
+    from scipy.ndimage import find_objects
+
+    # Axes from the largest step in memory to the smallest: reading against it is several times slower.
+    array = segmentation.array
+    order = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))
+    found = find_objects(array.transpose(order), max_label=max(segmentation.labels.values, default=0))
+    boxes: list[Box | None] = []
+    for value in segmentation.labels.values:
+        slices = found[value - 1]
+        if slices is None:
+            boxes.append(None)
+        else:
+            boxes.append(box_of((slices[n].start, slices[n].stop) for n in np.argsort(order)))
+    return tuple(boxes)
 
 
 def read_only(array: Array) -> Array:

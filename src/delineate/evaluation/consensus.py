@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import InputError
+from delineate.evaluation.boxes import common_boxes
 from delineate.evaluation.confusions import check_comparable
-from delineate.geometry import Box, FloatArray, box_of, foreground_box
+from delineate.geometry import Box, FloatArray, Grid, box_of
 from delineate.volume import Segmentation, Source
 
 Array = npt.NDArray[Any]
@@ -133,16 +134,16 @@ def consensus(segmentations: Sequence[Segmentation], method: Method, *, margin_m
     first = segmentations[0]
     for other in segmentations[1:]:
         check_comparable(None, first, other)
-    drawn = [_boxes(segmentation) for segmentation in segmentations]
+    drawn = common_boxes(segmentations)
     array = np.zeros_like(first.array)
     best = (
         np.zeros(first.grid.shape, dtype=np.float32) if method is Method.STAPLE and not first.labels.overlaps else None
     )
     for index, label in enumerate(first.labels):
-        box = _around([boxes[label.name] for boxes in drawn], first, margin_mm)
-        if box is None:
+        if label.name not in drawn:
             continue
-        masks = [_mask_in(segmentation, label.name, box) for segmentation in segmentations]
+        box = _grown(drawn[label.name], first.grid, margin_mm)
+        masks = [segmentation.mask(label.name, box) for segmentation in segmentations]
         if method is Method.MAJORITY:
             chosen = majority(masks)
         else:
@@ -158,38 +159,9 @@ def consensus(segmentations: Sequence[Segmentation], method: Method, *, margin_m
     return replace(first, array=array, source=Source(), author=None)
 
 
-def _boxes(segmentation: Segmentation) -> dict[str, Box | None]:
-    """Where each structure is, in one pass over a label map."""
-    from scipy.ndimage import find_objects
-
-    labels = segmentation.labels
-    if labels.overlaps:
-        return {name: foreground_box(segmentation.mask(name)) for name in labels.names}
-    found = find_objects(segmentation.array, max_label=max(labels.values, default=0))
-    boxes = {label.name: found[label.value - 1] for label in labels}
-    return {
-        name: None if slices is None else box_of((s.start, s.stop) for s in slices) for name, slices in boxes.items()
-    }
-
-
-def _around(boxes: Sequence[Box | None], segmentation: Segmentation, margin_mm: float) -> Box | None:
-    some = [box for box in boxes if box is not None]
-    if not some:
-        return None
-    grid = segmentation.grid
+def _grown(box: Box, grid: Grid, margin_mm: float) -> Box:
     margins = [max(1, math.ceil(margin_mm / spacing)) for spacing in grid.spacing_mm]
     return box_of(
-        (
-            max(0, min(box.start[n] for box in some) - margins[n]),
-            min(size, max(box.stop[n] for box in some) + margins[n]),
-        )
-        for n, size in enumerate(grid.shape)
+        (max(0, start - margin), min(size, stop + margin))
+        for start, stop, margin, size in zip(box.start, box.stop, margins, grid.shape, strict=True)
     )
-
-
-def _mask_in(segmentation: Segmentation, name: str, box: Box) -> Mask:
-    labels = segmentation.labels
-    if labels.overlaps:
-        mask: Mask = segmentation.array[labels.names.index(name)][box.slices]
-        return mask
-    return np.asarray(segmentation.array[box.slices] == labels.named(name).value)

@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import LabelError
+from delineate.evaluation.boxes import common_boxes
 from delineate.evaluation.cases import CaseScores
+from delineate.geometry import Box
 from delineate.labels import LabelSet
-from delineate.metrics.lesions import score_lesions
+from delineate.metrics.lesions import LesionScores, score_lesions
 from delineate.metrics.shapes import StructureShape, describe_shape, describe_shapes
 from delineate.metrics.tubes import score_tubes
 from delineate.volume import Segmentation
 
 Mask = npt.NDArray[np.bool_]
+
+_ONE_VOXEL = Box((0, 0, 0), (1, 1, 1))  # enough of a structure that is nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,20 @@ def with_details(
     """
     details.check(reference.labels)
     spacing_mm = reference.grid.spacing_mm
+    asked = bool(details.lesions or details.tubes)
+    boxes = common_boxes([reference] if prediction is None else [reference, prediction]) if asked else {}
+
+    def lesions_of(name: str) -> LesionScores:
+        found = score_lesions(*masks(name), spacing_mm, smallest_mm3=details.smallest_mm3)
+        return found.within(boxes.get(name, _ONE_VOXEL))
 
     def masks(name: str) -> tuple[Mask, Mask]:
-        first = np.asarray(reference.mask(name))
-        return first, np.zeros_like(first) if prediction is None else np.asarray(prediction.mask(name))
+        box = boxes.get(name, _ONE_VOXEL)
+        first = reference.mask(name, box)
+        return first, np.zeros_like(first) if prediction is None else prediction.mask(name, box)
 
     with ThreadPoolExecutor(threads) as pool:
-        smallest = details.smallest_mm3
-        lesions = pool.map(lambda name: score_lesions(*masks(name), spacing_mm, smallest_mm3=smallest), details.lesions)
+        lesions = pool.map(lesions_of, details.lesions)
         tubes = pool.map(lambda name: score_tubes(*masks(name), spacing_mm), details.tubes)
         return replace(
             case,

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from delineate.evaluation.confusions import check_comparable, with_values_of
-from delineate.geometry import Box, Triple, TripleMM, box_of, foreground_box
-from delineate.metrics import Status
-from delineate.metrics.counting import in_memory_order, tally
+from delineate.evaluation.boxes import common_boxes
+from delineate.evaluation.confusions import check_comparable
+from delineate.geometry import Box, Triple, TripleMM
 from delineate.volume import Segmentation
 
 Mask = npt.NDArray[np.bool_]
@@ -59,7 +58,7 @@ def locate_errors(
     most, so that one slice off is near. Distances are between voxels' centres. Raises as `score_case`.
     """
     check_comparable(None, reference, prediction)
-    boxes = _boxes(reference, prediction, threads=threads)
+    boxes = common_boxes([reference, prediction])
     spacing_mm, ml = reference.grid.spacing_mm, reference.grid.voxel_volume_ml
 
     def locate(name: str) -> ErrorVolumes:
@@ -67,7 +66,7 @@ def locate_errors(
         box = boxes.get(name)
         if box is None:
             return ErrorVolumes(0, 0, 0, near_mm, 0, 0, 0, 0, 0, math.nan)
-        first, second = _cut(reference, name, box), _cut(prediction, name, box)
+        first, second = reference.mask(name, box), prediction.mask(name, box)
         cut_off = _beside_faces(first, box, reference.grid.shape)
         return _volumes(first, second, spacing_mm, near_mm=near_mm, voxel_ml=ml, cut_off=cut_off)
 
@@ -146,25 +145,3 @@ def _beside_faces(reference: Mask, box: Box, shape: Triple) -> Mask:
         marked = (low & (index < BORDER_VOXELS)) | (high & (index >= shape[axis] - BORDER_VOXELS))
         beside |= marked.reshape([-1 if other == axis else 1 for other in range(3)])
     return beside
-
-
-def _boxes(reference: Segmentation, prediction: Segmentation, *, threads: int) -> dict[str, Box]:
-    """The box of each structure that has voxels in either, in both together."""
-    if reference.labels.overlaps or prediction.labels.overlaps:
-        found = {name: foreground_box(reference.mask(name) | prediction.mask(name)) for name in reference.labels.names}
-        return {name: box for name, box in found.items() if box is not None}
-    first, second, order = in_memory_order(reference.array, with_values_of(reference, prediction))
-    counted = tally(first, second, reference.labels.values, threads=threads)
-    back = [order.index(axis) for axis in range(3)]
-    return {
-        name: box_of((int(low), int(high) + 1) for low, high in counted.boxes[n][back])
-        for n, name in enumerate(reference.labels.names, start=1)
-        if counted.overlap(n).status is not Status.ABSENT
-    }
-
-
-def _cut(segmentation: Segmentation, name: str, box: Box) -> Mask:
-    labels = segmentation.labels
-    if labels.overlaps:
-        return np.asarray(segmentation.mask(name)[box.slices])
-    return np.asarray(segmentation.array[box.slices] == labels.named(name).value)

@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from delineate.geometry import FloatArray, Triple, TripleMM, index_to_world
 from delineate.measurement.contacts import contact
-from delineate.measurement.cropping import Cropped, crop_structure, structure_boxes
-from delineate.volume import Segmentation
+from delineate.measurement.cropping import Cropped, crop_structure
+from delineate.volume import Segmentation, structure_boxes
 
 _HALF = 32  # of the 64 parts of a smoothed voxel
 _PAD = 2

@@ -13,7 +13,7 @@ from delineate.findings import Finding
 from delineate.geometry import Grid
 from delineate.labels import Label, LabelSet
 from delineate.measurement.components import Piece, groups_of, pieces_of
-from delineate.measurement.cropping import Cropped, crop_structure, structure_boxes
+from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.diameters import AxialDiameters, Diameter, axial_diameters, diameter_3d
 from delineate.measurement.distances import Gap, Surface, gap, surface_of, touching
 from delineate.measurement.intensities import check_on_grid, intensity_findings, measure_intensities
@@ -33,7 +33,7 @@ from delineate.measurement.quantities import (
 )
 from delineate.measurement.shapes import cut_sides
 from delineate.terminology import ABNORMAL_STRUCTURE, concept_of
-from delineate.volume import Segmentation, Volume
+from delineate.volume import Segmentation, Volume, structure_boxes
 
 SMALLEST_ML = 0.05
 """About a ball of 4.6 mm: half of the diameter that RECIST 1.1 calls measurable."""

@@ -18,7 +18,7 @@ from delineate.geometry import Grid, TripleMM, index_to_world
 from delineate.labels import Label, LabelSet
 from delineate.measurement.components import joined, joined_box
 from delineate.measurement.contacts import contact, placed
-from delineate.measurement.cropping import Cropped, crop_structure, structure_boxes
+from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.lesions import Lesion, LesionReport
 from delineate.measurement.quantities import (
     BODY_SURFACE_AREA,
@@ -34,7 +34,7 @@ from delineate.measurement.quantities import (
 from delineate.measurement.safety import taken_by_margin
 from delineate.measurement.shapes import cut_sides
 from delineate.terminology import concept_of
-from delineate.volume import Segmentation
+from delineate.volume import Segmentation, structure_boxes
 
 Fractions = npt.NDArray[np.float32]
 

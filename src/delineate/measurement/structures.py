@@ -9,7 +9,7 @@ from dataclasses import replace
 from delineate.findings import Finding
 from delineate.geometry import Box, Grid
 from delineate.labels import Label
-from delineate.measurement.cropping import Cropped, crop_structure, structure_boxes
+from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.diameters import axial_diameters, diameter_3d, largest_part
 from delineate.measurement.intensities import check_on_grid, intensity_findings, measure_intensities
 from delineate.measurement.pairs import pair_findings
@@ -33,7 +33,7 @@ from delineate.measurement.quantities import (
     VOLUME,
 )
 from delineate.measurement.shapes import Shape, cut_sides, measure_shape
-from delineate.volume import Segmentation, Volume
+from delineate.volume import Segmentation, Volume, structure_boxes
 
 EMPTY = "the structure has no voxels"
 

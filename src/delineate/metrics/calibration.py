@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from delineate.errors import InputError
 from delineate.geometry import Box, FloatArray, box_of, foreground_box
+from delineate.metrics.counting import checked_spacing
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -302,7 +303,6 @@ def _check(
 ) -> None:
     if len(reference) != 3 or tuple(reference) != tuple(probability):
         raise ValueError(f"arrays (I, J, K) of one shape are needed: got {tuple(reference)}, {tuple(probability)}")
-    if len(spacing_mm) != 3 or not all(0 < s < math.inf for s in spacing_mm):
-        raise ValueError(f"a spacing is three positive numbers: got {tuple(spacing_mm)}")
+    checked_spacing(spacing_mm)
     if bins < 1 or (within_mm is not None and not 0 <= within_mm < math.inf):
         raise ValueError(f"one bin or more and a distance of 0 mm or more are needed: got {bins}, {within_mm}")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from delineate.geometry import Box, box_of, foreground_box
+from delineate.geometry import Box, TripleMM, box_of, foreground_box
+from delineate.metrics.counting import checked_spacing
 from delineate.metrics.definitions import Better, Metric, Miss
 from delineate.metrics.pairing import Indices, Numbers, Pairs, best_partners, pair_pieces
 
@@ -136,6 +137,14 @@ class LesionScores:
     @property
     def mean_dice_with_false_positives(self) -> float:
         return _ratio(math.fsum(lesion.dice for lesion in self.lesions), len(self.lesions) + self.false_positives)
+
+    def within(self, box: Box) -> LesionScores:
+        """The same with boxes in the indices of an array, if what was scored is what lies in `box` of it."""
+        return replace(
+            self,
+            lesions=tuple(replace(lesion, box=_moved(lesion.box.slices, box)) for lesion in self.lesions),
+            wrong=tuple(replace(wrong, box=_moved(wrong.box.slices, box)) for wrong in self.wrong),
+        )
 
 
 def score_lesions(
@@ -277,17 +286,14 @@ def _largest_first(voxels: Indices, chosen: Mask) -> list[int]:
 
 def _checked(
     reference: Mask, prediction: Mask, spacing_mm: Sequence[float], *, minimum_iou: float, smallest_mm3: float
-) -> tuple[float, ...]:
+) -> TripleMM:
     if reference.dtype != bool or prediction.dtype != bool:
         raise TypeError(f"masks are bool arrays: got {reference.dtype} and {prediction.dtype}")
     if reference.ndim != 3 or reference.shape != prediction.shape:
         raise ValueError(f"two masks (I, J, K) of one shape are needed: got {reference.shape}, {prediction.shape}")
-    spacing = tuple(float(s) for s in spacing_mm)
-    if len(spacing) != 3 or not all(0 < s < math.inf for s in spacing):
-        raise ValueError(f"a spacing is three positive numbers: got {spacing}")
     if not 0 <= minimum_iou < 1 or not 0 <= smallest_mm3 < math.inf:
         raise ValueError(f"thresholds out of range: IoU {minimum_iou} (0 to below 1), {smallest_mm3} mm³ (0 or more)")
-    return spacing
+    return checked_spacing(spacing_mm)
 
 
 def _ratio(part: float, whole: float) -> float:

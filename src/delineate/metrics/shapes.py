@@ -118,8 +118,10 @@ def _describe(mask: Mask, spacing_mm: TripleMM) -> StructureShape:
     import cc3d
 
     components, pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=26, return_N=True)
-    sizes = cc3d.statistics(components, no_slice_conversion=True)["voxel_counts"][1:]
-    largest = np.asarray(components == 1 + int(sizes.argmax()))
+    measured = cc3d.statistics(components)
+    sizes = measured["voxel_counts"][1:]
+    number = 1 + int(sizes.argmax())
+    largest = np.asarray(components[measured["bounding_boxes"][number]] == number)
     voxels, largest_voxels = int(sizes.sum()), int(sizes.max())
     radius_mm = _radius_mm(largest, spacing_mm)
     return StructureShape(

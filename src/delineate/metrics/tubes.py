@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.geometry import FloatArray
+from delineate.metrics.counting import checked_spacing
 from delineate.metrics.definitions import Better, Metric, Miss
 
 Array = npt.NDArray[Any]
@@ -134,9 +135,9 @@ def centre_line(mask: Mask, spacing_mm: Sequence[float]) -> CentreLine:
 
     if mask.dtype != bool:
         raise TypeError(f"masks are bool arrays: got {mask.dtype}")
-    spacing = tuple(float(s) for s in spacing_mm)
-    if mask.ndim != 3 or len(spacing) != 3 or not all(0 < s < math.inf for s in spacing):
-        raise ValueError(f"a mask (I, J, K) and three positive spacings are needed: got {mask.shape}, {spacing}")
+    spacing = checked_spacing(spacing_mm)
+    if mask.ndim != 3:
+        raise ValueError(f"a mask (I, J, K) is needed: got shape {mask.shape}")
     # A copy: cc3d takes no arrays that must not be written to.
     components = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
     boxes = find_objects(components)

@@ -12,7 +12,7 @@ from delineate.errors import DelineateError
 from delineate.findings import VOLUME
 from delineate.geometry import Grid
 from delineate.labels import Label
-from delineate.measurement.cropping import Cropped, crop_structure, structure_boxes
+from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.diameters import Diameter
 from delineate.measurement.lesions import Lesion
 from delineate.measurement.scan_findings import ScanFindings
@@ -22,7 +22,7 @@ from delineate.reports.display import View, turn, zoom
 from delineate.reports.drawing import png_drawing, short
 from delineate.reports.renders import structures_render
 from delineate.reports.slices import fill, outline, show_slice
-from delineate.volume import Segmentation, Volume
+from delineate.volume import Segmentation, Volume, structure_boxes
 
 MOST_LESIONS = 6
 """That are shown one by one; a table has all."""
@@ -41,12 +41,13 @@ _MOST_SMALL = 30  # small pictures
 
 @dataclass(frozen=True, slots=True)
 class CasePicture:
-    """A PNG with its title, a note below, and what is seen in words."""
+    """A PNG with its title, a note below, and what is seen in words. `tall`: of several rows, to be printed larger."""
 
     title: str
     png: bytes
     alt: str
     note: str = ""
+    tall: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _small_pictures(
     seen = "; ".join(f"{plain_name(name)}, {volume(volumes[name])} ml, slice {view.index + 1}" for name, view in views)
     title = "Other structures" if len(names) > 1 else plain_name(names[0])
     alt = f"The axial slice with most of each structure, of {image.grid.shape[2]} slices: {seen}."
-    return CasePicture(title, png.getvalue(), alt, "each in the axial slice with most of it")
+    return CasePicture(title, png.getvalue(), alt, "each in the axial slice with most of it", tall=rows > 1)
 
 
 def _axial_views(drawn: Segmentation, names: Sequence[str]) -> Iterator[tuple[str, View]]:
