@@ -263,6 +263,13 @@ def test_label_maps_may_differ_in_type() -> None:
     assert mixed == score_label_maps(reference, prediction, (1, 2, 3), (1,), tolerance_mm=1)
 
 
+def test_the_other_byte_order_changes_no_score() -> None:
+    reference, prediction = (np.arange(60, dtype=np.uint16).reshape(3, 4, 5) * 7 % n for n in (5, 6))
+    expected = score_label_maps(reference, prediction, (1, 2, 3), (1, 4), tolerance_mm=1)
+    swapped = reference.astype(">i4"), prediction.astype(">u2")
+    assert score_label_maps(*swapped, (1, 2, 3), (1, 4), tolerance_mm=1) == expected
+
+
 def test_each_value_has_its_own_tolerance() -> None:
     reference, prediction = label_maps()
     scores = score_label_maps(reference, prediction, SPACINGS[1], (1, 2), tolerance_mm={1: 0.0, 2: 50.0})

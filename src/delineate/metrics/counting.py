@@ -70,7 +70,9 @@ def _unsigned(array: Array) -> Array:
         raise TypeError(f"label maps are of integers: got {array.dtype}")
     if array.dtype.kind == "i" and array.min(initial=0) < 0:
         raise ValueError(f"label values are 0 or more: got {array.min()}")
-    return array.view(f"u{array.dtype.itemsize}")
+    # A view of the other byte order's bytes would be of other numbers.
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native.view(f"u{native.dtype.itemsize}")
 
 
 def tally(reference: Array, prediction: Array, values: Sequence[int], *, threads: int = 1) -> Tally:
