@@ -193,9 +193,18 @@ def test_intervals_hold_the_mean_and_follow_the_generator() -> None:
 
 
 def test_intervals_draw_patients_and_not_cases() -> None:
-    cases = [case(f"c{n}", patient="one", liver=scores(n / 10)) for n in range(10)]
+    cases = [case(f"c{n}", patient="one" if n < 5 else "two", liver=scores(n / 10)) for n in range(10)]
     evaluation = summarise(cases, generator=np.random.default_rng(0))
-    assert evaluation.intervals["dice"] == pytest.approx((0.45, 0.45))
+    assert evaluation.intervals["dice"] == pytest.approx((0.2, 0.7))
+
+
+def test_one_patient_gives_no_interval() -> None:
+    only = case("c0", patient="one", liver=scores(0.9), tumour=scores(0.5))
+    other = case("c1", patient="two", liver=scores(0.8), tumour=ABSENT)
+    evaluation = summarise([only, other], generator=np.random.default_rng(0))
+    assert evaluation.structures["liver"].metrics["dice"].interval == pytest.approx((0.8, 0.9))
+    assert np.isnan(evaluation.structures["tumour"].metrics["dice"].interval).all()
+    assert np.isnan(summarise([only], generator=np.random.default_rng(0)).intervals["dice"]).all()
 
 
 def test_no_generator_no_intervals() -> None:

@@ -193,7 +193,7 @@ def test_intervals_draw_patients() -> None:
     found = place(many)
     assert found.interval[0] < found.difference < found.interval[1]
     one_patient = place([compare_readers(str(n), READERS, model, patient_id="p") for n, model in enumerate(models)])
-    assert one_patient.interval == pytest.approx((one_patient.difference,) * 2)
+    assert np.isnan(one_patient.interval).all()
     assert (found.patients, one_patient.patients) == (4, 1)
 
 

@@ -33,7 +33,8 @@ def bootstrap_means(
 
     `patients`: of each case. Patients are drawn, with all their cases (the cluster bootstrap; Efron and Tibshirani,
     An Introduction to the Bootstrap, 1993). Percentiles are taken as they are, not BCa: its correction may lift the
-    lower limit when one value falls, and a score must not profit from a miss. A column without value has NaN limits.
+    lower limit when one value falls, and a score must not profit from a miss. Of one patient nothing is known about
+    others: a column with values of fewer than two has NaN limits.
     """
     names, which = np.unique(np.asarray(patients), return_inverse=True)
     sums, counts = (np.zeros((len(names), *table.shape[1:])) for _ in range(2))
@@ -43,7 +44,12 @@ def bootstrap_means(
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(float)
     means = _divide(np.tensordot(draws, sums, axes=1), np.tensordot(draws, counts, axes=1))
     overall = _divide(np.nan_to_num(means).sum(axis=1), (~np.isnan(means)).sum(axis=1))
-    return Intervals(_limits(means), _limits(overall))
+    alone = (counts > 0).sum(axis=0) < 2
+    limits = _limits(means)
+    limits[alone] = math.nan
+    limits_of_means = _limits(overall)
+    limits_of_means[alone.all(axis=0)] = math.nan
+    return Intervals(limits, limits_of_means)
 
 
 def _divide(sums: Matrix, counts: npt.NDArray[np.number]) -> Matrix:

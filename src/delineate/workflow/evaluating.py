@@ -96,8 +96,9 @@ class EvaluationResult:
         """A sentence on what the intervals are worth, if that is little."""
         if self.evaluation.patients >= FEW_PATIENTS:
             return None
-        count = "1 patient" if self.evaluation.patients == 1 else f"{self.evaluation.patients} patients"
-        return f"With {count} the intervals say little."
+        if self.evaluation.patients == 1:
+            return "Of 1 patient there are no intervals."
+        return f"With {self.evaluation.patients} patients the intervals say little."
 
     @property
     def failures(self) -> Mapping[str, str]:
