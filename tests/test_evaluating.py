@@ -157,6 +157,66 @@ def test_structures_are_compared_by_name_where_values_mean_others(tmp_path: Path
         evaluate(tmp_path / "data", tmp_path / "out", settings=settings)
 
 
+def record_of(path: Path, labels: dict[str, int], regions: dict[str, list[int]] | None = None) -> None:
+    write_record(
+        path,
+        ResultRecord(
+            case=path.name, labels=labels, volumes_ml={}, model="", series_uid=None, seconds=0, regions=regions or {}
+        ),
+    )
+
+
+def test_a_missing_prediction_counts_where_structures_overlap(cohort: Path, settings: Settings) -> None:
+    for path in label_maps(cohort / "out").values():
+        record_of(path, {"all": 1, "core": 2}, {"all": [1, 2], "core": [2]})
+    (cohort / "out" / "blob_2.nii.gz").unlink()
+    result = evaluate(cohort / "data" / "labelsTr", cohort / "out", settings=settings)
+    assert (list(result.failures), result.problems) == (["blob_2"], ())
+    assert [(row.name, row.missed, row.dice) for row in result.rows] == [
+        ("all", 1, pytest.approx(2 / 3)),
+        ("core", 1, pytest.approx(2 / 3)),
+    ]
+
+
+def write_known(folder: Path, known: dict[str, dict[str, int]]) -> None:
+    """References of two structures, and predictions equal to them but for what each does not know."""
+    truth = blob_case(0)[1]
+    for case, labels in known.items():
+        kept = np.where(np.isin(truth.array, list(labels.values())), truth.array, 0)
+        formats.write_segmentation(folder / "references" / f"{case}.nii.gz", truth)
+        formats.write_segmentation(folder / "out" / f"{case}.nii.gz", replace(truth, array=kept))
+        record_of(folder / "out" / f"{case}.nii.gz", labels)
+
+
+def test_a_structure_that_some_predictions_do_not_know_is_missed_there(tmp_path: Path, settings: Settings) -> None:
+    write_known(tmp_path, {"a": {"liver": 1}, "b": {"liver": 1, "spleen": 2}})
+    result = evaluate(tmp_path / "references", tmp_path / "out", settings=settings)
+    assert [(row.name, row.dice) for row in result.rows] == [("liver", 1), ("spleen", 0.5)]
+
+
+def test_a_structure_that_no_prediction_knows_is_missed(tmp_path: Path, settings: Settings) -> None:
+    write_known(tmp_path, {"a": {"liver": 1}, "b": {"liver": 1}})
+    result = evaluate(tmp_path / "references", tmp_path / "out", settings=settings)
+    assert [(row.name, row.dice, row.missed) for row in result.rows] == [("liver", 1, 0), ("label_2", 0, 2)]
+
+
+def test_predictions_that_contradict_each_other_are_refused(cohort: Path, settings: Settings) -> None:
+    shutil.copytree(cohort / "data" / "labelsTr", cohort / "references")
+    for name, labels in (("blob_0", {"liver": 1, "spleen": 2}), ("blob_1", {"spleen": 1, "liver": 2})):
+        record_of(cohort / "out" / f"{name}.nii.gz", labels)
+    with pytest.raises(LabelError, match="different names"):
+        evaluate(cohort / "references", cohort / "out", settings=settings)
+
+
+def test_references_without_any_structure_are_refused(tmp_path: Path, settings: Settings) -> None:
+    nothing = blob_case(0)[1]
+    nothing = replace(nothing, array=np.zeros_like(nothing.array))
+    for folder in ("references", "out"):
+        formats.write_segmentation(tmp_path / folder / "a.nii.gz", nothing)
+    with pytest.raises(InputError, match="hold no structure"):
+        evaluate(tmp_path / "references", tmp_path / "out", settings=settings)
+
+
 def test_the_cases_that_a_training_set_aside_are_those_that_count(cohort: Path) -> None:
     split = Split(("blob_0",), (), "digest", "the last two set aside", held_out=("blob_1", "blob_2"))
     write_text(cohort / "model" / "training" / "split.json", split_to_json(split))

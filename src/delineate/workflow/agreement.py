@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from delineate.volume import Segmentation, align
 from delineate.workflow.pairing import Pair, Pairing, label_maps
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record, read_result
-from delineate.workflow.scoring import Names, bring_onto, find_names, read_prediction, work_through
+from delineate.workflow.scoring import Names, bring_onto, cases_at_once, find_names, read_prediction, work_through
 
 SCHEMA_VERSION = 1
 SEED = 0  # of the bootstrap: the same cases give the same intervals
@@ -176,7 +175,8 @@ def _is_told(folder: Path) -> bool:
 
 def _compare_all(work: _Work, cases: Sequence[str], *, settings: Settings, watch: Watch) -> tuple[_Done, ...]:
     pairs = [Pair(case, _files_of(work, case)[0], (work.predictions or {}).get(case)) for case in cases]
-    at_once = _cases_at_once([pair.reference for pair in pairs], len(work.readers), settings)
+    # The readers, the model, and a consensus on the way.
+    at_once = cases_at_once(pairs, settings, bytes_a_voxel=_BYTES_A_VOXEL * (len(work.readers) + 1))
     threads = max(1, settings.threads // at_once)
     return work_through(
         lambda pair: _compare(work, pair, threads=threads), pairs, at_once=at_once, stage="Comparing", watch=watch
@@ -194,7 +194,7 @@ def _compare(work: _Work, pair: Pair, *, threads: int) -> _Done:
         if case not in files:
             continue
         try:
-            readers[reader], resampled = _read(files[case], pair, work, grid)
+            readers[reader], resampled = _read(files[case], work, grid)
         except DelineateError as error:
             problems.append(f"{reader} left out of {case}: {error}")
             continue
@@ -219,11 +219,11 @@ def _compare(work: _Work, pair: Pair, *, threads: int) -> _Done:
     return _Done(case, agreement, missing, failed, tuple(problems), tuple(remarks))
 
 
-def _read(path: Path, pair: Pair, work: _Work, grid: Grid | None) -> tuple[Segmentation, bool]:
+def _read(path: Path, work: _Work, grid: Grid | None) -> tuple[Segmentation, bool]:
     """A label map on the first reader's grid, and whether it had to be resampled."""
-    record = None if pair.prediction is None else read_record(pair.prediction)
-    if record is not None and record.regions:
-        found = read_result(path, record)
+    regions, own = work.names.regions, read_record(path)
+    if regions is not None and (own is None or not own.regions):
+        found = read_result(path, regions)
     else:
         found = read_prediction(path, work.names.labels)
     if grid is None:
@@ -250,7 +250,7 @@ def _model(work: _Work, pair: Pair, reader: Segmentation) -> tuple[Segmentation 
     if pair.prediction is None:
         return nothing, "there is no prediction"
     try:
-        return _read(pair.prediction, pair, work, reader.grid)[0], ""
+        return _read(pair.prediction, work, reader.grid)[0], ""
     except DelineateError as error:
         return nothing, str(error)
 
@@ -305,16 +305,3 @@ def _write(result: AgreementResult, labels: LabelSet) -> None:
         # As nnU-Net does: it names the values for whoever reads the folder as references.
         values = {"background": 0, **dict(zip(labels.names, labels.values, strict=True))}
         write_text(result.consensus / "dataset.json", json.dumps({"labels": values}, indent=1) + "\n")
-
-
-def _cases_at_once(paths: Sequence[Path], readers: int, settings: Settings) -> int:
-    largest = max((_voxels(path) for path in paths), default=0)
-    fitting = settings.memory_bytes // max(1, largest * _BYTES_A_VOXEL * (readers + 1))
-    return max(1, min(settings.threads, len(paths), fitting))
-
-
-def _voxels(path: Path) -> int:
-    try:
-        return math.prod(formats.read_grid(path).shape)
-    except DelineateError:
-        return 0

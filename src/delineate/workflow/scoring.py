@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +24,7 @@ from delineate.volume import Kind, Segmentation, align, reorient
 from delineate.workflow.calibrating import calibrate_result
 from delineate.workflow.pairing import Pair, Pairing
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.results import read_record, read_result
+from delineate.workflow.results import ResultRecord, read_record, read_result
 
 Done = TypeVar("Done")
 
@@ -38,7 +37,8 @@ _BYTES_A_VOXEL = 16  # of a case that is scored: both label maps as read and as 
 class Names:
     """What the label maps' values mean, and who the cases are of: patient, groups and scan by case.
 
-    `images`: the scan's first channel, which measures `kind`.
+    `images`: the scan's first channel, which measures `kind`. `regions`: where structures overlap, what `predict` wrote
+    of the values that each consists of.
     """
 
     labels: LabelSet
@@ -46,6 +46,7 @@ class Names:
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     images: Mapping[str, Path] = field(default_factory=dict)
     kind: Kind = Kind.OTHER
+    regions: ResultRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class ScoredPair:
 def find_names(references: Path, pairing: Pairing) -> Names:
     """Names of the structures: of regions what predict wrote; else from the dataset, else what predict wrote, else
     values. A folder of references belongs to the dataset that it lies in.
+
+    Raises `LabelError` if nothing but the predictions says what values mean, and they contradict each other,
+    `InputError` if nothing says it and the references hold none.
     """
     records = [record for pair in pairing.pairs if pair.prediction and (record := read_record(pair.prediction))]
     told, dataset = _told_beside(references, pairing.dataset)
@@ -83,24 +87,23 @@ def find_names(references: Path, pairing: Pairing) -> Names:
         labels = label_set({value: name for name, value in regions.labels.items()}, overlaps=True)
     elif told is not None:
         labels = told
-    elif records:
-        labels = label_set({value: name for name, value in records[0].labels.items()})
     else:
-        labels = _labels_by_value(pairing.pairs)
+        labels = _labels_by_value(pairing.pairs, _named_values(records))
     if dataset is None:
-        return Names(labels)
+        return Names(labels, regions=regions)
     return Names(
         labels,
         patients={case.id: case.patient_id for case in dataset.cases},
         groups=_groups(dataset),
         images={case.id: case.images[0] for case in dataset.cases if case.images},
         kind=next(iter(dataset.kinds), Kind.OTHER),
+        regions=regions,
     )
 
 
-def read_reference(pair: Pair, labels: LabelSet) -> Segmentation:
-    """A reference under the structures' names. Regions are made of the same values as in the prediction."""
-    record = None if pair.prediction is None else read_record(pair.prediction)
+def read_reference(pair: Pair, labels: LabelSet, regions: ResultRecord | None = None) -> Segmentation:
+    """A reference under the structures' names. `regions`: see `Names`; what is beside the prediction, if not given."""
+    record = regions or (None if pair.prediction is None else read_record(pair.prediction))
     if record is not None and record.regions:
         return read_result(pair.reference, record)
     return formats.read_segmentation(pair.reference, labels)
@@ -146,7 +149,7 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
     """Score one pair. A prediction that cannot be used is scored as one in which nothing was found."""
     patient, groups = names.patients.get(pair.case), names.groups.get(pair.case, {})
     try:
-        reference = read_reference(pair, names.labels)
+        reference = read_reference(pair, names.labels, names.regions)
     except (DelineateError, OSError) as error:
         return ScoredPair(pair, None, problem=f"{pair.case}: its reference cannot be used: {error}")
     tolerance_mm, details = options.tolerance_mm, options.details
@@ -259,19 +262,46 @@ def _groups(dataset: Dataset) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _labels_by_value(pairs: Sequence[Pair]) -> LabelSet:
-    """label_N for each value that a reference has. References that cannot be read are told of when they are scored."""
-    values: set[int] = set()
+def _named_values(records: Sequence[ResultRecord]) -> dict[int, str]:
+    """What all predictions say that values mean; they may know different structures."""
+    names: dict[int, str] = {}
+    for record in records:
+        for name, value in record.labels.items():
+            if names.get(value, name) != name or (name in names.values() and value not in names):
+                raise LabelError(
+                    "the predictions give values different names",
+                    expected=f"as in others, {dict(sorted(names.items()))}",
+                    got=f"{value} for {name}",
+                    case=record.case,
+                    remedy="Say what the references' values mean: in a dataset.json beside them.",
+                )
+            names[value] = name
+    return names
+
+
+def _labels_by_value(pairs: Sequence[Pair], names: Mapping[int, str]) -> LabelSet:
+    """Those that are named, and label_N for each other value that a reference has: a structure that no prediction knows
+    is one that all have missed. References that cannot be read are told of when they are scored."""
+    values, problem = set(names), ""
     for pair in pairs:
-        with suppress(DelineateError):
+        try:
             values.update(np.unique(formats.read_label_values(pair.reference)[0]).tolist())
-    return label_set({value: f"label_{value}" for value in sorted(values - {0})})
+        except DelineateError as error:
+            problem = str(error)
+    if not values - {0}:
+        raise InputError(
+            "the references hold no structure",
+            expected="values above 0",
+            got=problem or "0 alone",
+            path=pairs[0].reference.parent if pairs else None,
+        )
+    return label_set({value: names.get(value, f"label_{value}") for value in sorted(values - {0})})
 
 
-def cases_at_once(pairs: Sequence[Pair], settings: Settings) -> int:
+def cases_at_once(pairs: Sequence[Pair], settings: Settings, *, bytes_a_voxel: int = _BYTES_A_VOXEL) -> int:
     """How many cases the threads and the memory allow at once."""
     largest = max((_voxels(pair.reference) for pair in pairs), default=0)
-    fitting = settings.memory_bytes // max(1, largest * _BYTES_A_VOXEL)
+    fitting = settings.memory_bytes // max(1, largest * bytes_a_voxel)
     return max(1, min(settings.threads, len(pairs), fitting))
 
 
