@@ -24,6 +24,7 @@ from delineate.measurement.quantities import (
     ORGAN_SHARE,
     SHORT_AXIS,
     STANDARD_DEVIATION,
+    SUV_BODY_WEIGHT,
     VOLUME,
     VOLUME_DIFFERENCE,
     VOLUME_RATIO,
@@ -35,23 +36,27 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_WIDE = 118  # columns of a terminal on which every fact has a column
 _NEAREST = 4  # structures whose distance is shown; the files have all
+_ANY_WIDTH = 10_000
 _SURE = 50.0  # percent of a lesion that speaks for "in" rather than "at" an organ
+_LEAST = 0.01  # ml; what is less is not shown as nothing
 _NOTHING = "–"
+
+_UNITS = {NO_UNITS: "", SUV_BODY_WEIGHT: " SUV"}  # as people say them
 
 Row = Mapping[tuple[Code, Code | None], Finding]
 
 
 @dataclass(frozen=True, slots=True)
 class _ByWidth:
-    """One table for wide terminals, another for narrow ones."""
+    """One table for terminals that have the columns for all its numbers, another for narrower ones."""
 
     wide: Table
     narrow: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        yield self.wide if options.max_width >= _WIDE else self.narrow
+        needed = self.wide.__rich_measure__(console, options.update(max_width=_ANY_WIDTH)).minimum
+        yield self.wide if options.max_width >= needed else self.narrow
 
 
 def findings_tables(findings: Sequence[Finding], *, title: str) -> tuple[RenderableType, ...]:
@@ -93,7 +98,7 @@ def _structures(rows: Sequence[Row], title: str) -> _ByWidth:
         mean = [_mean(row)] * shown
         wide.add_row(name, *first, _extent(row), _NOTHING if parts is None else f"{parts.value:.0f}", *mean)
         narrow.add_row(name, *first, *mean)
-    return _ByWidth(wide, narrow)
+    return _ByWidth(_unbroken(wide), _unbroken(narrow))
 
 
 def _pairs(findings: Sequence[Finding]) -> Iterator[Table]:
@@ -107,7 +112,7 @@ def _pairs(findings: Sequence[Finding]) -> Iterator[Table]:
         sides = [volumes.get(name) for name in (one.label.name, one.other.name if one.other else "")]
         ratio = ratios.get(one.label.name)
         table.add_row(
-            plain_text(printable(one.label.name)),
+            plain_text(printable(" / ".join([one.label.name, *([one.other.name] if one.other else [])]))),
             *(_NOTHING if side is None else _amount(side) for side in sides),
             f"{one.value:+.3g}",
             _NOTHING if ratio is None else f"{ratio.value:.2f}",
@@ -119,7 +124,7 @@ def _lesions(rows: Mapping[tuple[str, int | None], Row], distances: Sequence[Fin
     shown = any(_mean(row) != _NOTHING for row in rows.values())
     columns = ["volume ml", "axial mm", "3D mm", "lies", "margin mm", "of organ", *(["mean ± SD"] * shown)]
     wide = _table("Lesions", columns)
-    wide.add_column("nearest, mm", overflow="fold", ratio=1)
+    wide.add_column("nearest, mm", overflow="fold", min_width=24, ratio=1)
     narrow = _table("Lesions", ["size"])
     narrow.add_column("where", overflow="fold", ratio=1)
     for (name, number), row in rows.items():
@@ -131,13 +136,13 @@ def _lesions(rows: Mapping[tuple[str, int | None], Row], distances: Sequence[Fin
         wide.add_row(title, *sizes, place, gap, share, *([_mean(row)] * shown), plain_text(near or _NOTHING))
         size = [_with_unit(sizes[0], "ml"), _with_unit(sizes[1], "mm"), "3D " + _with_unit(sizes[2], "mm")]
         size += [_mean(row)] * shown
-        where = [place] if place != _NOTHING else []
+        where = [place]
         where += ["margin " + _with_unit(gap, "mm")] if gap != _NOTHING else []
-        where += [f"{share} of it"] if share != _NOTHING else []
+        where += [f"{share} of the organ"] if share != _NOTHING else []
         where += [near] if near else []
-        narrow.add_row(title, plain_text("\n".join(size)), plain_text("\n".join(where) or _NOTHING))
+        narrow.add_row(title, plain_text("\n".join(size)), plain_text("\n".join(where)))
         narrow.add_section()
-    return _ByWidth(wide, narrow)
+    return _ByWidth(_unbroken(wide), _unbroken(narrow))
 
 
 def _resection(findings: Sequence[Finding]) -> Iterator[Table]:
@@ -158,10 +163,18 @@ def _resection(findings: Sequence[Finding]) -> Iterator[Table]:
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = plain_table(printable(title))
-    table.add_column("structure" if title != "Lesions" else "lesion", overflow="fold")
+    table.add_column("structure" if title != "Lesions" else "lesion", overflow="fold", min_width=12)
     for column in columns:
-        left = column in ("lies", "size")
-        table.add_column(column, justify="left" if left else "right", no_wrap=left)
+        table.add_column(column, justify="left" if column in ("lies", "size") else "right", no_wrap=True)
+    return table
+
+
+def _unbroken(table: Table) -> Table:
+    """The table with columns of numbers that are never cut off: what is left of a number is another number."""
+    for column in table.columns:
+        if column.no_wrap:
+            lines = [line for cell in (column.header, *column.cells) for line in str(cell).split("\n")]
+            column.min_width = max(map(len, lines))
     return table
 
 
@@ -173,7 +186,8 @@ def _coloured(name: str, colour: Colour) -> Text:
 
 def _amount(one: Finding) -> str:
     """The value, and below it, if results differ, the lowest and the highest one."""
-    return _rounded(one.value) + _below(one, _rounded)
+    tiny = 0 < one.value < _LEAST
+    return (f"<{_LEAST:g}" if tiny else _rounded(one.value)) + _below(one, _rounded)
 
 
 def _below(one: Finding | None, shown: Callable[[float], str]) -> str:
@@ -205,7 +219,9 @@ def _length(row: Row, quantity: Code) -> str:
 
 def _percent(row: Row, quantity: Code) -> str:
     one = row.get((quantity, None))
-    return _NOTHING if one is None else f"{one.value:.2g} %" if one.value < 99.5 else "100 %"
+    if one is None:
+        return _NOTHING
+    return "<0.1 %" if 0 < one.value < 0.1 else f"{one.value:.{0 if one.value >= 9.95 else 1}f} %"
 
 
 def _axial(row: Row) -> str:
@@ -227,17 +243,18 @@ def _mean(row: Row) -> str:
     if mean is None:
         return _NOTHING
     deviation = row.get((mean.quantity, STANDARD_DEVIATION))
-    size = abs(mean.value) if deviation is None else deviation.value
+    size = deviation.value if deviation is not None and deviation.value else abs(mean.value)
     digits = 0 if size >= 9.95 else 1 if size >= 0.995 else 3
     text = f"{mean.value:.{digits}f}" + ("" if deviation is None else f" ± {deviation.value:.{digits}f}")
-    return text + ("" if mean.unit == NO_UNITS else " " + mean.unit.meaning.split(" ")[0])
+    return text + _UNITS.get(mean.unit, f" {mean.unit.meaning}")
 
 
 def _place(row: Row) -> str:
     share = row.get((CONTACT_SHARE, None))
     if share is None or share.other is None:
-        return _NOTHING
-    return f"{'in' if share.value >= _SURE else 'at'} {printable(share.other.name)} ({share.value:.0f} %)"
+        return "in no organ"
+    place = f"{'in' if share.value >= _SURE else 'at'} {printable(share.other.name)}"
+    return place + ("" if share.value >= 99.5 else f" ({share.value:.0f} %)")
 
 
 def _nearest(distances: Sequence[Finding]) -> str:
