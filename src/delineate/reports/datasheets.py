@@ -115,12 +115,12 @@ def _composition(
 def _counted(data: DataFacts) -> list[Answer]:
     spacing = np.median(np.asarray(data.spacings_mm), axis=0) if data.spacings_mm else None
     shown = "" if spacing is None else "median " + " x ".join(f"{mm:.3g}" for mm in spacing) + " mm"
-    made = f"{data.imported} cases were imported from DICOM" if data.imported else ""
+    made = f"{data.imported} cases" if data.imported else "none by delineate"
     return [
         recorded("instances", "Cases", f"{data.cases}, of which {data.with_reference} have a reference"),
         recorded("channels", "Scans of a case", ", ".join(data.channels)),
         recorded("voxel_sizes", "Voxels", shown),
-        recorded("imported", "Imported", made),
+        recorded("imported", "Imported from DICOM", made),
     ]
 
 
@@ -131,4 +131,4 @@ def _sizes(data: DataFacts) -> Table:
         for what, values in (("voxel, mm", spacing[:, n]), ("scan, mm", spacing[:, n] * shape[:, n])):
             low, median, high = (f"{value:.3g}" for value in np.percentile(values, (0, 50, 100)))
             rows.append((f"{axis[:1].upper()}{axis[1:]}: {what}", low, median, high))
-    return Table("Size of voxels and scans", ("", "Smallest", "Median", "Largest"), tuple(rows))
+    return Table("Size of voxels and scans", ("Axis", "Smallest", "Median", "Largest"), tuple(rows))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delineate.reports.charts import Chart, learning_chart, time_bars
+from delineate.reports.charts import Chart, duration, learning_chart, time_bars
 from delineate.reports.charts.words import count
 from delineate.reports.documents import NOT_RECORDED
 from delineate.reports.figures import LearningCurves
@@ -80,6 +80,7 @@ def render_training(page: TrainingPage) -> str:
         courses=courses(page),
         curves=learning_chart(page.curves) if page.curves.steps or page.curves.validation_steps else None,
         times=_times(page),
+        time=duration(page.seconds),
         sides=[(_SIDES[side], str(page.cases[side]), _patients(page.populations.get(side))) for side in sides],
     )
 
