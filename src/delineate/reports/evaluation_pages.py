@@ -196,6 +196,7 @@ def _lost(scores: ScoresRecord) -> Iterator[str]:
 
 
 def _verdict(scores: ScoresRecord) -> Iterator[str]:
+    rows = scores.structures.values()
     patients = f"{count(len(scores.cases), 'case')} of {count(scores.patients, 'patient')}"
     found = sum(not case.failed and not case.missed and not case.spurious for case in scores.cases.values())
     yield f"{patients}; in {found} of them every structure was found, and none where there is nothing."
@@ -219,6 +220,8 @@ def _verdict(scores: ScoresRecord) -> Iterator[str]:
     doubtful = [words_of(n) for n, row in scores.structures.items() if row.advice and "dice" in row.advice.distrusted]
     if doubtful:
         yield f"Dice says little about {', '.join(doubtful)}: see Which figures to trust."
+    elif rows and all(row.advice is not None and not row.advice.distrusted for row in rows):
+        yield "Nothing in the structures' sizes, shapes and voxels speaks against these figures."
 
 
 def _mean_of_cases(scores: ScoresRecord) -> float:

@@ -34,7 +34,8 @@ class Page:
     """What the page says. An empty or missing part leaves its section out.
 
     `summary`: paragraphs. `choices`: (what, choice) of the plan, see `describe_plan`. `curves`: PNG. `panels`
-    are shown worst first. `scores_note`: on which cases the scores were measured. `provenance`: (what, value).
+    are shown worst first. `scores_note`: on which cases the scores were measured; `scores_page`: address of the page
+    that says all about them. `provenance`: (what, value).
     """
 
     title: str
@@ -43,6 +44,7 @@ class Page:
     curves: bytes | None = None
     scores: tuple[ScoreRow, ...] = ()
     scores_note: str = ""
+    scores_page: str = ""
     panels: tuple[CasePanel, ...] = ()
     provenance: Pairs = ()
 

@@ -23,6 +23,7 @@ from delineate.volume import align
 from delineate.workflow import predicting
 from delineate.workflow.checking import check
 from delineate.workflow.evaluating import EvaluationOptions, EvaluationResult, evaluate
+from delineate.workflow.evaluation_reports import EvaluationReport, report_evaluation
 from delineate.workflow.exporting import files_of
 from delineate.workflow.import_options import import_options
 from delineate.workflow.import_records import read_import
@@ -150,6 +151,7 @@ def run_demo(
     # Every held-out patient counts, also one without result.
     chosen = EvaluationOptions(choice=CaseChoice(held_out))
     scored = evaluate(cohort, results, output=folder, options=chosen, settings=settings, watch=watch)
+    full = report_evaluation(scored.scores, folder / "evaluation.html", watch=watch)
     page = Page(
         title="Synthetic abdomen",
         summary=(
@@ -163,6 +165,7 @@ def run_demo(
         curves=(model / "training" / "curves.png").read_bytes(),
         scores=scored.rows,
         scores_note=f"Measured on {len(held_out)} patients that neither training nor the choice of weights has seen.",
+        scores_page=full.html.name,
         panels=tuple(_panels(cohort, results, held_out, scored)),
         provenance=(
             ("Model", trained.digest[:16]),
@@ -172,7 +175,7 @@ def run_demo(
         ),
     )
     index = write_index(folder, page)
-    return DemoResult(report.problems, scored.rows, _words(folder, index, scored))
+    return DemoResult(report.problems, scored.rows, _words(folder, index, full, scored))
 
 
 def _imported(archive: Path, cohort: Path, settings: Settings, watch: Watch) -> Dataset:
@@ -209,12 +212,13 @@ def _panels(cohort: Path, results: Path, cases: tuple[str, ...], scored: Evaluat
         yield CasePanel(case_id, png, dice=scored.case_dice[case_id], exports=exports)
 
 
-def _words(folder: Path, index: Path, scored: EvaluationResult) -> str:
+def _words(folder: Path, index: Path, full: EvaluationReport, scored: EvaluationResult) -> str:
     dice = scored.evaluation.mean["dice"]
     return f"""
 Mean Dice on held-out patients: {dice:.3f}
 
   {index}   the page with curves, pictures and scores
+  {full.html}   the evaluation in full
   {scored.scores}   the scores
   {folder / "model"}   the model
   {folder / "results"}   the segmentations, and each as DICOM SEG, RTSTRUCT, SR and GLB with its proof
