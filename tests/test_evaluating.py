@@ -178,6 +178,16 @@ def test_a_missing_prediction_counts_where_structures_overlap(cohort: Path, sett
     ]
 
 
+def test_values_that_are_in_no_region_are_structures_that_were_missed(cohort: Path, settings: Settings) -> None:
+    for path in label_maps(cohort / "out").values():
+        truth = formats.read_segmentation(path, blob_case(0)[1].labels)
+        formats.write_segmentation(path, replace(truth, array=np.where(truth.array == 1, 1, 0).astype(np.uint8)))
+        record_of(path, {"all": 1}, {"all": [1]})
+    result = evaluate(cohort / "data" / "labelsTr", cohort / "out", settings=settings)
+    assert [(row.name, row.missed, row.dice) for row in result.rows] == [("all", 0, 1), ("rim", 3, 0)]
+    assert "The predictions know no rim: counted as missed." in result.remarks
+
+
 def write_known(folder: Path, known: dict[str, dict[str, int]]) -> None:
     """References of two structures, and predictions equal to them but for what each does not know."""
     truth = blob_case(0)[1]

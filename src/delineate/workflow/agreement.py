@@ -22,10 +22,11 @@ from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.settings import Settings
 from delineate.volume import Segmentation, align
+from delineate.workflow.naming import Names, find_names
 from delineate.workflow.pairing import Pair, Pairing, label_maps
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record, read_result
-from delineate.workflow.scoring import Names, bring_onto, cases_at_once, find_names, read_prediction, work_through
+from delineate.workflow.scoring import bring_onto, cases_at_once, read_prediction, work_through
 
 SCHEMA_VERSION = 1
 SEED = 0  # of the bootstrap: the same cases give the same intervals

@@ -31,9 +31,10 @@ from delineate.workflow.evaluation_records import (
     sides_json,
 )
 from delineate.workflow.examining import Examination, examine_worst
+from delineate.workflow.naming import Names, find_names
 from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.scoring import Names, ScoredPair, ScoreOptions, find_names, score_pairs
+from delineate.workflow.scoring import ScoredPair, ScoreOptions, score_pairs
 
 SEED = 0  # of the bootstrap: the same cases give the same intervals
 

@@ -13,9 +13,10 @@ from delineate.evaluation import SideConfusion
 from delineate.labels import LabelSet
 from delineate.metrics.calibration import WITHIN_MM, Calibration, pool_calibrations
 from delineate.volume import Kind
+from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair
 from delineate.workflow.results import read_record
-from delineate.workflow.scoring import Names, ScoredPair
+from delineate.workflow.scoring import ScoredPair
 
 
 def labels_json(labels: LabelSet) -> dict[str, object]:

@@ -10,10 +10,10 @@ from delineate.evaluation.cases import mean_of_case
 from delineate.evaluation.errors import locate_errors
 from delineate.evaluation.worst import DICE, WorstCase, explain, worst_first
 from delineate.settings import Settings
+from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.scoring import (
-    Names,
     ScoreOptions,
     cases_at_once,
     read_reference,

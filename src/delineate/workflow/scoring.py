@@ -12,16 +12,16 @@ from typing import TypeVar
 import numpy as np
 
 from delineate import evaluation, formats
-from delineate.dataset import Dataset, open_dataset, read_labels
-from delineate.errors import DatasetError, DelineateError, GeometryMismatch, InputError, LabelError
+from delineate.errors import DelineateError, GeometryMismatch, InputError, LabelError
 from delineate.evaluation import CaseScores, Details
 from delineate.geometry import Grid
-from delineate.labels import LabelSet, label_set
+from delineate.labels import Label, LabelSet, label_set
 from delineate.metrics.calibration import Calibration
 from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings
-from delineate.volume import Kind, Segmentation, align, reorient
+from delineate.volume import Segmentation, align, reorient
 from delineate.workflow.calibrating import calibrate_result
+from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair, Pairing
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import ResultRecord, read_record, read_result
@@ -31,22 +31,6 @@ Done = TypeVar("Done")
 NO_PREDICTION = "there is no prediction"
 
 _BYTES_A_VOXEL = 16  # of a case that is scored: both label maps as read and as compared, and surfaces
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What the label maps' values mean, and who the cases are of: patient, groups and scan by case.
-
-    `images`: the scan's first channel, which measures `kind`. `regions`: where structures overlap, what `predict` wrote
-    of the values that each consists of.
-    """
-
-    labels: LabelSet
-    patients: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    images: Mapping[str, Path] = field(default_factory=dict)
-    kind: Kind = Kind.OTHER
-    regions: ResultRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +57,6 @@ class ScoredPair:
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
 
-def find_names(references: Path, pairing: Pairing) -> Names:
-    """Names of the structures: of regions what predict wrote; else from the dataset, else what predict wrote, else
-    values. A folder of references belongs to the dataset that it lies in.
-
-    Raises `LabelError` if nothing but the predictions says what values mean, and they contradict each other,
-    `InputError` if nothing says it and the references hold none.
-    """
-    records = [record for pair in pairing.pairs if pair.prediction and (record := read_record(pair.prediction))]
-    told, dataset = _told_beside(references, pairing.dataset)
-    regions = next((record for record in records if record.regions), None)
-    if regions is not None:
-        labels = label_set({value: name for name, value in regions.labels.items()}, overlaps=True)
-    elif told is not None:
-        labels = told
-    else:
-        labels = _labels_by_value(pairing.pairs, _named_values(records))
-    if dataset is None:
-        return Names(labels, regions=regions)
-    return Names(
-        labels,
-        patients={case.id: case.patient_id for case in dataset.cases},
-        groups=_groups(dataset),
-        images={case.id: case.images[0] for case in dataset.cases if case.images},
-        kind=next(iter(dataset.kinds), Kind.OTHER),
-        regions=regions,
-    )
-
-
 def read_reference(pair: Pair, labels: LabelSet, regions: ResultRecord | None = None) -> Segmentation:
     """A reference under the structures' names. `regions`: see `Names`; what is beside the prediction, if not given."""
     record = regions or (None if pair.prediction is None else read_record(pair.prediction))
@@ -117,22 +73,37 @@ def read_prediction(path: Path, labels: LabelSet) -> Segmentation:
     """
     record = read_record(path)
     if record is not None and record.regions:
-        return read_result(path, record)
+        return _of_all(read_result(path, record), labels)
     if record is None or record.labels == dict(zip(labels.names, labels.values, strict=True)):
         return formats.read_segmentation(path, labels)
     found = formats.read_segmentation(path, label_set({value: name for name, value in record.labels.items()}))
-    shared = [label for label in labels if label.name in record.labels]
-    if not shared:
-        raise LabelError(
-            "the prediction has none of the reference's structures",
-            expected=f"one of {list(labels.names)}",
-            got=list(record.labels),
-            path=path,
-        )
+    shared = _shared(found, labels)
     values = np.zeros(max(record.labels.values()) + 1, dtype=np.uint8 if max(labels.values) <= 255 else np.uint16)
     for label in shared:
         values[record.labels[label.name]] = label.value
     return replace(found, array=values[found.array], labels=labels)
+
+
+def _of_all(found: Segmentation, labels: LabelSet) -> Segmentation:
+    """Masks of all labels, in their order; those that the prediction does not know are empty."""
+    if found.labels.names == labels.names:
+        return found
+    masks = np.zeros((len(labels), *found.grid.shape), dtype=bool)
+    for label in _shared(found, labels):
+        masks[labels.names.index(label.name)] = found.mask(label.name)
+    return replace(found, array=masks, labels=labels)
+
+
+def _shared(found: Segmentation, labels: LabelSet) -> list[Label]:
+    shared = [label for label in labels if label.name in found.labels.names]
+    if not shared:
+        raise LabelError(
+            "the prediction has none of the reference's structures",
+            expected=f"one of {list(labels.names)}",
+            got=list(found.labels.names),
+            path=found.source.path,
+        )
+    return shared
 
 
 def bring_onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
@@ -234,68 +205,13 @@ def usable_prediction(
 
 def _unknown_structures(path: Path, labels: LabelSet) -> tuple[str, ...]:
     record = read_record(path)
-    if record is None or record.regions:
+    if record is None:
         return ()
     missing = [name for name in labels.names if name not in record.labels]
     extra = [name for name in record.labels if name not in labels.names]
     remarks = [f"The predictions know no {', '.join(missing)}: counted as missed."] if missing else []
     remarks += [f"The references know no {', '.join(extra)}: left out."] if extra else []
     return tuple(remarks)
-
-
-def _told_beside(references: Path, dataset: Dataset | None) -> tuple[LabelSet | None, Dataset | None]:
-    """What a dataset.json says of references in its folder, or in one below it: names at least, cases maybe."""
-    folder = references.parent if references.is_file() else references
-    place = next((place for place in (folder, folder.parent) if (place / "dataset.json").is_file()), None)
-    if dataset is not None or place is None:
-        return None if dataset is None else dataset.labels, dataset
-    try:
-        found = open_dataset(place)
-    except DatasetError:
-        return read_labels(place), None
-    return found.labels, found
-
-
-def _groups(dataset: Dataset) -> dict[str, Mapping[str, str]]:
-    return {
-        case.id: {name: value for name, value in (("site", case.site), *case.groups) if value} for case in dataset.cases
-    }
-
-
-def _named_values(records: Sequence[ResultRecord]) -> dict[int, str]:
-    """What all predictions say that values mean; they may know different structures."""
-    names: dict[int, str] = {}
-    for record in records:
-        for name, value in record.labels.items():
-            if names.get(value, name) != name or (name in names.values() and value not in names):
-                raise LabelError(
-                    "the predictions give values different names",
-                    expected=f"as in others, {dict(sorted(names.items()))}",
-                    got=f"{value} for {name}",
-                    case=record.case,
-                    remedy="Say what the references' values mean: in a dataset.json beside them.",
-                )
-            names[value] = name
-    return names
-
-
-def _labels_by_value(pairs: Sequence[Pair], names: Mapping[int, str]) -> LabelSet:
-    """Those that are named, and label_N for each other value that a reference has: a structure that no prediction knows
-    is one that all have missed. References that cannot be read are told of when they are scored."""
-    values, problem = set(names), ""
-    for pair in pairs:
-        try:
-            values.update(np.unique(formats.read_label_values(pair.reference)[0]).tolist())
-        except DelineateError as error:
-            problem = str(error)
-    if not values - {0}:
-        raise InputError(
-            "the references hold no structure",
-            expected="values above 0",
-            got=problem or "0 alone",
-            path=pairs[0].reference.parent if pairs else None,
-        )
-    return label_set({value: names.get(value, f"label_{value}") for value in sorted(values - {0})})
 
 
 def cases_at_once(pairs: Sequence[Pair], settings: Settings, *, bytes_a_voxel: int = _BYTES_A_VOXEL) -> int:
