@@ -20,6 +20,9 @@ CUT = "the scan's border"
 MOST_COLUMNS = 5
 """Lesions beside each other in a table of distances, so that it fits on A4."""
 
+MOST_ROWS = 12
+"""Structures in such a table: the nearest ones, where there are more."""
+
 REMNANT = (
     q.FUNCTIONAL_VOLUME,
     q.REMNANT_VOLUME,
@@ -111,9 +114,9 @@ def _structure_row(known: _Known, volume: Finding, *, is_lesion: bool) -> tuple[
     return (
         f"{name} (cut)" if at_border else name,
         ("≥ " if at_border else "") + _shown(volume),
-        across or NOTHING,
+        _together(across) or NOTHING,
         _shown(known.get(label, q.DIAMETER_3D)),
-        shown,
+        _together(shown),
         _intensity(known, label, None),
     )
 
@@ -150,7 +153,7 @@ def _lesion_row(known: _Known, lesion: Lesion) -> tuple[str, ...]:
         lesion_name(lesion),
         lies_in(lesion),
         _shown(known.get(label, q.VOLUME, number)),
-        f"{_shown(long)} × {_shown(short)}",
+        _shown(long) + _together(" × ") + _shown(short),
         _shown(known.get(label, q.DIAMETER_3D, number)),
         _shown(margin, zero="0, at its surface"),
         _shown(share, unit=" %"),
@@ -169,9 +172,9 @@ def lies_in(lesion: Lesion) -> str:
 
 
 def distance_tables(measured: ScanFindings) -> tuple[Table, ...]:
-    """From every lesion to every other structure, the nearest structures first; a table for each few lesions.
+    """From every lesion to the other structures, the nearest ones first; a table for each few lesions.
 
-    A structure that a lesion lies in has no distance there.
+    A structure that a lesion lies in has no distance there. Captions say what was left out.
     """
     known = _known(measured.findings)
     with_others = [lesion for lesion in measured.lesions if lesion.neighbours]
@@ -191,12 +194,14 @@ def _distance_table(known: _Known, lesions: Sequence[Lesion], spread: str) -> Ta
             return "lies in it"
         return _shown(known.get(lesion.label, q.DISTANCE, lesion.number, other=name), zero="0, touches")
 
-    rows = tuple(
-        (plain_name(name), *(cell(lesion, name) for lesion in lesions))
-        for name in sorted(nearest, key=nearest.__getitem__)
-    )
+    ordered = sorted(nearest, key=nearest.__getitem__)
+    shown, farther = ordered[:MOST_ROWS], ordered[MOST_ROWS:]
+    rows = tuple((plain_name(name), *(cell(lesion, name) for lesion in lesions)) for name in shown)
     columns = ("Structure", *(lesion_name(lesion) for lesion in lesions))
-    return Table(f"Smallest distance from lesions to other structures, in mm, the nearest first{spread}", columns, rows)
+    more = f"; {len(farther)} more are farther, all {length(nearest[farther[0]])} mm or more" if farther else ""
+    return Table(
+        f"Smallest distance from lesions to other structures, in mm, the nearest first{spread}{more}", columns, rows
+    )
 
 
 def pair_table(measured: ScanFindings) -> Table | None:
@@ -275,12 +280,17 @@ def _shown(
     if finding is None:
         return NOTHING
     write = words or _writer(finding.unit)
-    value = zero if zero and not finding.value else f"{write(finding.value)}{unit}"
+    value = zero if zero and not finding.value else _together(f"{write(finding.value)}{unit}")
     return value if finding.spread is None else f"{value} {_bracket(finding.spread, write)}"
 
 
+def _together(words: str) -> str:
+    """On one line: cells break elsewhere."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _bracket(spread: Spread, write: Callable[[float], str]) -> str:
-    return f"[{write(spread.lowest)} to {write(spread.highest)}]"
+    return _together(f"[{write(spread.lowest)} to {write(spread.highest)}]")
 
 
 def _writer(unit: Code) -> Callable[[float], str]:
@@ -312,7 +322,8 @@ def _intensity(known: _Known, label: Label, component: int | None) -> str:
     if mean is None or deviation is None:
         return NOTHING
     write = _writer(mean.unit)
-    return f"{_shown(mean)} ± {write(deviation.value)}"
+    deviates = _together(f" ± {write(deviation.value)}")
+    return f"{_shown(mean)}{deviates}"
 
 
 def _scale_name(findings: Sequence[Finding]) -> str:
