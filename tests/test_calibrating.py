@@ -11,7 +11,8 @@ from delineate.geometry import Grid, compose_affine
 from delineate.labels import label_set
 from delineate.metrics.calibration import calibrate_structure
 from delineate.volume import Segmentation, Volume, reorient
-from delineate.workflow.calibrating import calibrate_result, probability_path
+from delineate.workflow.calibrating import calibrate_result
+from delineate.workflow.results import probability_path
 
 SHAPE = (7, 9, 5)
 GRID = Grid(SHAPE, compose_affine(np.array([[0.8, -0.3, 0], [0.3, 1.1, 0], [0, 0, 2.5]]), (1, 2, 3)))

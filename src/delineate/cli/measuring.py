@@ -36,6 +36,9 @@ measured_options = option_group(
     click.option("--smallest-ml", type=click.FloatRange(0), default=0.05, show_default=True, help="Of lesions listed."),
     click.option("--to", type=Words(), default=(), help="Distances of lesions to these. [default: to all structures]"),
     click.option("--variants", type=EXISTING, multiple=True, help="Another result for the scan; may be repeated."),
+    click.option(
+        "--no-variants", is_flag=True, help="Give no ranges, though `predict --variants` wrote results for it."
+    ),
     click.option("--organ", type=Words(), default=(), help="What is to be resected; several make up one organ."),
     click.option("--plane", type=Numbers(6, float), help="A point in mm (LPS), a direction to what is kept."),
     click.option("--margin-mm", type=click.FloatRange(0), help="Taken away around lesions."),
@@ -103,8 +106,9 @@ def chosen_measures(options: dict[str, Any]) -> dict[str, Any]:
     known = {"ct": Kind.CT, "mr": Kind.MR, "pet": Kind.PET, None: None}
     ours = ("structures", "lesions", "smallest_ml", "to", "organ", "plane", "margin_mm", "remove")
     measured = {name: options[name] for name in (*ours, "height_cm", "weight_kg")}
-    others = {name: value for name, value in options.items() if name not in measured}
-    return others | {"kind": known[options["kind"]], "options": _options(**measured)}
+    others = {name: value for name, value in options.items() if name not in (*measured, "no_variants")}
+    chosen = {"kind": known[options["kind"]], "options": _options(**measured)}
+    return others | chosen | {"own_variants": not options["no_variants"]}
 
 
 def _options(

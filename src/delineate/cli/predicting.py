@@ -49,6 +49,12 @@ PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 )
 @click.option("--margin-mm", type=click.FloatRange(0), help="With --locate: around what was found.")
 @click.option("--probabilities", is_flag=True, help="Also write one probability map a structure.")
+@click.option(
+    "--variants",
+    is_flag=True,
+    help="Also write what each fold finds, or each mirrored view where there is one fold: takes twice as long. "
+    "`measure` gives ranges by them.",
+)
 @click.option("--figures", is_flag=True, help="Also draw each result.")
 @click.option("--references", type=EXISTING, help="Label maps to draw beside the results.")
 @click.option("--largest", multiple=True, metavar="LABEL", help="Keep a structure's largest component only.")

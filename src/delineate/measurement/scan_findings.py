@@ -63,10 +63,12 @@ def measure_scan(
     volume: Volume | None = None,
     *,
     variants: Sequence[Segmentation] = (),
+    over: str = "",
     options: MeasureOptions | None = None,
     threads: int = 1,
 ) -> ScanFindings:
     """Everything of one scan. `variants`: other results for it, with the same names, whose findings give the spread.
+    `over`: what the segmentation and they are, in words, e.g. "the result and its 5 folds".
 
     Raises `LabelError` for unknown names, `GeometryMismatch` for a scan or variants on another grid, and what
     `measure_remnant` raises.
@@ -80,7 +82,7 @@ def measure_scan(
         return main
     others = [_measure(variant, volume, options, threads=threads) for variant in placed]
     spread = with_spread(
-        Result(main.findings, main.lesions), [Result(other.findings, other.lesions) for other in others]
+        Result(main.findings, main.lesions), [Result(other.findings, other.lesions) for other in others], over=over
     )
     return replace(main, findings=spread.findings, remarks=(*main.remarks, *spread.remarks))
 

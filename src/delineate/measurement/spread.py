@@ -33,19 +33,20 @@ class SpreadReport:
     remarks: tuple[str, ...]
 
 
-def with_spread(main: Result, others: Sequence[Result]) -> SpreadReport:
+def with_spread(main: Result, others: Sequence[Result], *, over: str = "") -> SpreadReport:
     """The findings of `main`, each with the spread of its value over all results, `main` among them.
 
     Findings belong together that are of one quantity, structure, second structure and lesion; lesions, whatever their
     numbers, if they overlap: one with one, so that the voxels in common are as many as can be. The standard deviation
     is the sample's (divided by N - 1). A finding that only `main` has gets no spread. Results must be on one grid.
+    `over`: what all of them are, in words; without, they are counted.
     """
     partners = [_partners(main.lesions, other.lesions) for other in others]
     tables = [
         {_key(finding, numbers): finding.value for finding in other.findings}
         for other, numbers in zip(others, partners, strict=True)
     ]
-    findings = tuple(_spread(finding, tables) for finding in main.findings)
+    findings = tuple(_spread(finding, tables, over) for finding in main.findings)
     return SpreadReport(findings, (*_not_everywhere(main, partners), *_not_here(main, others, partners)))
 
 
@@ -88,13 +89,13 @@ def _key(finding: Finding, numbers: Partners | None = None) -> Key:
     return name, finding.quantity.value, finding.quantity.scheme, derivation, component, other
 
 
-def _spread(finding: Finding, tables: Sequence[Mapping[Key, float]]) -> Finding:
+def _spread(finding: Finding, tables: Sequence[Mapping[Key, float]], all_of: str) -> Finding:
     key = _key(finding)
     values = [finding.value, *(table[key] for table in tables if key in table)]
     if len(values) < 2:
         return finding
     count = len(tables) + 1
-    over = f"{count} results" if len(values) == count else f"{len(values)} of {count} results"
+    over = all_of or f"{count} results" if len(values) == count else f"{len(values)} of {count} results"
     middle = sum(values) / len(values)
     deviation = math.sqrt(sum((value - middle) ** 2 for value in values) / (len(values) - 1))
     return replace(finding, spread=Spread(min(values), max(values), deviation, over))

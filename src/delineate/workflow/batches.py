@@ -127,6 +127,7 @@ class PredictionRequest:
     around: tuple[str, ...] = ()
     margin_mm: float | None = None
     probabilities: bool = False
+    variants: bool = False
     figures: bool = False
     references: Path | None = None
     largest: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from delineate import formats
@@ -10,12 +9,7 @@ from delineate.errors import DelineateError, GeometryMismatch
 from delineate.geometry import Grid, aligned, largest_distance_mm
 from delineate.metrics.calibration import BINS, WITHIN_MM, Calibration, calibrate_structure
 from delineate.volume import Array, Segmentation, reorient
-from delineate.workflow.results import beside
-
-
-def probability_path(prediction: Path, structure: str) -> Path:
-    """Where the probabilities of a structure lie: `a_probability_liver.nii.gz` beside `a.nii.gz`."""
-    return beside(prediction, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', structure)}.nii.gz")
+from delineate.workflow.results import probability_path
 
 
 def calibrate_result(

@@ -23,7 +23,7 @@ from delineate.volume import Kind, Segmentation, Volume
 from delineate.workflow.case_identity import Identity, Naming, identify
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import ResultRecord, read_record
-from delineate.workflow.structures import labels_at, read_any_segmentation, read_scan
+from delineate.workflow.structures import OtherResults, labels_at, others_of, read_any_segmentation, read_scan
 
 _STEPS = 4
 _UNKNOWN = "not recorded"
@@ -31,7 +31,8 @@ _UNKNOWN = "not recorded"
 
 @dataclass(frozen=True, slots=True)
 class CaseRequest:
-    """What to report and where. `segmentation`: a file; `image`: the scan; `variants`: other results for it.
+    """What to report and where. `segmentation`: a file; `image`: the scan; `variants`: other results for it;
+    without them those that `predict` wrote with the result, if `own_variants`.
 
     `kind`: what a NIfTI scan's numbers measure; `label_file`: a dataset.json. `pictures`: structures to be shown in
     three planes, the largest without. `model`: the folder of the model that made it, for its name. `naming`: how much
@@ -43,6 +44,7 @@ class CaseRequest:
     image: Path | None = None
     kind: Kind | None = None
     variants: tuple[Path, ...] = ()
+    own_variants: bool = True
     label_file: Path | None = None
     options: MeasureOptions = MeasureOptions()  # noqa: RUF009 - nothing in it changes
     pictures: tuple[str, ...] = ()
@@ -67,7 +69,7 @@ class _Scene:
 
     scan: Volume | None
     segmentation: Segmentation
-    variants: tuple[Segmentation, ...]
+    others: OtherResults
     record: ResultRecord | None
     notes: tuple[str, ...]
 
@@ -84,10 +86,15 @@ def report_case(request: CaseRequest, *, settings: Settings, watch: Watch = nobo
     watch("Reading", 0, _STEPS, case)
     scene = _read(request)
     identity = identify(request.segmentation, request.image, request.naming)
-    provenance = _provenance(request, scene.record)
+    provenance = _provenance(request, scene)
     watch("Measuring", 1, _STEPS, case)
     measured = measure_scan(
-        scene.segmentation, scene.scan, variants=scene.variants, options=request.options, threads=settings.threads
+        scene.segmentation,
+        scene.scan,
+        variants=scene.others.segmentations,
+        over=scene.others.over,
+        options=request.options,
+        threads=settings.threads,
     )
     watch("Drawing", 2, _STEPS, case)
     lesions = lesion_labels(scene.segmentation.labels, request.options.lesions.names)
@@ -100,7 +107,7 @@ def report_case(request: CaseRequest, *, settings: Settings, watch: Watch = nobo
         lesions=lesions,
         identified=request.naming.identified,
         review=request.review,
-        doubts=(*_said(scene.record), *scene.notes),
+        doubts=(*_said(scene.record), *scene.notes, *scene.others.remarks),
         provenance=provenance,
     )
     _check_texts(page, identity, scene.segmentation.labels.names)
@@ -131,8 +138,10 @@ def _read(request: CaseRequest) -> _Scene:
     labels = labels_at(request.label_file)
     grid = None if scan is None else scan.grid
     segmentation = read_any_segmentation(request.segmentation, labels=labels, grid=grid)
-    variants = tuple(read_any_segmentation(one, labels=labels, grid=segmentation.grid) for one in request.variants)
-    return _Scene(scan, segmentation, variants, read_record(request.segmentation), _notes(request.image))
+    others = others_of(
+        request.segmentation, request.variants, own=request.own_variants, labels=labels, grid=segmentation.grid
+    )
+    return _Scene(scan, segmentation, others, read_record(request.segmentation), _notes(request.image))
 
 
 def _notes(image: Path | None) -> tuple[str, ...]:
@@ -156,7 +165,8 @@ def _scanned(scene: _Scene) -> Pairs:
     return (("Modality", kind), ("Voxels", f"{voxels}, {spacing} mm"))
 
 
-def _provenance(request: CaseRequest, record: ResultRecord | None) -> Pairs:
+def _provenance(request: CaseRequest, scene: _Scene) -> Pairs:
+    record = scene.record
     digest = hashlib.sha256(request.segmentation.read_bytes()).hexdigest()
     pairs = [("Model", _model_name(request.model, record))]
     if record is not None:
@@ -164,8 +174,10 @@ def _provenance(request: CaseRequest, record: ResultRecord | None) -> Pairs:
         pairs += [("Model digest", record.model), ("Engine", how or _UNKNOWN)]
     pairs.append(("Measured with", f"delineate {version('delineate')}"))
     pairs.append(("Segmentation, SHA-256", digest))
-    if request.variants:
-        pairs.append(("Compared with", f"{len(request.variants)} other result(s) for the same scan"))
+    others = scene.others
+    if others.segmentations:
+        counted = f"{len(others.segmentations)} other result(s) for the same scan"
+        pairs.append(("Compared with", others.kind or counted))
     return tuple(pairs)
 
 

@@ -4,38 +4,57 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from delineate import formats
+import msgspec
+
 from delineate.engines import EngineChoice
 from delineate.errors import DelineateError, ResourceError
-from delineate.files import atomic_path, check_space, remove, write_bytes
-from delineate.findings import Finding, volumes_ml
+from delineate.files import check_space, write_bytes
+from delineate.findings import volumes_ml
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.exporters import ExportOptions
-from delineate.geometry import Grid
 from delineate.inference import InferenceOptions, Locate, Prediction, Progress, apply_rules_to, prepare_scan, segment
+from delineate.inference.extents import all_network_voxels
 from delineate.inference.parts import Scan as PreparedScan
+from delineate.inference.stages import shared
 from delineate.labels import LabelSet
 from delineate.model import Model
 from delineate.postprocessing import Rule
 from delineate.preprocessing import doubts
 from delineate.reports.figures import comparison_figure
-from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.volume import Segmentation, Source, Volume, align
 from delineate.workflow.batches import CaseReport, Hear, Needs, Phase
 from delineate.workflow.choosing import Scan, check_channels
 from delineate.workflow.clock import Clock, forget_peak, peak_bytes
 from delineate.workflow.exporting import export, files_of
 from delineate.workflow.proofs import standing_proofs
 from delineate.workflow.readying import ReadyModel, foreseen_bytes, timed
-from delineate.workflow.results import ResultRecord, beside, read_record, read_result, write_record
+from delineate.workflow.results import (
+    ResultRecord,
+    beside,
+    read_record,
+    read_result,
+    remove_variants,
+    variant_path,
+)
 from delineate.workflow.scratch import Scratch
+from delineate.workflow.variants import NO_VARIANTS, Variants
+from delineate.workflow.writing import find_reference, pseudonymous_uid, write_map, write_probabilities
 
 _PREPARED = 3  # times a scan's voxels: it and its float32 image, of about as many voxels
-_STAGES = ("read", "prepare", "engine", "segment", "export", "write")  # one after the other; "network" is part of one
+_STAGES = (
+    "read",
+    "prepare",
+    "engine",
+    "variants",
+    "segment",
+    "export",
+    "write",
+)  # one after the other; "network" is part of one
 _PACKED_MAP, _PACKED_FLOATS = 0.01, 0.1  # of the voxels' bytes: less than any that were measured
 _NO_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 
@@ -45,7 +64,8 @@ class PredictionOptions:
     """How scans are segmented, and what is wanted beside the label maps.
 
     `engine`, `precision`: None for those that are best on this machine. `locate`: run only where a first look finds
-    something. `skip_air`: leave out windows of air where that is known to be harmless. `references`: a folder with
+    something. `skip_air`: leave out windows of air where that is known to be harmless. `variants`: see
+    `variants.variants_of`. `references`: a folder with
     label maps to draw beside the predictions; `exports`: formats, see `exporting.export`. `key`: results are of the
     pseudonymous patient. `model_folder`: where engines' agreement is noted, if it can be.
     """
@@ -55,6 +75,7 @@ class PredictionOptions:
     locate: Locate | None = None
     skip_air: bool = True
     probabilities: bool = False
+    variants: bool = False
     figures: bool = False
     references: Path | None = None
     rules: tuple[Rule, ...] = ()
@@ -112,6 +133,7 @@ class CaseWork:
     ready: Callable[[Volume], ReadyModel]
     hear: Hear
     progress: Callable[[str], Progress]
+    variants: Variants = NO_VARIANTS
     prepares_ahead: bool = False
 
     def read(self, task: Task) -> Material:
@@ -146,16 +168,7 @@ class CaseWork:
             needs = Needs(ready.engine, needed, self.memory_bytes)
             self.hear(CaseReport(task.scan.id, Phase.SEGMENTING, needs=needs))
             forget_peak()
-            with material.clock.timing("segment"):
-                prediction = segment(
-                    self.model,
-                    material.ahead or volume,
-                    runners=timed(ready.runners, material.clock),
-                    options=self._inference(following),
-                    locate=ready.locate,
-                    progress=self.progress(task.scan.id),
-                )
-                prediction = apply_rules_to(prediction, self.options.rules, self.model.plan)
+            prediction = self._find(task, material, volume, ready, following)
             peak = peak_bytes()
         return Result(
             prediction=prediction,
@@ -166,6 +179,45 @@ class CaseWork:
             memory=(needed, peak),
             clock=material.clock,
         )
+
+    def _find(
+        self, task: Task, material: Material, volume: Volume, ready: ReadyModel, following: Task | None
+    ) -> Prediction:
+        """What the model finds. Its variants come first, each written before the next is run: none is held."""
+        options, clock = self._inference(following), material.clock
+        varied = [variant.ready(ready) for variant in self.variants.members]
+        works = [all_network_voxels(one.model, volume.grid) for one in (*varied, ready)]
+        *told, last = shared(self.progress(task.scan.id), works)
+        # Several that run on one scan share what is prepared of it.
+        scan = material.ahead or (PreparedScan(volume, options) if varied else volume)
+        plain = replace(options, with_probabilities=False)
+        for name, one, progress in zip(self.variants.names, varied, told, strict=True):
+            with clock.timing("variants"):
+                found = self._segmented(one, scan, options=plain, clock=clock, progress=progress)
+            record = self._described(task, found, ready.choice, volume.source)
+            write_map(variant_path(task.target, name), found, clock, record)
+            del found
+        with clock.timing("segment"):
+            return self._segmented(ready, scan, options=options, clock=clock, progress=last)
+
+    def _segmented(
+        self,
+        ready: ReadyModel,
+        scan: Volume | PreparedScan,
+        *,
+        options: InferenceOptions,
+        clock: Clock,
+        progress: Progress,
+    ) -> Prediction:
+        prediction = segment(
+            ready.model,
+            scan,
+            runners=timed(ready.runners, clock),
+            options=options,
+            locate=ready.locate,
+            progress=progress,
+        )
+        return apply_rules_to(prediction, self.options.rules, ready.model.plan)
 
     def write(self, task: Task, made: Result | Segmentation | None) -> tuple[str, ...]:
         """Everything that is wanted, the label map last: what people should know of the result."""
@@ -204,7 +256,7 @@ class CaseWork:
         """Label maps and probabilities are packed to less than these shares."""
         voxels = math.prod(volume.grid.shape)
         packed = _PACKED_MAP if task.target.name.lower().endswith(".gz") else 1.0
-        needed = packed * voxels
+        needed = packed * voxels * (1 + len(self.variants.members))
         if self.options.probabilities:
             needed += _PACKED_FLOATS * 4 * voxels * len(self.model.labels)
         check_space(task.target.parent, int(needed), what="the result")
@@ -241,40 +293,43 @@ class CaseWork:
                 write_bytes(beside(task.target, ".png"), png)
 
     def _write_map(self, task: Task, made: Result) -> None:
-        segmentation = made.prediction.segmentation
-        flat = LabelSet(segmentation.labels.labels)
-        painted = replace(segmentation, array=made.prediction.label_map, labels=flat)
-        volumes = volumes_ml(segmentation)
-        with atomic_path(task.target) as temporary:
-            with made.clock.timing("write"):
-                formats.write_segmentation(temporary, painted)
-            # Cut off anywhere, a record never stands beside another label map than its own.
-            remove(task.target)
-            write_record(task.target, self._record(task, made, volumes))
+        before = read_record(task.target)
+        described = self._described(task, made.prediction, made.choice, made.source)
+        write_map(task.target, made.prediction, made.clock, described, complete=lambda one: self._completed(one, made))
+        if before is not None:
+            remove_variants(task.target, set(before.variants).difference(self.variants.names))
 
-    def _record(self, task: Task, made: Result, volumes: Sequence[Finding]) -> ResultRecord:
-        stages = {stage: round(seconds, 3) for stage, seconds in made.clock.seconds.items()}
-        found, windows = made.prediction.segmentation.labels, made.prediction.windows
+    def _described(self, task: Task, found: Prediction, choice: EngineChoice, source: Source) -> ResultRecord:
+        """What a label map is, whether it is the result or a variant of it."""
+        labels, regions = found.segmentation.labels, self.model.plan.regions
         return ResultRecord(
             case=task.scan.id,
-            labels={label.name: label.value for label in found},
-            regions={
-                region.name: list(region.values) for region in self.model.plan.regions if region.name in found.names
-            },
-            volumes_ml={finding.label.name: round(finding.value, 3) for finding in volumes},
+            labels={label.name: label.value for label in labels},
+            regions={region.name: list(region.values) for region in regions if region.name in labels.names},
+            volumes_ml={one.label.name: round(one.value, 3) for one in volumes_ml(found.segmentation)},
             model=self.model.digest,
-            series_uid=pseudonymous_uid(made.source.series_uid, self.options.key),
-            seconds=round(sum(made.clock.seconds[stage] for stage in _STAGES if stage in made.clock.seconds), 2),
+            series_uid=pseudonymous_uid(source.series_uid, self.options.key),
+            seconds=0.0,
             recipe=task.recipe,
-            engine=made.choice.engine,
-            precision=made.choice.precision,
-            device=made.choice.device,
-            windows=(windows.run, windows.skipped),
-            stages=stages,
+            engine=choice.engine,
+            precision=choice.precision,
+            device=choice.device,
+            windows=(found.windows.run, found.windows.skipped),
+            notes=list(found.notes),
+        )
+
+    def _completed(self, record: ResultRecord, made: Result) -> ResultRecord:
+        """What is known of the result beside what it is, the times as far as they are."""
+        seconds = made.clock.seconds
+        return msgspec.structs.replace(
+            record,
+            seconds=round(sum(seconds[stage] for stage in _STAGES if stage in seconds), 2),
+            stages={stage: round(took, 3) for stage, took in seconds.items()},
             memory_estimate=made.memory[0],
             memory_peak=made.memory[1],
             doubts=list(made.doubts),
-            notes=list(made.prediction.notes),
+            variants=list(self.variants.names),
+            variant_kind=self.variants.kind,
         )
 
 
@@ -297,25 +352,3 @@ def in_case(case: str) -> Iterator[None]:
             raise
         remedy = "Close other programs, use fewer --threads, or a smaller --memory-gb to work in smaller parts."
         raise ResourceError("there was not enough memory", case=case, remedy=remedy) from error
-
-
-def pseudonymous_uid(uid: str | None, key: PseudonymKey | None) -> str | None:
-    return uid if uid is None or key is None else key.uid(uid)
-
-
-def write_probabilities(target: Path, prediction: Prediction, *, grid: Grid) -> None:
-    """One float map a structure: `a_probability_liver.nii.gz`."""
-    names, probabilities = prediction.segmentation.labels.names, prediction.probabilities
-    assert probabilities is not None
-    # Without regions there is a map of the background, the first.
-    for channel, name in zip(probabilities[len(probabilities) - len(names) :], names, strict=True):
-        single = Volume(channel[None], grid, Kind.OTHER, Source())
-        formats.write_volume(beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', name)}.nii.gz"), single)
-
-
-def find_reference(folder: Path | None, case: str, labels: LabelSet) -> Segmentation | None:
-    """The case's label map in a folder, or the one that is named itself."""
-    if folder is None:
-        return None
-    path = next((p for p in (folder / f"{case}.nii.gz", folder / f"{case}.nii", folder) if p.is_file()), None)
-    return None if path is None else formats.read_segmentation(path, labels)

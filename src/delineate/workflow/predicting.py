@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,8 +37,9 @@ from delineate.workflow.pipeline import Stages, run_pipeline
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.readying import Readying
-from delineate.workflow.results import read_record
+from delineate.workflow.results import read_record, standing_variants
 from delineate.workflow.scratch import scratch_of
+from delineate.workflow.variants import NO_VARIANTS, Variants, variants_of
 
 __all__ = ["PredictionOptions", "PredictionRun", "predict", "rules_for"]
 
@@ -102,8 +103,12 @@ class Batch:
         """What can be refused before any scan is looked for."""
         check_wish(self._wish(1), self.settings)
         check_stages(self.model, with_probabilities=self.options.probabilities)
+        self._variants()
         if self.options.locate is not None:
             check_locate(self.model, self.options.locate)
+
+    def _variants(self) -> Variants:
+        return variants_of(self.model) if self.options.variants else NO_VARIANTS
 
     def _cut_off(self, folder: Path) -> dict[str, Phase]:
         """What earlier runs were busy with when they were killed; those of this batch know it themselves."""
@@ -126,6 +131,7 @@ class Batch:
             ready=Readying(self.model, self.settings, self._wish(len(tasks)), self.options.locate, self.watch),
             hear=tally.note,
             progress=tally.progress,
+            variants=self._variants(),
             prepares_ahead=self.settings.device != "cpu" and self.options.locate is None,
         )
         stages = Stages(work.read, work.run, work.write)
@@ -152,7 +158,7 @@ class Batch:
         """What is to be done; nothing where nothing is left to do, or the name is taken: that is a case's end."""
         task = Task(scan, target, recipe_of(self.model, scan, self.options))
         try:
-            done = _is_done(task, again=self.options.again)
+            done = _is_done(task, again=self.options.again, variants=self._variants().names)
         except InputError as error:
             tally.end(CaseReport(scan.id, Phase.FAILED, error=error.in_case(scan.id)))
             return None
@@ -216,8 +222,9 @@ def _look(locate: Locate | None) -> list[object] | None:
     return [look, locate.structures, locate.around, locate.margin_mm]
 
 
-def _is_done(task: Task, *, again: bool) -> bool:
-    """Whether the result is there already. Raises `InputError` for a file of the name that is no result."""
+def _is_done(task: Task, *, again: bool, variants: Collection[str]) -> bool:
+    """Whether the result is there already, with all variants that are wanted. Raises `InputError` for a file of the
+    name that is no result."""
     if again or not task.target.exists():
         return False
     record = read_record(task.target)
@@ -227,7 +234,9 @@ def _is_done(task: Task, *, again: bool) -> bool:
             path=task.target,
             remedy="Choose another folder, or write over it (--again).",
         )
-    return record.recipe == task.recipe
+    if record.recipe != task.recipe:
+        return False
+    return standing_variants(task.target, record).names.issuperset(variants)
 
 
 def _targets(scans: Sequence[Scan], output: Path) -> list[Path]:

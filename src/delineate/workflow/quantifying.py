@@ -21,7 +21,7 @@ from delineate.workflow.finding_files import CaseFindings, write_json, write_tab
 from delineate.workflow.pairing import label_maps
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record
-from delineate.workflow.structures import labels_at, read_any_segmentation, read_scan
+from delineate.workflow.structures import labels_at, others_of, read_any_segmentation, read_scan
 
 JSON, TABLE = "findings.json", "findings.csv"
 
@@ -29,7 +29,8 @@ JSON, TABLE = "findings.json", "findings.csv"
 @dataclass(frozen=True, slots=True)
 class MeasureRequest:
     """What to measure and where. `segmentation`: a file, or a folder of NIfTI label maps; `image`: the scan, or the
-    folder in which each case's scan is. `variants`: other results for the same scan. `label_file`: a dataset.json.
+    folder in which each case's scan is. `variants`: other results for the same scan; without them those that `predict`
+    wrote with the result, if `own_variants`. `label_file`: a dataset.json.
 
     `kind`: what a NIfTI scan's numbers measure. `fhir`: also a bundle for each case; `series`: the DICOM series that
     was segmented, for a structured report.
@@ -40,6 +41,7 @@ class MeasureRequest:
     image: Path | None = None
     kind: Kind | None = None
     variants: tuple[Path, ...] = ()
+    own_variants: bool = True
     label_file: Path | None = None
     options: MeasureOptions = MeasureOptions()  # noqa: RUF009 - nothing in it changes
     fhir: bool = False
@@ -117,18 +119,22 @@ def _one(
     volume = None if image is None else read_scan(image, request.kind)
     grid = None if volume is None else volume.grid
     segmentation = read_any_segmentation(path, labels=labels, grid=grid)
-    variants = [
-        read_any_segmentation(one, labels=labels, grid=segmentation.grid if grid is None else grid)
-        for one in request.variants
-    ]
-    found = measure_scan(segmentation, volume, variants=variants, options=request.options, threads=settings.threads)
+    others = others_of(path, request.variants, own=request.own_variants, labels=labels, grid=segmentation.grid)
+    found = measure_scan(
+        segmentation,
+        volume,
+        variants=others.segmentations,
+        over=others.over,
+        options=request.options,
+        threads=settings.threads,
+    )
     record = read_record(path)
     return CaseFindings(
         case=formats.image_stem(path),
         segmentation=path.name,
         image=None if image is None else image.name,
         grid=segmentation.grid,
-        found=found,
+        found=replace(found, remarks=(*others.remarks, *found.remarks)),
         study_uid=_study(segmentation, volume),
         model=segmentation.author if record is None else record.model,
     ), segmentation

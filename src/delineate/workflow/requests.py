@@ -39,6 +39,7 @@ def _options(request: PredictionRequest, model: Model) -> PredictionOptions:
         locate=None if request.locate is None else _locate(request, request.locate),
         skip_air=request.skip_air,
         probabilities=request.probabilities,
+        variants=request.variants,
         figures=request.figures,
         references=request.references,
         rules=rules_for(model, largest=request.largest, smallest_ml=request.smallest_ml),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -9,9 +13,11 @@ import numpy as np
 
 from delineate import formats
 from delineate.errors import LabelError
-from delineate.files import write_text
+from delineate.files import remove, write_text
 from delineate.labels import LabelSet, label_set
 from delineate.volume import Segmentation, Source
+
+_VARIANT = re.compile(r"(fold|mirror)_\d+")  # a record may come from a stranger, and its names become paths
 
 
 class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +28,7 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     reading, engine, network, writing, ...; what overlapped with other cases counts for each. `windows`: run, and left
     out because there is air. `memory_estimate`, `memory_peak`: in bytes, foreseen and measured of the whole process.
     `doubts`: sentences about what makes the result doubtful; `notes`: about what was done otherwise than asked for.
+    `variants`: names of further label maps that the model gave, see `variant_path`; `variant_kind`: "5 folds".
     """
 
     case: str
@@ -41,6 +48,8 @@ class ResultRecord(msgspec.Struct, frozen=True, kw_only=True):
     memory_peak: int | None = None
     doubts: list[str] = []
     notes: list[str] = []
+    variants: list[str] = []
+    variant_kind: str = ""
 
 
 def read_record(segmentation: Path) -> ResultRecord | None:
@@ -79,3 +88,52 @@ def beside(target: Path, suffix: str) -> Path:
 
 def record_path(target: Path) -> Path:
     return beside(target, ".json")
+
+
+def probability_path(target: Path, structure: str) -> Path:
+    """Where the probabilities of a structure lie: `a_probability_liver.nii.gz` beside `a.nii.gz`."""
+    return beside(target, f"_probability_{re.sub(r'[^0-9a-zA-Z-]+', '_', structure)}.nii.gz")
+
+
+def variant_path(target: Path, name: str) -> Path:
+    """Where a variant of a result lies, its own record beside it: `variants/a/fold_0.nii.gz` for `a.nii.gz`."""
+    return target.parent / "variants" / formats.image_stem(target) / f"{name}.nii.gz"
+
+
+@dataclass(frozen=True, slots=True)
+class StandingVariants:
+    """The variants of a result that are there. `kind`: what they are, "" where the result has none. `lost`: how many
+    are gone, or were made with another result."""
+
+    paths: tuple[Path, ...] = ()
+    kind: str = ""
+    lost: int = 0
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(formats.image_stem(path) for path in self.paths)
+
+
+def standing_variants(target: Path, record: ResultRecord | None) -> StandingVariants:
+    """Those of the variants that a result's record names which were made together with it."""
+    if record is None:
+        return StandingVariants()
+    paths = [variant_path(target, name) for name in record.variants if _VARIANT.fullmatch(name)]
+    standing = tuple(path for path in paths if path.is_file() and _is_of(path, record))
+    return StandingVariants(standing, record.variant_kind, len(paths) - len(standing))
+
+
+def _is_of(variant: Path, record: ResultRecord) -> bool:
+    own = read_record(variant)
+    return own is not None and own.recipe == record.recipe
+
+
+def remove_variants(target: Path, names: Iterable[str]) -> None:
+    """Remove variants of a result with their records, and the folder if nothing else is in it."""
+    for name in filter(_VARIANT.fullmatch, names):
+        path = variant_path(target, name)
+        remove(path)
+        remove(record_path(path))
+        with suppress(OSError):
+            path.parent.rmdir()
+            path.parent.parent.rmdir()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from delineate.formats.nrrd_files import is_nrrd_name, read_nrrd
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.volume import Kind, Segmentation, Source, Volume, align
-from delineate.workflow.results import read_record, read_result
+from delineate.workflow.results import StandingVariants, read_record, read_result, standing_variants
 
 RTSTRUCT = "RTSTRUCT"
 _AIR_HU, _BONE_HU = -500.0, 200.0
@@ -47,6 +48,38 @@ def read_any_segmentation(path: Path, *, labels: LabelSet | None = None, grid: G
         return labels_from(read_rtstruct(path), grid).segmentation
     seg = read_seg(path)
     return seg.segmentation if grid is None else seg_on_grid(seg, grid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OtherResults:
+    """Further segmentations of a scan. `kind`: what they are, "" where that is not known, e.g. "5 folds"; `remarks`:
+    sentences about what is not there."""
+
+    segmentations: tuple[Segmentation, ...] = ()
+    kind: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def over(self) -> str:
+        """What the first result and they are together."""
+        return f"the result and its {self.kind}" if self.kind else ""
+
+
+def others_of(
+    result: Path, given: Sequence[Path] = (), *, own: bool = True, labels: LabelSet | None, grid: Grid
+) -> OtherResults:
+    """Other results for the scan of a result, on its grid: those `given`, else its `own`: by `predict --variants`.
+
+    If some of its own are gone, that is a remark, and none is read: over some of the folds there is no range over all.
+    Raises what `read_any_segmentation` raises.
+    """
+    standing = standing_variants(result, read_record(result)) if own and not given else StandingVariants()
+    if standing.lost:
+        count = standing.lost + len(standing.paths)
+        remark = f"{standing.lost} of the {count} variants of this result are gone or belong to another: no ranges"
+        return OtherResults(remarks=(remark,))
+    found = [read_any_segmentation(path, labels=labels, grid=grid) for path in given or standing.paths]
+    return OtherResults(tuple(found), standing.kind)
 
 
 def read_scan(path: Path, kind: Kind | None = None) -> Volume:
