@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def test_a_distance_says_to_what_and_how_sure(tmp_path: Path) -> None:
     assert found.other == Code("64033007", "SCT", "Kidney")
     assert found.other_side == Code("7771000", "SCT", "Left")
     assert (found.upward, found.downward) == (2.0, 0.5)
+
+
+def test_what_must_be_known_of_a_number_is_a_comment_of_its_group(tmp_path: Path) -> None:
+    files, _ = written(tmp_path)
+    cut = "touches the scan's border (foot): what lies outside is not measured"
+    tumor = LABELS.named("liver tumor")
+    findings = [replace(volumes(tumor), note=cut), Finding(tumor, quantities.LONG_AXIS, 4.0, MILLIMETRE, note=cut)]
+    write_sr(tmp_path / "b.dcm", [*findings, volumes(LABELS.named("left_kidney"))], tmp_path / "seg.dcm", sources=files)
+    report = pydicom.dcmread(tmp_path / "b.dcm").to_json()
+    assert report.count(f"{cut} (Volume, Long Axis)") == 1
+    assert [one.value for one in read_sr(tmp_path / "b.dcm")] == [9.0, 9.0, 4.0]
 
 
 def volumes(label: Label) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def test_lesions_sides_and_uncertainty_are_components() -> None:
     said = components(observations(DISTANCE)[0])
     assert said["Finding"]["coding"][0]["code"] == "108369006"
     assert said["Tracking Identifier"] == "liver tumor, part 2"
-    assert said["Finding Site"]["coding"][0]["display"] == "Kidney"
+    assert said["Second structure of a distance, share or comparison"]["coding"][0]["display"] == "Kidney"
     assert said["+, range of upper measurement uncertainty"]["value"] == 2.0
     assert said["-, range of lower measurement uncertainty"]["value"] == 0.5
     assert components(observations()[0])["Laterality"]["coding"][0]["code"] == "7771000"
@@ -107,6 +108,25 @@ def test_the_same_findings_are_the_same_resources() -> None:
     urls = [entry["fullUrl"] for entry in json.loads(bundle_json(FINDINGS, occasion))["entry"]]
     others = [entry["fullUrl"] for entry in json.loads(bundle_json(FINDINGS, Occasion(study_uid="4.5")))["entry"]]
     assert len({*urls, *others}) == 2 * len(urls) - 1  # the device is the same
+
+
+def test_findings_of_nobody_known_are_never_taken_for_each_others() -> None:
+    first, second = ([one["fullUrl"] for one in json.loads(bundle_json(FINDINGS))["entry"]] for _ in range(2))
+    assert first[0] == second[0]
+    assert not {*first[1:]} & {*second[1:]}
+    study = Occasion(study_uid="1.2.3")
+    by_model = (
+        json.loads(bundle_json(FINDINGS, study))["entry"],
+        json.loads(bundle_json(FINDINGS, replace(study, model="abc")))["entry"],
+    )
+    assert not {one["fullUrl"] for one in by_model[0]} & {one["fullUrl"] for one in by_model[1]}
+
+
+def test_what_is_far_away_is_no_finding_site() -> None:
+    (found,) = observations(DISTANCE)
+    assert DISTANCE.other is not None
+    assert DISTANCE.other.name in found["code"]["text"]
+    assert "363698007" not in json.dumps(found)
 
 
 def test_every_quantity_and_unit_is_valid() -> None:

@@ -24,7 +24,7 @@ from delineate.errors import ExportError, ResourceError
 from delineate.files import write_text
 from delineate.findings import Finding
 from delineate.labels import Code
-from delineate.terminology import ABNORMAL_STRUCTURE, concept_of
+from delineate.terminology import ABNORMAL_STRUCTURE, PRIVATE_SCHEME, concept_of
 
 SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -38,7 +38,7 @@ SYSTEMS = {
 
 _SPACE = uuid.UUID("0b9a2f6e-3f0e-5f0a-8a55-6d1f2c7b9e42")  # of the identifiers that are made here
 _FINDING = Code("121071", "DCM", "Finding")
-_SITE = Code("363698007", "SCT", "Finding Site")
+_OTHER = Code("SECOND_STRUCTURE", PRIVATE_SCHEME, "Second structure of a distance, share or comparison")
 _SIDE = Code("272741003", "SCT", "Laterality")
 _TRACKING = Code("112039", "DCM", "Tracking Identifier")
 _UPWARD = Code("371886008", "SCT", "+, range of upper measurement uncertainty")
@@ -64,8 +64,9 @@ class Occasion:
 def write_fhir(path: Path, findings: Sequence[Finding], occasion: Occasion | None = None) -> None:
     """Write findings as one JSON Bundle of type "collection", atomically, in their order; the Device comes first.
 
-    The same findings of the same study get the same identifiers. Raises `ExportError` for no findings, two findings on
-    the same thing, or a resource that is not valid FHIR; `ResourceError` if `fhir.resources` is not installed.
+    The same findings of the same study by the same model get the same identifiers; without a study, every bundle has
+    its own, because the next one may be another patient's. Raises `ExportError` for no findings, two findings on the
+    same thing, or a resource that is not valid FHIR; `ResourceError` if `fhir.resources` is not installed.
     """
     write_text(path, bundle_json(findings, occasion, path=path) + "\n")
 
@@ -78,7 +79,8 @@ def bundle_json(findings: Sequence[Finding], occasion: Occasion | None = None, *
     made = occasion or Occasion()
     device = _urn("device", made.model or "", version("delineate"))
     entries = [{"fullUrl": device, "resource": _device(made)}]
-    entries += [{"fullUrl": _url(one, made), "resource": _observation(one, made, device)} for one in findings]
+    about = made.study_uid or str(uuid.uuid4()), made.model or ""
+    entries += [{"fullUrl": _url(one, about), "resource": _observation(one, made, device)} for one in findings]
     urls = [str(entry["fullUrl"]) for entry in entries]
     if len(set(urls)) < len(urls):
         twice = next(one for n, one in enumerate(findings, 1) if urls.index(urls[n]) < n)
@@ -119,7 +121,7 @@ def _observation(finding: Finding, occasion: Occasion, device: str) -> dict[str,
         "resourceType": "Observation",
         "status": "final" if occasion.reviewed_by else "preliminary",
         "category": [_category()],
-        "code": {"coding": [_coding(finding.quantity)], "text": finding.meaning},
+        "code": {"coding": [_coding(finding.quantity)], "text": _words(finding)},
         "valueQuantity": _quantity(finding.value, finding.unit),
         "method": _method(finding),
         "device": {"reference": device},
@@ -156,7 +158,8 @@ def _components(finding: Finding) -> Iterator[dict[str, Any]]:
         yield {"code": _concept(_SIDE), "valueCodeableConcept": _concept(concept.laterality)}
     if finding.other is not None:
         other = concept_of(finding.other)
-        yield {"code": _concept(_SITE), "valueCodeableConcept": _concept(other.type, finding.other.name)}
+        # No finding site: a tumour 80 mm from the spleen is not one of the spleen.
+        yield {"code": _concept(_OTHER), "valueCodeableConcept": _concept(other.type, finding.other.name)}
     if finding.spread is not None:
         for code, apart in (
             (_UPWARD, finding.spread.highest - finding.value),
@@ -164,6 +167,10 @@ def _components(finding: Finding) -> Iterator[dict[str, Any]]:
         ):
             quantity = _quantity(max(apart, 0.0), finding.unit)
             yield {"code": _concept(code, f"over {finding.spread.over}"), "valueQuantity": quantity}
+
+
+def _words(finding: Finding) -> str:
+    return finding.meaning if finding.other is None else f"{finding.meaning} ({finding.other.name})"
 
 
 def _method(finding: Finding) -> dict[str, Any]:
@@ -192,9 +199,9 @@ def _coding(code: Code) -> dict[str, Any]:
     return {"system": SYSTEMS[code.scheme], "code": code.value, "display": code.meaning}
 
 
-def _url(finding: Finding, occasion: Occasion) -> str:
+def _url(finding: Finding, made_on: tuple[str, str]) -> str:
     about = (finding.label.name, finding.quantity, finding.derivation, finding.component, finding.other)
-    return _urn("finding", occasion.study_uid or "", repr(about))
+    return _urn("finding", *made_on, repr(about))
 
 
 def _urn(*words: str) -> str:

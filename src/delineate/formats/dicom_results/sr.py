@@ -52,7 +52,8 @@ def write_sr(
     """Write one report of findings on the structures of a SEG object, atomically.
 
     `sources`: all images of the series that was segmented; patient and study are theirs. A finding belongs to the
-    segment whose label is the name of the finding's label; notes are not written. `created`: the report's date and
+    segment whose label is the name of the finding's label; the notes of a group's findings are a comment of the group,
+    because a number that the scan cuts must not lose that remark. `created`: the report's date and
     time, now where None.
     Raises `ExportError` for no findings, for a structure that the SEG object does not have, or a SEG object made on
     another series; `UnreadableImage` for a SEG object or image that cannot be read; what `read_sources` raises.
@@ -124,12 +125,13 @@ def _is_private(code: Code | None) -> bool:
 
 def _group(segment: Segment, findings: Sequence[Finding], *, seg: Dataset, sources: Sources) -> Any:
     import highdicom as hd
+    from pydicom.sr.codedict import codes
 
     kind = segment.label.code
     # Where a lesion lies is not what it is: only structures are their own site.
     is_site = kind is not None and segment.category != ABNORMAL_STRUCTURE
     laterality = None if segment.laterality is None else coded(segment.laterality)
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+    group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(segment, findings[0].component),
         referenced_segment=hd.sr.ReferencedSegment(
             sop_class_uid=seg.SOPClassUID,
@@ -143,6 +145,20 @@ def _group(segment: Segment, findings: Sequence[Finding], *, seg: Dataset, sourc
         algorithm_id=_algorithm(segment),
         measurements=[_measurement(finding) for finding in findings],
     )
+    notes = _notes(findings)
+    if notes:
+        comment = hd.sr.TextContentItem(codes.DCM.Comment, notes, hd.sr.RelationshipTypeValues.CONTAINS)
+        group[0].ContentSequence.append(comment)
+    return group
+
+
+def _notes(findings: Sequence[Finding]) -> str:
+    """Every note once, and the quantities that it is on."""
+    on: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.note:
+            on.setdefault(finding.note, []).append(finding.quantity.meaning)
+    return "; ".join(f"{note} ({', '.join(dict.fromkeys(quantities))})" for note, quantities in on.items())
 
 
 def _tracking(segment: Segment, part: int | None) -> Any:
