@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -143,8 +144,16 @@ def test_a_lesion_that_stays_is_said() -> None:
     segmentation, middle = phantom(GRID, at_mm=(20.0, 0, 0))
     kept = remnant(segmentation, Resection(Plane(tuple(middle), (1.0, 0, 0))))
     gone = remnant(segmentation, Resection(Plane(tuple(middle), (-1.0, 0, 0))))
-    assert kept.remarks == ("liver: tumour 1 is not taken away",)
+    assert kept.remarks == ("liver: the resection leaves tumour 1",)
     assert gone.remarks == ()
+
+
+def test_parts_too_small_for_a_margin_are_said() -> None:
+    segmentation, _ = phantom(GRID)
+    array = segmentation.array.copy()
+    array[32, 50, 17] = 2
+    found = remnant(replace(segmentation, array=array), Resection(margin_mm=5.0))
+    assert found.remarks == ("liver: no margin is taken around parts of lesions that are not listed (1)",)
 
 
 def test_a_plan_that_does_nothing_is_said() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from delineate.geometry import Box, box_of, crop_grid
 from delineate.measurement.contacts import placed
 from delineate.measurement.cropping import Cropped
+from delineate.measurement.shapes import numbered_parts
 from delineate.volume import Array
 
 
@@ -81,8 +82,7 @@ def without_holes(whole: Cropped) -> Cropped:
 def _connected(structure: Cropped) -> list[Cropped]:
     import cc3d
 
-    # A copy, because the library takes no read-only array.
-    numbered = cc3d.connected_components(np.array(structure.mask, order="C"), connectivity=26)
+    numbered = numbered_parts(structure.mask)
     boxes = cc3d.statistics(numbered)["bounding_boxes"]
     return [_cut(structure, numbered, n, boxes[n]) for n in range(1, len(boxes))]
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.geometry import FloatArray, Grid, TripleMM, index_to_world
-from delineate.measurement.shapes import outer_voxels
+from delineate.measurement.shapes import numbered_parts, outer_voxels
 
 Mask = npt.NDArray[np.bool_]
 
@@ -100,10 +100,7 @@ def diameter_3d(mask: Mask, grid: Grid) -> Diameter | None:
 
 def largest_part(mask: Mask) -> Mask:
     """The largest of the parts connected by faces, edges or corners; the mask itself if it has no voxels."""
-    import cc3d
-
-    # A copy, because the library takes no read-only array.
-    parts = cc3d.connected_components(np.array(mask, order="C"), connectivity=26)
+    parts = numbered_parts(mask)
     counts = np.bincount(parts[mask])
     return mask if len(counts) <= 2 else np.asarray(parts == counts.argmax())
 

@@ -31,7 +31,7 @@ from delineate.measurement.quantities import (
     SHORT_AXIS,
     VOLUME,
 )
-from delineate.measurement.shapes import cut_sides
+from delineate.measurement.shapes import cut_words
 from delineate.terminology import ABNORMAL_STRUCTURE, concept_of
 from delineate.volume import Segmentation, Volume, structure_boxes
 
@@ -65,8 +65,8 @@ class Lesion:
     `organ_share`: its part of that organ's volume with all lesions, 0 to 1; `margin`: to that organ's surface,
     with a remark where the scan cuts that.
 
-    `neighbours`: the other structures in the labels' order, but for the organ it lies in. `remarks`: why to be careful
-    with its numbers.
+    `neighbours`: the other structures in the labels' order, but for the organ it lies in. `cut`: on which sides the
+    scan cuts it, in words, or ""; `doubts`: what else makes its numbers rough.
     """
 
     label: Label
@@ -80,24 +80,31 @@ class Lesion:
     margin: Gap | None
     margin_remark: str
     neighbours: tuple[Neighbour, ...]
-    remarks: tuple[str, ...]
+    cut: str
+    doubts: tuple[str, ...]
 
     @property
     def name(self) -> str:
         return f"{self.label.name} {self.number}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Why to be careful with its numbers, in words."""
+        return (*([self.cut] if self.cut else []), *self.doubts)
 
 
 @dataclass(frozen=True, slots=True)
 class LesionReport:
     """All lesions that are listed, their findings in the same order, and what people must know of both.
 
-    `labels`: the structures that were taken for lesions.
+    `labels`: the structures taken for lesions; `unlisted`: how many of their parts are too small to be listed.
     """
 
     labels: tuple[Label, ...]
     lesions: tuple[Lesion, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...]
+    unlisted: int = 0
 
 
 def lesion_labels(labels: LabelSet, names: Sequence[str] = ()) -> tuple[Label, ...]:
@@ -128,17 +135,18 @@ def measure_lesions(
         return LesionReport((), (), (), ())
     places = zip(segmentation.labels, structure_boxes(segmentation), strict=True)
     structures = [crop_structure(segmentation, label, box) for label, box in places if box is not None]
-    pieces, remarks = _listed([one for one in structures if one.label in labels], options.smallest_ml)
+    pieces, unlisted, remarks = _listed([one for one in structures if one.label in labels], options.smallest_ml)
     scene = _Scene(segmentation.grid, tuple(structures), labels)
     lesions = scene.lesions(pieces, options.to)
     findings = tuple(one for lesion in lesions for one in (*_findings(lesion), *_inside(lesion, volume)))
     said = [f"{lesion.name}: {remark}" for lesion in lesions for remark in lesion.remarks]
-    return LesionReport(labels, lesions, findings, (*remarks, *said))
+    return LesionReport(labels, lesions, findings, (*remarks, *said), unlisted)
 
 
-def _listed(structures: Sequence[Cropped], smallest_ml: float) -> tuple[list[Piece], list[str]]:
-    """The lesions that are large enough, and what to say of the others."""
+def _listed(structures: Sequence[Cropped], smallest_ml: float) -> tuple[list[Piece], int, list[str]]:
+    """The lesions that are large enough, how many are not, and what to say of those."""
     listed: list[Piece] = []
+    unlisted = 0
     remarks = []
     for structure in structures:
         pieces = pieces_of(structure)
@@ -146,11 +154,12 @@ def _listed(structures: Sequence[Cropped], smallest_ml: float) -> tuple[list[Pie
         large = [piece for piece in pieces if piece.volume_ml >= smallest_ml * (1 - 1e-9)]
         small = pieces[len(large) :]
         listed += large
+        unlisted += len(small)
         if small:
             parts = f"{len(small)} part{'s' * (len(small) > 1)} of less than {smallest_ml:g} ml"
             together = f", {sum(piece.volume_ml for piece in small):.2g} ml together," if len(small) > 1 else ""
             remarks.append(f"{structure.label.name}: {parts}{together} not listed")
-    return listed, remarks
+    return listed, unlisted, remarks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,7 +222,8 @@ class _Scene:
             margin=None if organ is None else margin(part, own, organ, self.grid.shape),
             margin_remark=_goes_on(organ),
             neighbours=tuple(Neighbour(label, apart) for label, apart in gaps if apart is not None),
-            remarks=tuple(_doubts(piece, longest.value_mm, self.grid)),
+            cut=cut_words(part.box, self.grid),
+            doubts=tuple(_doubts(piece, longest.value_mm, self.grid)),
         )
 
 
@@ -224,26 +234,22 @@ def _goes_on(organ: Organ | None) -> str:
 
 
 def _doubts(piece: Piece, longest_mm: float, scan: Grid) -> Iterator[str]:
-    sides = cut_sides(piece.part.box, scan)
-    if sides:
-        yield f"touches the scan's border ({', '.join(sides)}): what lies outside is not measured"
     if piece.voxels < _FEW_VOXELS:
-        yield f"only {piece.voxels} voxels: its sizes are rough"
+        yield f"only {piece.voxels} voxel{'s' * (piece.voxels > 1)}: its sizes are rough"
     if max(scan.spacing_mm) > longest_mm / 2:
         yield f"voxels of {max(scan.spacing_mm):.3g} mm are more than half as long as the lesion"
 
 
 def _findings(lesion: Lesion) -> Iterator[Finding]:
     label, number = lesion.label, lesion.number
-    cut = next((remark for remark in lesion.remarks if "border" in remark), "")
-    yield Finding(label, VOLUME, lesion.volume_ml, MILLILITRE, component=number, note=cut)
+    yield Finding(label, VOLUME, lesion.volume_ml, MILLILITRE, component=number, note=lesion.cut)
     for quantity, one in (
         (LONG_AXIS, lesion.axial.long),
         (SHORT_AXIS, lesion.axial.short),
         (DIAMETER_3D, lesion.diameter_3d),
     ):
         ends = (one.start_mm, one.stop_mm)
-        yield Finding(label, quantity, one.value_mm, MILLIMETRE, component=number, points_mm=ends, note=cut)
+        yield Finding(label, quantity, one.value_mm, MILLIMETRE, component=number, points_mm=ends, note=lesion.cut)
     if lesion.host is not None:
         yield from _organ_findings(lesion, lesion.host)
     for neighbour in lesion.neighbours:

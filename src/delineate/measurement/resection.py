@@ -32,7 +32,7 @@ from delineate.measurement.quantities import (
     STANDARDISED_REMNANT,
 )
 from delineate.measurement.safety import taken_by_margin
-from delineate.measurement.shapes import cut_sides
+from delineate.measurement.shapes import cut_words
 from delineate.terminology import concept_of
 from delineate.volume import Segmentation, structure_boxes
 
@@ -109,15 +109,16 @@ class Resection:
 
     @property
     def words(self) -> str:
+        """What is kept, in words."""
         parts = []
         if self.plane is not None:
-            point, normal = ((f"{one:g}" for one in some) for some in (self.plane.point_mm, self.plane.normal))
-            parts.append(f"in front of the plane through {', '.join(point)} mm, facing {', '.join(normal)} (LPS)")
+            point, normal = (", ".join(f"{one:g}" for one in some) for some in (self.plane.point_mm, self.plane.normal))
+            parts.append(f"on the side of the plane through ({point}) mm to which ({normal}) points, both LPS")
         if self.margin_mm is not None:
             parts.append(f"farther than {self.margin_mm:g} mm from lesions")
         if self.removed:
-            parts.append(f"without {', '.join(self.removed)}")
-        return f"what lies {', and '.join(parts)}" if self.plane or self.margin_mm is not None else parts[0]
+            parts.append(f"not in {', '.join(self.removed)}")
+        return f"what lies {', and '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,16 @@ def measure_remnant(
         kept[tuple(index.T)] *= 1.0 - taken
     ml = segmentation.grid.voxel_volume_ml
     volumes = float(np.count_nonzero(functional)) * ml, float(kept[functional].sum(dtype=np.float64)) * ml
-    sides = cut_sides(whole.box, segmentation.grid)
-    cut = f"{label.name} touches the scan's border ({', '.join(sides)}): what lies outside is not measured"
-    findings = _findings(label, volumes, resection, body, note=cut if sides else "")
-    remarks = _remarks(label.name, volumes, resection, near)
-    return RemnantReport(tuple(findings), (*remarks, *([cut] if sides else [])))
+    cut = cut_words(whole.box, segmentation.grid)
+    findings = _findings(label, volumes, resection, body, note=cut)
+    remarks = [*_remarks(label.name, volumes, resection, near)]
+    if resection.margin_mm is not None and lesions.unlisted:
+        remarks.append(
+            f"{label.name}: no margin is taken around parts of lesions that are not listed ({lesions.unlisted})"
+        )
+    if cut:
+        remarks.append(f"{label.name}: {cut}")
+    return RemnantReport(tuple(findings), tuple(remarks))
 
 
 def organ_label(labels: LabelSet, organ: Sequence[str]) -> Label:
@@ -269,7 +275,7 @@ def _remarks(name: str, volumes: tuple[float, float], resection: Resection, lesi
     for lesion in lesions:
         share = _left(lesion, resection)
         if share > _LEFT:
-            yield f"{name}: {lesion.name} is not taken away" + (f" but for {1 - share:.0%}" if share < 0.995 else "")
+            yield f"{name}: the resection leaves {lesion.name}" + (f" in part ({share:.0%})" if share < 0.995 else "")
 
 
 def _left(lesion: Lesion, resection: Resection) -> float:

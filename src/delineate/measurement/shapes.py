@@ -150,11 +150,16 @@ def outer_voxels(mask: Mask) -> npt.NDArray[np.int64]:
 
 def part_sizes(mask: Mask) -> tuple[int, ...]:
     """The voxels of each part connected by faces, edges or corners, the largest first."""
+    return tuple(sorted((int(n) for n in np.bincount(numbered_parts(mask)[mask])[1:]), reverse=True))
+
+
+def numbered_parts(mask: Mask) -> npt.NDArray[Any]:
+    """The parts connected by faces, edges or corners, numbered from 1; 0 is outside."""
     import cc3d
 
     # A copy, because the library takes no read-only array.
-    parts = cc3d.connected_components(np.array(mask, order="C"), connectivity=26)
-    return tuple(sorted((int(n) for n in np.bincount(parts[mask])[1:]), reverse=True))
+    parts: npt.NDArray[Any] = cc3d.connected_components(np.array(mask, order="C"), connectivity=26)
+    return parts
 
 
 def cut_sides(box: Box, grid: Grid) -> tuple[str, ...]:
@@ -168,6 +173,12 @@ def cut_sides(box: Box, grid: Grid) -> tuple[str, ...]:
             found += [SIDES[_OPPOSITE[letter]]] if box.start[axis] <= 0 else []
             found += [SIDES[letter]] if box.stop[axis] >= grid.shape[axis] else []
     return tuple(found)
+
+
+def cut_words(box: Box, grid: Grid) -> str:
+    """What to say of the numbers of a structure in `box`; "" for one that touches no side of the scan."""
+    sides = cut_sides(box, grid)
+    return f"touches the scan's border ({', '.join(sides)}): what lies outside is not measured" if sides else ""
 
 
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}

@@ -32,7 +32,7 @@ from delineate.measurement.quantities import (
     SURFACE_AREA,
     VOLUME,
 )
-from delineate.measurement.shapes import Shape, cut_sides, measure_shape
+from delineate.measurement.shapes import Shape, cut_words, measure_shape
 from delineate.volume import Segmentation, Volume, structure_boxes
 
 EMPTY = "the structure has no voxels"
@@ -82,8 +82,7 @@ def size_findings(found: Cropped, scan: Grid) -> tuple[Finding, ...]:
     shape = measure_shape(found.mask, found.grid)
     if shape is None:
         return ()
-    sides = cut_sides(found.box, scan)
-    note = f"touches the scan's border ({', '.join(sides)}): what lies outside is not measured" if sides else ""
+    note = cut_words(found.box, scan)
     findings = (*_shape_findings(found.label, shape), *_diameter_findings(found, shape))
     return tuple(replace(one, note="; ".join(filter(None, (one.note, note)))) for one in findings)
 
