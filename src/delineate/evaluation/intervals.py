@@ -36,6 +36,21 @@ def bootstrap_means(
     lower limit when one value falls, and a score must not profit from a miss. Of one patient nothing is known about
     others: a column with values of fewer than two has NaN limits.
     """
+    means, patients_with_values = draw_means(table, patients, generator, resamples=resamples)
+    overall = _divide(np.nan_to_num(means).sum(axis=1), (~np.isnan(means)).sum(axis=1))
+    alone = patients_with_values < 2
+    limits = limits_of(means)
+    limits[alone] = math.nan
+    limits_of_means = limits_of(overall)
+    limits_of_means[alone.all(axis=0)] = math.nan
+    return Intervals(limits, limits_of_means)
+
+
+def draw_means(
+    table: Matrix, patients: Sequence[str], generator: np.random.Generator, *, resamples: int = RESAMPLES
+) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    """(draws, A, B): means over the drawn cases of a table (cases, A, B); and of how many patients each column has
+    values (A, B). Patients are drawn with all their cases; NaN where none that was drawn has a value."""
     names, which = np.unique(np.asarray(patients), return_inverse=True)
     sums, counts = (np.zeros((len(names), *table.shape[1:])) for _ in range(2))
     np.add.at(sums, which, np.nan_to_num(table))
@@ -43,13 +58,7 @@ def bootstrap_means(
     # How often each patient is drawn says all that a resample is.
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples).astype(float)
     means = _divide(np.tensordot(draws, sums, axes=1), np.tensordot(draws, counts, axes=1))
-    overall = _divide(np.nan_to_num(means).sum(axis=1), (~np.isnan(means)).sum(axis=1))
-    alone = (counts > 0).sum(axis=0) < 2
-    limits = _limits(means)
-    limits[alone] = math.nan
-    limits_of_means = _limits(overall)
-    limits_of_means[alone.all(axis=0)] = math.nan
-    return Intervals(limits, limits_of_means)
+    return means, np.asarray((counts > 0).sum(axis=0))
 
 
 def _divide(sums: Matrix, counts: npt.NDArray[np.number]) -> Matrix:
@@ -57,7 +66,7 @@ def _divide(sums: Matrix, counts: npt.NDArray[np.number]) -> Matrix:
     return ratio
 
 
-def _limits(means: Matrix) -> Matrix:
+def limits_of(means: Matrix) -> Matrix:
     """(..., 2) limits of draws (resamples, ...); draws without a value are left out."""
     limits = np.full((*means.shape[1:], 2), math.nan)
     for column in np.ndindex(means.shape[1:]):

@@ -1,0 +1,119 @@
+"""Permutation tests over patients, and Holm's correction for many of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 9999
+"""Random permutations where not all can be gone through."""
+_SMALLEST_DRAWN = 2 / (RESAMPLES + 1)
+
+Vector = npt.NDArray[np.float64]
+Units = npt.NDArray[np.intp]
+Gap = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A two-sided p-value; NaN without patients. `exact`: all permutations were gone through.
+
+    `smallest`: the lowest p-value that so few patients could give, whatever they show.
+    """
+
+    p: float
+    exact: bool
+    smallest: float
+
+
+def flip_test(differences: Vector, generator: np.random.Generator) -> Outcome:
+    """Whether paired differences, one a patient, have a sum other than 0: each one's sign might as well be the other.
+
+    All 2^n sign patterns where these are fewer than `RESAMPLES`, random ones else (Good, Permutation, Parametric, and
+    Bootstrap Tests of Hypotheses, 2005; as `scipy.stats.permutation_test`, "samples").
+    """
+    from scipy.stats import permutation_test
+
+    n = differences.size
+    exact = 2**n <= RESAMPLES
+    smallest = max(2.0 ** (1 - n), 0.0 if exact else _SMALLEST_DRAWN) if n else math.nan
+    if n < 2:
+        return Outcome(1.0 if n else math.nan, exact=True, smallest=smallest)
+    found = permutation_test(
+        (differences,),
+        lambda x, axis: x.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=generator,
+    )
+    return Outcome(float(found.pvalue), exact, smallest)
+
+
+def relabel_test(
+    sums: Vector, counts: Vector, inside: npt.NDArray[np.bool_], generator: np.random.Generator
+) -> Outcome:
+    """Whether a group's mean differs from that of the rest: each unit might as well lie in the other.
+
+    Units are patients: `sums` and `counts` of their cases' values, (n,); `inside`: those of the group. Group and rest
+    keep their numbers of units. NaN if either is empty.
+    """
+    from scipy.stats import permutation_test
+
+    group, rest = np.flatnonzero(inside), np.flatnonzero(~inside)
+    if not group.size or not rest.size:
+        return Outcome(math.nan, exact=True, smallest=math.nan)
+
+    def gap(one: Units, other: Units, axis: int = -1) -> Any:
+        means = [sums[units].sum(axis=axis) / counts[units].sum(axis=axis) for units in (one, other)]
+        return means[0] - means[1]
+
+    ways = math.comb(inside.size, group.size)
+    exact = ways <= RESAMPLES
+    smallest = min(1.0, 2 / ways) if exact else _SMALLEST_DRAWN
+    if min(group.size, rest.size) == 1:
+        return _single_test(gap, group, rest)
+    found = permutation_test(
+        (group, rest),
+        gap,
+        permutation_type="independent",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=generator,
+    )
+    return Outcome(float(found.pvalue), exact, smallest)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """p-values corrected for being several (Holm 1979): the chance that any is below its limit by chance is kept.
+
+    NaN stays NaN, and does not count as a test. None give none.
+    """
+    known = [n for n, p in enumerate(p_values) if not math.isnan(p)]
+    if len(known) < 2:
+        return tuple(p_values)
+    from statsmodels.stats.multitest import multipletests
+
+    corrected = [math.nan] * len(p_values)
+    for n, p in zip(known, multipletests([p_values[n] for n in known], method="holm")[1], strict=True):
+        corrected[n] = float(p)
+    return tuple(corrected)
+
+
+def _single_test(gap: Gap, group: Units, rest: Units) -> Outcome:
+    """The same where one side is a single unit, which SciPy refuses: every unit takes its place in turn."""
+    every = np.concatenate([group, rest])
+    alone = group.size == 1
+    others = [np.delete(every, n) for n in range(every.size)]
+    null = np.array(
+        [gap(unit, other) if alone else gap(other, unit) for unit, other in zip(every[:, None], others, strict=True)]
+    )
+    found = gap(group, rest)
+    near = 1e-12 * max(1.0, abs(found))
+    tails = np.mean(null >= found - near), np.mean(null <= found + near)
+    return Outcome(min(1.0, 2 * float(min(tails))), exact=True, smallest=min(1.0, 2 / every.size))
