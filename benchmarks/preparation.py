@@ -26,7 +26,8 @@ from delineate.planning import ClipZScore, Plan
 from delineate.preprocessing import prepare
 from delineate.settings import detect
 from delineate.workflow.demo import write_cohort
-from delineate.workflow.preparing import plan_dataset, read_case, use_threads
+from delineate.workflow.preparing import plan_dataset, use_threads
+from delineate.workflow.structures import read_case
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from delineate import formats
 from delineate.cli import main
 from delineate.errors import GeometryMismatch, InputError, LabelError
+from delineate.formats.nrrd_files import write_nrrd
 from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine, index_to_world
 from delineate.labels import Label, LabelSet
 from delineate.reports.contact_sheets import TILE_PIXELS, Tile, contact_sheets, draw_tile, failed_tile
@@ -190,6 +191,19 @@ def test_scans_are_outlined_by_label_maps_of_their_names_on_their_voxels_only(tm
     (maps / "c0.nii.gz").rename(maps / "other.nii.gz")
     with pytest.raises(InputError, match="no label map has the name of a case"):
         contact_sheet(folder / "imagesTr", tmp_path / "a.png", segmentations=maps, settings=settings)
+
+
+def test_scans_are_outlined_by_what_exports_are_named_label_maps_first(tmp_path: Path) -> None:
+    folder, maps = dataset(tmp_path / "data", cases=2), tmp_path / "maps"
+    elsewhere = Segmentation(drawn().array, Grid(GRID.shape, np.eye(4)), LABELS)
+    for name, one in (("c0.seg.nrrd", elsewhere), ("c1.nrrd", elsewhere)):
+        maps.mkdir(exist_ok=True)
+        write_nrrd(maps / name, one)
+    made = contact_sheet(folder / "imagesTr", tmp_path / "a.png", segmentations=maps, settings=detect("cpu"))
+    assert [problem.count("do not lie in the same place") for problem in made.problems] == [1, 1]
+    formats.write_segmentation(maps / "c0.nii.gz", drawn())
+    made = contact_sheet(folder / "imagesTr", tmp_path / "a.png", segmentations=maps, settings=detect("cpu"))
+    assert ["c1" in problem for problem in made.problems] == [True]
 
 
 def test_folders_without_cases_and_files_that_are_no_png_are_refused(tmp_path: Path) -> None:

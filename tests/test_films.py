@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +14,14 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from seg_scans import series, structures
 
 from delineate import formats
 from delineate.cli import main
 from delineate.errors import ExportError, GeometryMismatch, ResourceError
+from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
+from delineate.formats.dicom_results.seg_writing import write_seg
+from delineate.formats.nrrd_files import write_nrrd
 from delineate.geometry import Box, Grid
 from delineate.labels import Label, LabelSet
 from delineate.reports.display import View, whole
@@ -24,7 +30,7 @@ from delineate.reports.pixels import lit_box, shape_within, slice_pixels, withou
 from delineate.reports.renders import turntable
 from delineate.volume import Kind, Segmentation, Volume, reorient
 from delineate.workflow import picturing
-from delineate.workflow.picturing import read_scan, read_structures
+from delineate.workflow.picturing import film
 
 RED = (230, 20, 20)
 LABELS = LabelSet((Label(1, "left_part", RED),))
@@ -180,23 +186,36 @@ def test_the_command_writes_sweeps_and_turning_structures(tmp_path: Path, monkey
     assert "expected .gif or .mp4" in refused.output
 
 
-@pytest.mark.parametrize(
-    ("name", "values", "kind"),
-    [("a.nii.gz", (-1000, 500), Kind.CT), ("a_t1.nii.gz", (-1000, 500), Kind.MR), ("a.nii.gz", (0, 500), Kind.OTHER)],
-)
-def test_a_scan_is_a_ct_by_its_name_or_its_values(
-    tmp_path: Path, name: str, values: tuple[int, int], kind: Kind
+def test_what_is_outlined_may_be_of_any_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Segmentation] = []
+    monkeypatch.setattr(picturing, "slice_sweep", lambda image, outlined, **how: seen.append(outlined))
+    monkeypatch.setattr(picturing, "write_film", lambda path, frames, **how: frames(size=100))
+    files, grid = series(tmp_path / "ct")
+    whole_of = structures(grid)
+    write_nrrd(tmp_path / "a.nrrd", whole_of)
+    write_seg(tmp_path / "b.dcm", whole_of, files)
+    write_rtstruct(tmp_path / "c.dcm", whole_of, files)
+    for name in ("a.nrrd", "b.dcm", "c.dcm"):
+        film(tmp_path / "ct", tmp_path / name, tmp_path / "out.gif")
+    exact, coded, contours = seen
+    assert exact.labels.names == coded.labels.names == contours.labels.names == whole_of.labels.names
+    for name in whole_of.labels.names:
+        np.testing.assert_array_equal(exact.mask(name), coded.mask(name))
+        assert (contours.mask(name) ^ exact.mask(name)).sum() <= 0.1 * exact.mask(name).sum()
+
+
+def test_a_file_s_name_says_nothing_of_what_its_numbers_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    array = np.full((1, *GRID.shape), values[0], np.int16)
-    array[0, :3] = values[1]
-    formats.write_volume(tmp_path / name, Volume(array, GRID, Kind.OTHER))
-    assert read_scan(tmp_path / name).kind is kind
+    seen: list[Volume] = []
+    monkeypatch.setattr(picturing, "slice_sweep", lambda image, outlined, **how: seen.append(image))
+    monkeypatch.setattr(picturing, "write_film", lambda path, frames, **how: frames(size=100))
+    formats.write_volume(tmp_path / "a_t1.nii.gz", replace(scan(), array=np.abs(scan().array)))
+    film(tmp_path / "a_t1.nii.gz", None, tmp_path / "out.gif")
+    film(tmp_path / "a_t1.nii.gz", None, tmp_path / "out.gif", kind=Kind.MR)
+    assert [image.kind for image in seen] == [Kind.OTHER, Kind.MR]
 
 
-def test_a_label_map_is_named_by_the_dataset_it_lies_in_else_by_its_values(tmp_path: Path) -> None:
-    (tmp_path / "labelsTr").mkdir()
-    path = tmp_path / "labelsTr" / "a.nii.gz"
-    formats.write_segmentation(path, drawn())
-    assert read_structures(path).labels.names == ("value 1",)
-    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1}, "channel_names": {"0": "CT"}}')
-    assert read_structures(path).labels.names == ("liver",)
+def test_pictures_start_without_a_network_s_libraries() -> None:
+    words = "import sys, delineate.workflow.picturing; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0

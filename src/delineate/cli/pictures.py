@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of slices.",
 )
-@click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: by name and values]")
+@click.option("--kind", type=click.Choice(["ct", "mr", "pet"]), help="Of a NIfTI scan. [default: its dataset's]")
 @users_errors
 def film(scan: Path, files: tuple[Path, ...], rotate: bool, plane: str, kind: str | None) -> None:
     """A film of a scan: its slices from feet to head with the structures' outlines, or the structures turning.
@@ -63,7 +63,7 @@ def film(scan: Path, files: tuple[Path, ...], rotate: bool, plane: str, kind: st
 @click.command("contact-sheet")
 @click.argument("source", type=EXISTING, metavar="DATASET|FOLDER")
 @click.argument("output", type=PATH, metavar="OUT.png")
-@click.option("--segmentations", type=EXISTING, help="A folder of label maps to outline, instead of the references.")
+@click.option("--segmentations", type=EXISTING, help="A folder with what to outline, instead of the references.")
 @click.option("--per-sheet", type=Numbers(2, int), default="6x5", show_default=True, help="Columns and rows.")
 @click.option("--threads", type=click.IntRange(1), help="Processes that read DICOM headers. [default: all CPUs]")
 @users_errors

@@ -18,8 +18,8 @@ from delineate.preprocessing import find_box, normalise
 from delineate.reports.figures import preview_figure
 from delineate.settings import Settings
 from delineate.volume import Segmentation, Source, Volume
-from delineate.workflow.preparing import read_case
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.structures import read_case
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from delineate import formats
-from delineate.dataset import Case, Dataset, channel_kind, open_dataset, read_labels
-from delineate.errors import DatasetError, DelineateError, InputError
+from delineate.dataset import Case, Dataset, open_dataset
+from delineate.errors import DelineateError, InputError
 from delineate.files import write_bytes
-from delineate.labels import LabelSet, label_set
+from delineate.formats.nifti import is_nifti_name
+from delineate.formats.nrrd_files import is_nrrd_name
+from delineate.labels import LabelSet
 from delineate.reports.contact_sheets import Tile, contact_sheets, draw_tile, failed_tile
 from delineate.reports.display import Plane
 from delineate.reports.films import check_film, slice_sweep, write_film
 from delineate.reports.renders import turntable
 from delineate.settings import Settings
-from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.volume import Kind, Segmentation, Volume, align
 from delineate.workflow.assembling import ChannelWish
 from delineate.workflow.choosing import Scan, find_scans
 from delineate.workflow.pairing import label_maps
-from delineate.workflow.preparing import read_case
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.results import read_record, read_result
+from delineate.workflow.results import read_record
 from delineate.workflow.scratch import Scratch, scratch_of
+from delineate.workflow.structures import kind_near, read_any_segmentation, read_case, read_scan
 
-_AIR_HU, _BONE_HU = -500.0, 200.0
+_SEGMENTATION = re.compile(r"(?P<case>[^.].*?)(\.seg|\.labelmap|\.rtstruct)?\.(nrrd|nhdr|dcm)", re.IGNORECASE)
 
 Read = Callable[[], tuple[Volume | None, Segmentation | None]]
 
@@ -60,20 +59,23 @@ def film(
 ) -> int:
     """Write a film of a scan's slices with outlines, or of the structures turning; its size in bytes is returned.
 
-    With `rotate` the scan may be the segmentation itself. `kind`: what a NIfTI file's numbers measure; guessed from its
-    name and its values where it is not said. Raises `ExportError` for a suffix that is no film's, `ResourceError`
+    With `rotate` the scan may be the segmentation itself. `kind`: what a NIfTI file's numbers measure; see
+    `structures.read_scan` where it is not said. Raises `ExportError` for a suffix that is no film's, `ResourceError`
     without the extra `pictures`, `InputError` for a rotation without structures, and what reading raises.
     """
     check_film(output)
     if rotate:
-        drawn = read_structures(segmentation if segmentation is not None else scan)
+        # Contours have no voxels: they take the scan's.
+        has_voxels = segmentation is None or is_nifti_name(segmentation) or is_nrrd_name(segmentation)
+        grid = None if has_voxels else read_scan(scan, kind).grid
+        drawn = read_any_segmentation(segmentation or scan, grid=grid)
         if not drawn.array.any():
             raise InputError("there are no structures to show", path=drawn.source.path)
         return write_film(
             output, lambda size: turntable(drawn, size=size), colours=[one.colour for one in drawn.labels]
         )
     image = read_scan(scan, kind)
-    outlined = None if segmentation is None else align(read_structures(segmentation), image.grid)
+    outlined = None if segmentation is None else read_any_segmentation(segmentation, grid=image.grid)
     colours = [] if outlined is None else [label.colour for label in outlined.labels]
     return write_film(output, lambda size: slice_sweep(image, outlined, plane=plane, size=size), colours=colours)
 
@@ -89,10 +91,11 @@ def contact_sheet(
 ) -> SheetRun:
     """Write sheets of all cases of a dataset, of a folder or tree of scans, or of a folder of results.
 
-    `segmentations`: a folder of label maps named as the cases, instead of a dataset's references; a case without one
-    is shown without outlines. `per_sheet`: columns
-    and rows; further sheets are numbered: out.png, out-2.png. A case that cannot be read has its place on the sheet,
-    with the reason. Raises `InputError` where there is no case, and what `open_dataset` raises.
+    `segmentations`: a folder of label maps, NRRD files or DICOM objects named as the cases, instead of a dataset's
+    references; a case without one is shown without outlines. `per_sheet`: columns and rows; further sheets are
+    numbered: out.png, out-2.png. A case that cannot be read has its place on the sheet, with the reason.
+
+    Raises `InputError` where there is no case, and what `open_dataset` raises.
     """
     if output.suffix.lower() != ".png":
         raise InputError("a contact sheet is a PNG file", expected="a name that ends in .png", got=output.name)
@@ -110,7 +113,7 @@ def contact_sheet(
 
 
 def _check_names(entries: Sequence[_Entry], segmentations: Path | None) -> None:
-    drawn = {} if segmentations is None else label_maps(segmentations)
+    drawn = _drawn_in(segmentations)
     if segmentations is not None and not any(entry.case in drawn for entry in entries):
         raise InputError(
             "no label map has the name of a case",
@@ -120,45 +123,18 @@ def _check_names(entries: Sequence[_Entry], segmentations: Path | None) -> None:
         )
 
 
-def read_scan(path: Path, kind: Kind | None = None) -> Volume:
-    """A scan of one channel; what a NIfTI file's numbers measure is guessed where it is not said.
-
-    A file whose name does not say it and that has both air and bone in Hounsfield units is a CT.
-    """
-    volume = formats.read_volume(path, kind=kind if kind is not None else channel_kind(formats.image_stem(path)))
-    if volume.kind is not Kind.OTHER or kind is not None:
-        return volume
-    lowest, highest = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
-    return replace(volume, kind=Kind.CT) if lowest <= _AIR_HU and highest >= _BONE_HU else volume
-
-
-def read_structures(path: Path, labels: LabelSet | None = None) -> Segmentation:
-    """A label map with its structures' names: `labels`, else what predict wrote beside it, else the dataset's that it
-    lies in, else its values. Raises what `formats.read_label_values` and `LabelSet` raise.
-    """
-    record = read_record(path)
-    if record is not None:
-        return read_result(path, record)
-    known = labels if labels is not None else _told_beside(path)
-    if known is not None:
-        return formats.read_segmentation(path, known)
-    array, grid = formats.read_label_values(path)
-    values = [int(value) for value in np.unique(array) if value > 0]
-    named = label_set({value: f"value {value}" for value in values})
-    return Segmentation(array.astype(np.uint16), grid, named, Source(path=path))
-
-
-def _told_beside(path: Path) -> LabelSet | None:
-    for folder in (path.parent, path.parent.parent):
-        if (folder / "dataset.json").is_file():
-            with suppress(DatasetError):
-                return read_labels(folder)
-    return None
+def _drawn_in(folder: Path | None) -> dict[str, Path]:
+    """The segmentations of a folder by case: label maps, else what has the name of an NRRD or DICOM export."""
+    if folder is None:
+        return {}
+    # Of several of a case the last counts: contours, which are the least exact, come before voxels.
+    found = [(_SEGMENTATION.fullmatch(path.name), path) for path in sorted(folder.iterdir())]
+    return {name["case"]: path for name, path in found if name is not None} | label_maps(folder)
 
 
 def _entries(source: Path, segmentations: Path | None, settings: Settings, watch: Watch) -> tuple[str, list[_Entry]]:
     """A title, and every case with how to read it."""
-    drawn = {} if segmentations is None else label_maps(segmentations)
+    drawn = _drawn_in(segmentations)
     if (source / "dataset.json").is_file() and not label_maps(source):
         dataset = open_dataset(source)
         return dataset.name, [_Entry(case.id, _reader(dataset, case, drawn)) for case in dataset.cases]
@@ -167,8 +143,11 @@ def _entries(source: Path, segmentations: Path | None, settings: Settings, watch
         return source.name, [_Entry(case, partial(_read_map, path)) for case, path in results.items()]
     scratch = scratch_of(settings)
     found = find_scans(source, (ChannelWish("", ""),), settings=settings, watch=watch)
+    files = [scan.paths[0] for scan in found.scans if scan.assembly is None]
+    kind = kind_near(files[0]) if files else None
     return source.name, [
-        _Entry(scan.id, partial(_read_scan, scan, drawn.get(scan.id), scratch)) for scan in found.scans
+        _Entry(scan.id, partial(_read_scan, scan, drawn.get(scan.id), kind=kind, scratch=scratch))
+        for scan in found.scans
     ]
 
 
@@ -185,16 +164,22 @@ def _reader(dataset: Dataset, case: Case, drawn: Mapping[str, Path]) -> Read:
 
 
 def _read_map(path: Path) -> tuple[None, Segmentation]:
-    return None, read_structures(path)
+    return None, read_any_segmentation(path)
 
 
-def _read_scan(scan: Scan, drawn: Path | None, scratch: Scratch) -> tuple[Volume, Segmentation | None]:
-    image = read_scan(scan.paths[0]) if scan.assembly is None else scan.read(Kind.OTHER, scratch)
+def _read_scan(
+    scan: Scan, drawn: Path | None, *, kind: Kind | None, scratch: Scratch
+) -> tuple[Volume, Segmentation | None]:
+    image = read_scan(scan.paths[0], kind) if scan.assembly is None else scan.read(Kind.OTHER, scratch)
     return image, _aligned(drawn, image)
 
 
 def _aligned(path: Path | None, image: Volume, labels: LabelSet | None = None) -> Segmentation | None:
-    return None if path is None else align(read_structures(path, labels), image.grid)
+    if path is None:
+        return None
+    # The names that predict wrote beside a label map are those of its model.
+    known = None if read_record(path) is not None else labels
+    return read_any_segmentation(path, labels=known, grid=image.grid)
 
 
 def _tiles(entries: Sequence[_Entry], problems: list[str], watch: Watch) -> Iterator[Tile]:

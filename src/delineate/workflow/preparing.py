@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from delineate import formats, resampling
+from delineate import resampling
 from delineate.dataset import Case, Dataset
 from delineate.errors import DatasetError, DelineateError
 from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
@@ -14,8 +14,8 @@ from delineate.labels import LabelSet
 from delineate.planning import Machine, Plan, PlanOptions, make_plan
 from delineate.preprocessing import PreparedCase, prepare
 from delineate.settings import Settings
-from delineate.volume import Kind, Segmentation, Volume
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.structures import read_case
 from delineate.workspace import PreparedCache
 
 Result = TypeVar("Result")
@@ -27,16 +27,6 @@ def use_threads(settings: Settings) -> None:
 
     torch.set_num_threads(settings.threads)
     resampling.set_threads(settings.threads)
-
-
-def read_case(case: Case, labels: LabelSet, kinds: Sequence[Kind]) -> tuple[Volume, Segmentation | None]:
-    """A case's scan and reference. Raises what reading raises, naming the case."""
-    try:
-        image = formats.read_channels(case.images, kind=kinds[0] if kinds else Kind.OTHER)
-        reference = None if case.reference is None else formats.read_segmentation(case.reference, labels)
-    except DelineateError as error:
-        raise error.in_case(case.id) from error
-    return image, reference
 
 
 def measure(dataset: Dataset, settings: Settings, *, watch: Watch = nobody) -> Fingerprint:

@@ -1,4 +1,4 @@
-"""Segmentations of any kind from disk, with their structures' names."""
+"""Scans and segmentations of any kind from disk, with what they measure and their structures' names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from delineate import formats
-from delineate.dataset import open_dataset, read_labels
-from delineate.errors import DatasetError, InputError, UnreadableImage
+from delineate.dataset import Case, open_dataset, read_labels
+from delineate.errors import DatasetError, DelineateError, InputError, UnreadableImage
 from delineate.formats.dicom.headers import is_dicom
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.seg import read_seg
@@ -87,20 +87,30 @@ def read_scan(path: Path, kind: Kind | None = None) -> Volume:
     CT where there is both air and bone in Hounsfield units; else it stays open, and with it the numbers' unit."""
     if not is_nifti_name(path):
         return formats.read_volume(path)
-    known = kind or _kind_near(path)
+    known = kind or kind_near(path)
     volume = formats.read_volume(path, kind=known or Kind.OTHER)
     if known is not None:
         return volume
-    lowest, highest = float(np.nanmin(volume.array)), float(np.nanmax(volume.array))
-    return replace(volume, kind=Kind.CT) if lowest <= _AIR_HU and highest >= _BONE_HU else volume
+    is_ct = bool((volume.array <= _AIR_HU).any() and (volume.array >= _BONE_HU).any())
+    return replace(volume, kind=Kind.CT) if is_ct else volume
 
 
-def _kind_near(path: Path) -> Kind | None:
+def kind_near(path: Path) -> Kind | None:
     """Of the first channel of the dataset that a file lies in."""
     with suppress(DatasetError):
         if (path.parent.parent / "dataset.json").is_file():
             return open_dataset(path.parent.parent).kinds[0]
     return None
+
+
+def read_case(case: Case, labels: LabelSet, kinds: Sequence[Kind]) -> tuple[Volume, Segmentation | None]:
+    """A case's scan and reference. Raises what reading raises, naming the case."""
+    try:
+        image = formats.read_channels(case.images, kind=kinds[0] if kinds else Kind.OTHER)
+        reference = None if case.reference is None else formats.read_segmentation(case.reference, labels)
+    except DelineateError as error:
+        raise error.in_case(case.id) from error
+    return image, reference
 
 
 def modality(path: Path) -> str:
