@@ -223,6 +223,17 @@ def test_what_a_scan_measures_is_not_guessed_from_a_name(tmp_path: Path) -> None
     assert read_scan(tmp_path / "p1.nii.gz").kind.value == "CT"
 
 
+def test_a_scan_without_numbers_is_said_and_measures_nothing(tmp_path: Path) -> None:
+    results, scan = write_case(tmp_path)
+    volume, _ = blob_case(5)
+    formats.write_volume(scan, replace(volume, array=np.full(volume.array.shape, np.nan, dtype=np.float32)))
+    result = call(results, "--image", scan, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (case,) = found_in(tmp_path / "out").cases
+    assert [one for one in case.warnings if one.startswith("liver: the scan has no number in ")]
+    assert not [one for one in case.findings if one.statistic is not None]
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fit_and_show_spreads(width: int) -> None:
     liver = LIVER.named("liver")

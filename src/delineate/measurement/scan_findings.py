@@ -9,7 +9,7 @@ from delineate.errors import InputError
 from delineate.findings import Finding
 from delineate.labels import LabelSet
 from delineate.measurement.lesions import Lesion, LesionOptions, lesion_labels, measure_lesions
-from delineate.measurement.quantities import COMPONENTS, LARGEST_COMPONENT_SHARE, VOLUME
+from delineate.measurement.quantities import COMPONENTS, LARGEST_COMPONENT_SHARE, VOLUME, VOXELS_WITHOUT_VALUE
 from delineate.measurement.resection import BodySize, Resection, measure_remnant
 from delineate.measurement.spread import Result, with_spread
 from delineate.measurement.structures import measure_structures
@@ -110,3 +110,5 @@ def _noted(findings: Sequence[Finding], labels: LabelSet, options: MeasureOption
         if one.quantity == LARGEST_COMPONENT_SHARE and one.value < _WHOLE and one.label not in sick:
             name = one.label.name
             yield f"{name}: in {parts[name]:.0f} parts; diameters are of the largest, {one.value:.0f} % of the volume"
+        if one.quantity == VOXELS_WITHOUT_VALUE:
+            yield f"{one.label.name}: the scan has no number in {one.value:.0f} of its voxels"
