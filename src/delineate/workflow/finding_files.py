@@ -18,6 +18,7 @@ from delineate.geometry import Grid, TripleMM, index_to_world
 from delineate.labels import Code, Label
 from delineate.measurement.definitions import DEFINITIONS
 from delineate.measurement.lesions import Lesion
+from delineate.measurement.quantities import NO_UNITS
 from delineate.measurement.scan_findings import ScanFindings
 from delineate.terminology import concept_of
 
@@ -144,7 +145,7 @@ def read_json(path: Path) -> FindingsFile:
 
 
 def write_table(path: Path, cases: Sequence[CaseFindings]) -> None:
-    """Write findings.csv, atomically: a row a finding, in `COLUMNS`; numbers as they are, nothing for what is not."""
+    """Write findings.csv, atomically: a row a finding, in `COLUMNS`; numbers as they are, units in words."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
@@ -158,7 +159,7 @@ def _row(case: str, one: Finding) -> tuple[object, ...]:
         *(case, one.label.name, "" if one.component is None else one.component, one.quantity.meaning),
         "" if one.derivation is None else one.derivation.meaning.lower(),
         "" if one.other is None else one.other.name,
-        *(repr(one.value), one.unit.value),
+        *(repr(one.value), "" if one.unit == NO_UNITS else one.unit.meaning),
         *(
             ("",) * 4
             if spread is None
