@@ -56,18 +56,23 @@ def _pictures(record: ScoresRecord, watch: Watch) -> tuple[dict[str, bytes], str
     """Pictures of the worst cases that have a prediction, and a sentence on those that have none."""
     worst = [case_id for case_id, case in worst_first(record)[:MOST_WORST] if not case.failed]
     drawn: dict[str, bytes] = {}
-    lacking: list[str] = []
+    lacking: dict[str, list[str]] = {}
     for done, case_id in enumerate(worst, start=1):
         if sum(map(len, drawn.values())) > _PICTURES_BYTES:
             return drawn, f"{len(worst) - len(drawn)} of them have no picture here, to keep the page small."
         try:
             drawn[case_id] = _picture(record, case_id)
-        except (DelineateError, OSError):
-            lacking.append(case_id)
+        except (DelineateError, OSError) as error:
+            lacking.setdefault(_why(record.files.get(case_id), error), []).append(case_id)
         watch("Drawing the worst cases", done, len(worst), case_id)
-    if not lacking:
-        return drawn, ""
-    return drawn, f"No picture of {', '.join(lacking)}: the files are not where they were when they were scored."
+    return drawn, " ".join(f"No picture of {', '.join(cases)}: {why}" for why, cases in lacking.items())
+
+
+def _why(files: FilesRecord | None, error: Exception) -> str:
+    paths = [] if files is None else [path for path in (files.reference, files.prediction) if path is not None]
+    if paths and all(Path(path).is_file() for path in paths):
+        return str(error)
+    return "the files are not where they were when they were scored."
 
 
 def _picture(record: ScoresRecord, case_id: str) -> bytes:
