@@ -227,8 +227,13 @@ def _pair_row(known: _Known, difference: Finding, right: Label) -> tuple[str, ..
 def remnant_table(measured: ScanFindings) -> Table | None:
     """What a planned resection leaves, with formulas and sources; None where none was planned."""
     found = [one for one in measured.findings if one.quantity in REMNANT]
-    rows = tuple((f"{one.quantity.meaning} ({plain_name(one.label.name)})", with_unit(one), one.note) for one in found)
+    rows = tuple((_of_organ(one), with_unit(one), one.note) for one in found)
     return Table(f"What the resection leaves{spread_words(found)}", ("What", "Value", "How"), rows) if rows else None
+
+
+def _of_organ(finding: Finding) -> str:
+    of_body = finding.quantity == q.BODY_SURFACE_AREA
+    return finding.quantity.meaning if of_body else f"{finding.quantity.meaning} ({plain_name(finding.label.name)})"
 
 
 def definitions_of(measured: ScanFindings) -> tuple[tuple[str, str], ...]:
