@@ -122,7 +122,11 @@ def lost_sheet(scores: ScoresRecord) -> Sheet | None:
     if not rows:
         return None
     columns = ("Structure", "Missed", "Missed in", "Spurious in")
-    return Sheet("Structures that were missed, or found where there are none", columns, tuple(rows), words=True)
+    caption = "Structures that were missed, or found where there are none"
+    # A dataset may have a structure drawn in some of its patients only.
+    spurious = any(row.spurious for row in scores.structures.values())
+    note = "Spurious may also mean that a reference was not drawn there: look." if spurious else ""
+    return Sheet(caption, columns, tuple(rows), note=note, words=True)
 
 
 def _named(name: str, scores: ScoresRecord, status: str) -> str:
