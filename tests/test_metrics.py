@@ -200,6 +200,15 @@ def test_surface_dice_counts_a_distance_equal_to_the_tolerance() -> None:
     assert score_masks(reference, moved, (2.0, 0.7, 3.0), tolerance_mm=0.69).surface_dice < 1
 
 
+@pytest.mark.parametrize("spacing_mm", [0.7, 0.8, 1.2])
+def test_a_voxel_off_is_within_a_tolerance_of_its_edge_as_files_hold_it(spacing_mm: float) -> None:
+    reference = block((2, 3, 2), (6, 7, 8))
+    read = float(np.float32(spacing_mm))
+    scores = score_masks(reference, np.roll(reference, 1, axis=1), (2.0, read, 3.0), tolerance_mm=spacing_mm)
+    exact = score_masks(reference, np.roll(reference, 1, axis=1), (2.0, 1.0, 3.0), tolerance_mm=1)
+    assert (scores.surface_dice, scores.boundary_iou) == (1, exact.boundary_iou)
+
+
 def test_a_structure_at_the_border_of_the_array_is_closed_there() -> None:
     inner, outer = block((0, 0, 0), (2, 3, 4), (2, 3, 4)), block((4, 4, 4), (6, 7, 8))
     mask = block((4, 4, 4), (5, 6, 7))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from delineate.geometry import TripleMM
 from delineate.metrics.scores import Overlap
+from delineate.metrics.surfaces import WITHIN
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,7 +34,7 @@ def boundary_layer(mask: Mask, spacing_mm: TripleMM, *, width_mm: float) -> Mask
     from delineate.metrics.kernels import mark_layer
 
     layer = np.zeros(mask.shape, dtype=bool)
-    mark_layer(mask, np.array(spacing_mm), width_mm, layer)
+    mark_layer(mask, np.array(spacing_mm), width_mm * WITHIN, layer)
     return layer
 
 

@@ -85,7 +85,7 @@ def mark_layer(mask: Array, spacing_mm: Array, width_mm: float, layer: Array) ->
     A border voxel has one of its six neighbours outside; beyond the array is outside. `mask`: (I, J, K) bool;
     `layer`: of its shape, False. Each axis is crossed in turn, with squared distances above the width given up.
     """
-    limit_mm2 = (width_mm * (1 + 1e-9)) ** 2  # equal counts as within, whatever the rounding
+    limit_mm2 = width_mm**2
     rows, columns = mask.shape[1], mask.shape[2]
     border = np.empty((rows, columns), dtype=np.uint8)
     along_k, plane = np.empty((rows, columns)), np.empty((rows, columns))

@@ -15,6 +15,10 @@ import numpy.typing as npt
 from delineate.geometry import FloatArray, TripleMM
 from delineate.metrics.surfels import surfel_areas_mm2
 
+WITHIN = 1 + 1e-6
+"""A distance this much above a tolerance is within it. Files hold spacings in 32 bits: 0.8 mm is read as 0.80000001 mm,
+and one voxel off would not be within 0.8 mm; of 0.7 mm, read as 0.69999999 mm, it would."""
+
 
 @dataclass(frozen=True, slots=True)
 class Distances:
@@ -39,8 +43,8 @@ class Distances:
         return float(self.mm[min(index, len(self.mm) - 1)])
 
     def area_within(self, tolerance_mm: float) -> float:
-        """The area in mm² whose distance is at most `tolerance_mm`."""
-        return float(self.area_mm2[: np.searchsorted(self.mm, tolerance_mm, side="right")].sum())
+        """The area in mm² whose distance is at most `tolerance_mm`, up to the rounding of spacings."""
+        return float(self.area_mm2[: np.searchsorted(self.mm, tolerance_mm * WITHIN, side="right")].sum())
 
 
 @dataclass(frozen=True, slots=True)
