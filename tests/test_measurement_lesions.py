@@ -136,7 +136,7 @@ def test_masks_that_overlap_hold_their_lesions() -> None:
     lesion = only(report(Segmentation(np.stack([body, liver, lobe, tumour]), GRID, labels)))
     assert lesion.host is not None
     assert (lesion.host.label.name, lesion.host.share) == ("liver", 1.0)
-    assert {one.label.name: one.gap.value_mm for one in lesion.neighbours} == {"body": 0.0, "right lobe": 0.0}
+    assert {one.label.name: one.gap.value_mm for one in lesion.neighbours} == {"right lobe": 0.0}
 
 
 def test_a_core_inside_a_rim_lies_in_the_organ_around_both() -> None:
@@ -190,3 +190,11 @@ def test_the_ends_of_distances_lie_where_they_should() -> None:
     centre_mm = index_to_world(GRID, np.divide(FIRST_MM, GRID.spacing_mm))
     assert math.dist(one.points_mm[0], centre_mm) == pytest.approx(10.0, abs=1.0)
     assert math.dist(*one.points_mm) == pytest.approx(one.value)
+
+
+def test_the_body_around_a_lesion_is_no_neighbour_unless_it_is_asked_for() -> None:
+    lesion = ball(FIRST_MM, 10.0)
+    masks = np.stack([np.ones(GRID.shape, dtype=bool), ball(LIVER_MM, 30.0) & ~lesion, lesion])
+    whole = Segmentation(masks, GRID, label_set({1: "body", 2: "liver", 3: "tumour"}, overlaps=True))
+    assert only(report(whole)).neighbours == ()
+    assert [one.label.name for one in only(report(whole, to=("body",))).neighbours] == ["body"]

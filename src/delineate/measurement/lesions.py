@@ -17,7 +17,7 @@ from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.diameters import AxialDiameters, Diameter, axial_diameters, diameter_3d
 from delineate.measurement.distances import Gap, Surface, gap, surface_of, touching
 from delineate.measurement.intensities import check_on_grid, intensity_findings, measure_intensities
-from delineate.measurement.organs import Host, Organ, host_of, margin, organ_with
+from delineate.measurement.organs import Host, Organ, host_of, is_whole_body, margin, organ_with
 from delineate.measurement.quantities import (
     CONTACT_SHARE,
     DIAMETER_3D,
@@ -44,7 +44,8 @@ _FEW_VOXELS = 100  # a ball of less than six voxels across
 @dataclass(frozen=True, slots=True)
 class LesionOptions:
     """`names`: of the structures that are lesions; none means those whose names say it. `smallest_ml`: lesions below
-    are counted and not listed. `to`: the structures to which distances are measured; none means all."""
+    are counted and not listed. `to`: the structures to which distances are measured; none means all, but the body
+    as a whole."""
 
     names: tuple[str, ...] = ()
     smallest_ml: float = SMALLEST_ML
@@ -208,7 +209,7 @@ class _Scene:
         gaps = [
             (one.label, touching(part, one, shape=self.grid.shape) or gap(own, surface(one.label.name)))
             for one in others
-            if not to or one.label.name in to
+            if (one.label.name in to if to else not is_whole_body(one.label))
         ]
         return Lesion(
             label=part.label,

@@ -91,6 +91,9 @@ def _most(lesion: Cropped, met: Sequence[tuple[Cropped, Contact]]) -> Host | Non
     return host if host.share >= _LEAST else None
 
 
+def is_whole_body(label: Label) -> bool:
+    return concept_of(label).type.value == _WHOLE_BODY
+
+
 def _is_everywhere(label: Label) -> bool:
-    meant = concept_of(label)
-    return meant.category == TISSUE or meant.type.value == _WHOLE_BODY
+    return is_whole_body(label) or concept_of(label).category == TISSUE

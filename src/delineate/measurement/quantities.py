@@ -67,7 +67,7 @@ PERCENTILE_95 = _private("PERCENTILE_95", "95th percentile")
 DISTANCE = Code("121206", "DCM", "Distance")
 MARGIN = _private("MARGIN", "Smallest margin to the surface")
 ORGAN_SHARE = _private("ORGAN_SHARE", "Share of the organ's volume")
-CONTACT_SHARE = _private("CONTACT_SHARE", "Share of the surface in contact")
+CONTACT_SHARE = _private("CONTACT_SHARE", "Share of the lesion in or against the organ")
 VOLUME_DIFFERENCE = _private("VOLUME_DIFF", "Volume difference to the other side")
 VOLUME_RATIO = _private("VOLUME_RATIO", "Volume ratio to the other side")
 
