@@ -177,7 +177,7 @@ def _provenance(request: CaseRequest, scene: _Scene) -> Pairs:
     others = scene.others
     if others.segmentations:
         counted = f"{len(others.segmentations)} other result(s) for the same scan"
-        pairs.append(("Compared with", others.kind or counted))
+        pairs.append(("Compared with", f"{others.kind} of its model" if others.kind else counted))
     return tuple(pairs)
 
 
