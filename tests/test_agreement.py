@@ -122,25 +122,32 @@ def test_predictions_are_read_by_the_names_that_predict_wrote_down(readers: list
     assert dice(result)["percentile"] > 50
 
 
+def write_regions(path: Path) -> None:
+    labels, regions = {"cyst": 1, "all of it": 2}, {"cyst": [1], "all of it": [1, 3]}
+    record = ResultRecord(
+        case="one", labels=labels, volumes_ml={}, model="m", series_uid=None, seconds=1, regions=regions
+    )
+    write_record(path, record)
+
+
 def test_overlapping_structures_get_a_mask_each(tmp_path: Path) -> None:
     folders = [put(tmp_path / reader, one=drawn(first, 8)) for reader, first in (("a", 1), ("b", 2), ("c", 2))]
     results = put(tmp_path / "results", one=drawn(2, 8))
-    regions = {"cyst": [1], "all of it": [1, 3]}
-    record = ResultRecord(
-        case="one",
-        labels={"cyst": 1, "all of it": 2},
-        volumes_ml={},
-        model="m",
-        series_uid=None,
-        seconds=1,
-        regions=regions,
-    )
-    write_record(results / "one.nii.gz", record)
+    write_regions(results / "one.nii.gz")
     result = run(folders, tmp_path / "out", results)
     assert result.consensus is not None
     found, _ = formats.read_label_values(result.consensus / "one_all_of_it.nii.gz")
     assert (found == (drawn(2, 8).array > 0)).all()
     assert dice(result, "all of it")["within_readers"]
+
+
+def test_a_missing_prediction_counts_where_structures_overlap(tmp_path: Path) -> None:
+    folders = [put(tmp_path / reader, one=drawn(1, 8), two=drawn(2, 8)) for reader in ("a", "b")]
+    results = put(tmp_path / "results", one=drawn(1, 8))
+    write_regions(results / "one.nii.gz")
+    result = run(folders, tmp_path / "out", results)
+    assert (len(result.cases), list(result.failures), result.problems) == (2, ["two"], ())
+    assert dice(result, "all of it")["model"] == 0.5
 
 
 def test_other_orders_of_axes_are_no_other_place(readers: list[Path], tmp_path: Path) -> None:
