@@ -223,6 +223,15 @@ def test_what_a_scan_measures_is_not_guessed_from_a_name(tmp_path: Path) -> None
     assert read_scan(tmp_path / "p1.nii.gz").kind.value == "CT"
 
 
+def test_names_are_never_those_of_another_file(tmp_path: Path) -> None:
+    results, _ = write_case(tmp_path)
+    for name in ("dataset.json", "names.json"):
+        (tmp_path / name).write_text('{"labels": {"background": 0, "spleen": 1}}')
+    result = call(results, "--labels", tmp_path / "names.json", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "from a dataset.json only" in result.output
+
+
 def test_a_scan_without_numbers_is_said_and_measures_nothing(tmp_path: Path) -> None:
     results, scan = write_case(tmp_path)
     volume, _ = blob_case(5)

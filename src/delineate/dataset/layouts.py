@@ -56,8 +56,11 @@ def open_dataset(path: Path) -> Dataset:
 
 
 def read_labels(path: Path) -> LabelSet:
-    """The labels that a dataset.json (or the one in a folder) names; raises `DatasetError` as `open_dataset` does."""
-    folder = path.parent if path.suffix == ".json" else path
+    """The labels that a dataset.json (or the one in a folder) names; raises `DatasetError` as `open_dataset` does, and
+    for a file of another name, beside which another dataset's may lie."""
+    if path.is_file() and path.name != "dataset.json":
+        raise DatasetError("labels are read from a dataset.json only", got=path.name, path=path)
+    folder = path.parent if path.name == "dataset.json" else path
     return _labels(_read_json(folder), folder / "dataset.json")
 
 
