@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from test_model import PROVENANCE
 from delineate import formats, inference
 from delineate.cli import main
 from delineate.errors import PlanError
+from delineate.files import temporary_name
 from delineate.labels import LabelSet, label_set
 from delineate.model import Locator, Model, Weights, save_model
 from delineate.planning import AugmentationPlan, Plan, Region
@@ -192,6 +194,15 @@ def test_the_variants_of_a_batch_that_was_cut_off_count_for_no_other_result(
     assert standing.names == {"fold_0"}
     assert standing.lost == 1
     assert standing_variants(result, None).lost == 0
+
+
+def test_what_a_killed_run_left_of_a_variant_is_swept(scan: Path, tmp_path: Path, settings: Settings) -> None:
+    mine = temporary_name(variant_path(tmp_path / "out" / "a.nii.gz", "fold_0"))
+    dead = mine.with_name(re.sub(r"-\d+\.partial", "-1000000000.partial", mine.name))
+    dead.parent.mkdir(parents=True)
+    dead.write_bytes(b"half")
+    predict(model_of(1), scan, tmp_path / "out", settings=settings)
+    assert not dead.exists()
 
 
 def test_names_of_a_stranger_s_record_lead_nowhere_else(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from delineate.workflow.pipeline import Stages, run_pipeline
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.readying import Readying
-from delineate.workflow.results import read_record, standing_variants
+from delineate.workflow.results import read_record, standing_variants, variant_folder
 from delineate.workflow.scratch import scratch_of
 from delineate.workflow.variants import NO_VARIANTS, Variants, variants_of
 
@@ -93,7 +93,8 @@ class Batch:
         folder = targets[0].parent
         check_writable(folder)
         busy = self._cut_off(folder)
-        sweep(folder)
+        for one in (folder, *map(variant_folder, targets)):
+            sweep(one)
         with open_journal(folder) as journal:
             tally = _Tally(self.watch, self.hear, journal, [scan.id for scan in chosen.scans], dict(self.attempt.ended))
             self._run_cases(chosen.scans, targets, tally)

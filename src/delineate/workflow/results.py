@@ -97,7 +97,12 @@ def probability_path(target: Path, structure: str) -> Path:
 
 def variant_path(target: Path, name: str) -> Path:
     """Where a variant of a result lies, its own record beside it: `variants/a/fold_0.nii.gz` for `a.nii.gz`."""
-    return target.parent / "variants" / formats.image_stem(target) / f"{name}.nii.gz"
+    return variant_folder(target) / f"{name}.nii.gz"
+
+
+def variant_folder(target: Path) -> Path:
+    """Where all variants of a result lie."""
+    return target.parent / "variants" / formats.image_stem(target)
 
 
 @dataclass(frozen=True, slots=True)
