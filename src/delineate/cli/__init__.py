@@ -6,6 +6,7 @@ import click
 
 from delineate.cli import (
     agreement,
+    comparing,
     dicom,
     engines,
     evaluating,
@@ -32,6 +33,7 @@ def main() -> None:
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
     delineate measure  RESULT --image SCAN        volumes, lesions, distances, what a resection leaves
     delineate evaluate REFERENCES RESULTS         score them
+    delineate compare  REFERENCES A B -o FOLDER   which of two models is better, and is that chance?
     delineate report   dataset DATASET -o X.html  a page about a dataset, a training, ...
     delineate card     MODEL -o FOLDER            a model card and a data sheet
 
@@ -58,6 +60,7 @@ for command in (
     dicom.export,
     measuring.measure,
     evaluating.evaluate,
+    comparing.compare,
     agreement.agreement,
     reporting.report,
     reporting.card,
