@@ -68,17 +68,21 @@ def agreement(
             watch=watch,
         )
         missing = {reader: len(cases) for reader, cases in result.missing.items()} | result.missed_by_model
-        title = f"Agreement of {len(readers)} readers over {len(result.cases)} cases"
+        title = f"Agreement of {len(readers)} readers over {_cases(len(result.cases))}"
         watch.print(places_table(result.places, with_model=result.has_model, title=title))
         watch.print(readers_table(result.places, read=result.read, missing=missing))
     for remark in result.remarks:
         warn(remark)
     for reader, cases in result.missing.items():
         if cases:
-            warn(f"{reader} has no label map that can be used of {len(cases)} cases: {', '.join(cases[:5])}")
+            warn(f"{reader} has no label map that can be used of {_cases(len(cases))}: {', '.join(cases[:5])}")
     for case, why in result.failures.items():
         complain(f"{case}: the model's counted as missed, because {why}")
     for problem in result.problems:
         complain(problem)
     say(f"{result.report} and {result.table}")
     sys.exit(SOME_FAILED if result.problems or result.failures else 0)
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
