@@ -160,3 +160,12 @@ def test_the_python_api_exports_onto_a_series(tmp_path: Path) -> None:
     files = delineate.export(blobs, tmp_path / "mr", tmp_path / "out", name="p1", to=("seg", "nrrd"))
     assert [path.name for path in files] == ["p1.seg.dcm", "p1.seg.nrrd"]
     assert (tmp_path / "out" / "p1.proof.json").exists()
+
+
+def test_the_python_api_scores_and_measures(tmp_path: Path) -> None:
+    volume, blobs = blob_case(0)
+    formats.write_segmentation(tmp_path / "references" / "p1.nii.gz", blobs)
+    result = delineate.evaluate(tmp_path / "references", tmp_path / "references", tmp_path / "scores")
+    assert result.case_dice == {"p1": 1.0}
+    found = delineate.measure(blobs, volume, lesions=["core"])
+    assert [lesion.label.name for lesion in found.lesions] == ["core"]

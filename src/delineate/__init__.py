@@ -7,6 +7,8 @@
     model = delineate.train("Task09_Spleen", "spleen", budget=delineate.Budget(minutes=60))
     segmentation = delineate.load_model("spleen").segment(volume)
     delineate.export(segmentation, "archive/p1/CT", "results", to=("seg", "rtstruct"))
+    findings = delineate.measure(segmentation, volume).findings
+    delineate.evaluate("Task09_Spleen", "results")
 
 Nothing heavy is imported before it is needed.
 """
@@ -16,9 +18,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from delineate.api import Budget, Division, SegmentationModel, export, load_model, plan, read, train
+    from delineate.api import (
+        Budget,
+        Division,
+        SegmentationModel,
+        evaluate,
+        export,
+        load_model,
+        measure,
+        plan,
+        read,
+        train,
+    )
 
-__all__ = ["Budget", "Division", "SegmentationModel", "export", "load_model", "plan", "read", "train"]
+__all__ = [
+    "Budget",
+    "Division",
+    "SegmentationModel",
+    "evaluate",
+    "export",
+    "load_model",
+    "measure",
+    "plan",
+    "read",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,10 +13,14 @@ from delineate.dataset import Dataset, open_dataset
 from delineate.errors import TrainingError
 from delineate.formats.exporters import ExportOptions
 from delineate.inference import InferenceOptions
+from delineate.measurement.lesions import LesionOptions
+from delineate.measurement.scan_findings import MeasureOptions, ScanFindings, measure_scan
 from delineate.planning import Plan, PlanOptions
 from delineate.settings import Settings, detect
 from delineate.volume import Segmentation, Volume, align
 from delineate.workflow.engines import EngineWish, check_wish
+from delineate.workflow.evaluating import EvaluationOptions, EvaluationResult
+from delineate.workflow.evaluating import evaluate as run_evaluation
 from delineate.workflow.exporting import export as run_export
 from delineate.workflow.exporting import files_of
 from delineate.workflow.preparing import plan_dataset, use_threads
@@ -25,7 +29,18 @@ from delineate.workflow.scratch import scratch_of
 from delineate.workflow.training import Budget, Division
 from delineate.workflow.training import train as run_training
 
-__all__ = ["Budget", "Division", "SegmentationModel", "export", "load_model", "plan", "read", "train"]
+__all__ = [
+    "Budget",
+    "Division",
+    "SegmentationModel",
+    "evaluate",
+    "export",
+    "load_model",
+    "measure",
+    "plan",
+    "read",
+    "train",
+]
 
 Location = str | PathLike[str]
 
@@ -129,6 +144,35 @@ def export(
     stack = formats.stack_at(Path(series))
     placed = align(segmentation, stack.grid)
     return run_export(placed, Path(folder) / name, to, options=ExportOptions(sources=files_of(stack)))
+
+
+def measure(segmentation: Segmentation, volume: Volume | None = None, *, lesions: Sequence[str] = ()) -> ScanFindings:
+    """Volumes, diameters, distances and, with the scan, intensities of all structures, and of lesions one by one.
+
+    `lesions`: names of the structures that are lesions; none means those whose names say it. Raises `LabelError` for
+    an unknown name, `GeometryMismatch` for a scan on another grid.
+    """
+    options = MeasureOptions(lesions=LesionOptions(tuple(lesions)))
+    return measure_scan(segmentation, volume, options=options, threads=detect("cpu").threads)
+
+
+def evaluate(
+    references: Location,
+    predictions: Location,
+    output: Location | None = None,
+    *,
+    options: EvaluationOptions | None = None,
+) -> EvaluationResult:
+    """Score predictions against references, files or folders of them; scores.json and scores.csv go into `output`, by
+    default beside the predictions. Raises `InputError` if no case can be scored.
+    """
+    return run_evaluation(
+        Path(references),
+        Path(predictions),
+        output=None if output is None else Path(output),
+        options=options or EvaluationOptions(),
+        settings=detect("cpu"),
+    )
 
 
 def _opened(dataset: Location | Dataset) -> Dataset:
