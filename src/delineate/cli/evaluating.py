@@ -48,6 +48,26 @@ class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
         return name.strip(), tolerance_mm
 
 
+class Edges(click.ParamType[tuple[str, tuple[float, ...]]]):
+    """A name and where its numbers are parted: age=18,40,65."""
+
+    name = "NAME=EDGE,EDGE..."
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[float, ...]]:
+        if isinstance(value, tuple):
+            return value
+        name, _, numbers = str(value).rpartition("=")
+        try:
+            edges = tuple(float(number) for number in numbers.split(","))
+        except ValueError:
+            edges = ()
+        if not name.strip() or not edges or sorted(set(edges)) != list(edges):
+            self.fail(f"expected a name and rising numbers, e.g. age=18,40,65, got {value!r}", param, ctx)
+        return name.strip(), edges
+
+
 @click.command()
 @click.argument("references", type=EXISTING)
 @click.argument("predictions", type=EXISTING)
@@ -63,6 +83,9 @@ class Tolerance(click.ParamType[tuple[tuple[str, float], ...]]):
 @click.option("--lesions", type=Words(), default=(), help="Structures to score lesion by lesion, too: tumour,cyst.")
 @click.option("--smallest-lesion", type=click.FloatRange(0), default=0.0, help="Ignore lesions below so many mm³.")
 @click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too.")
+@click.option("--groups", "table", type=EXISTING, help="CSV or TSV with a column case or patient: compare its groups.")
+@click.option("--by", type=Words(), default=(), help="Compare groups that the dataset knows, too, or thirds of size.")
+@click.option("--bands", type=Edges(), multiple=True, help="Edges of a group's numbers; of size in ml.")
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Worst cases to look into.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html beside the scores.")
 @click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
@@ -79,7 +102,9 @@ def evaluate(
     \b
     Example: delineate evaluate Task09_Spleen results --set-aside-by spleen_model
     Example: delineate evaluate labelsTs results --tolerance aorta=1,liver=3
+    Example: delineate evaluate labelsTs results --groups patients.csv --bands age=18,40,65 --by size
     """
+    from delineate.reports.comparison_tables import groups_table
     from delineate.reports.score_tables import lesions_table, scores_table, sides_table, tubes_table, worst_table
     from delineate.workflow.evaluating import evaluate as run
     from delineate.workflow.evaluation_reports import report_evaluation
@@ -100,6 +125,8 @@ def evaluate(
         for names, table in ((options["lesions"], lesions_table), (options["tubes"], tubes_table)):
             if names:
                 watch.print(table(structures))
+        if result.groups:
+            watch.print(groups_table(result.groups, title="Dice by group"))
         if any(pair.left_as_right or pair.right_as_left for pair in result.swaps):
             watch.print(sides_table(result.swaps))
         if result.worst:
@@ -126,9 +153,13 @@ def _options_of(
     only_predicted: bool,
     resample: bool,
     smallest_lesion: float,
+    table: Path | None,
+    by: tuple[str, ...],
+    bands: tuple[tuple[str, tuple[float, ...]], ...],
     **others: Any,
 ) -> EvaluationOptions:
     from delineate.workflow.evaluating import EvaluationOptions, read_tolerances
+    from delineate.workflow.group_tables import GroupOptions
     from delineate.workflow.pairing import CaseChoice, cases_set_aside
 
     told = {} if tolerance_file is None else read_tolerances(tolerance_file)
@@ -139,5 +170,6 @@ def _options_of(
         choice=CaseChoice(cases, only_predicted=only_predicted),
         resample=resample,
         smallest_lesion_mm3=smallest_lesion,
+        groups=GroupOptions(table, by, dict(bands)),
         **others,
     )

@@ -130,6 +130,26 @@ def comparison_rows(rivals: Rivals, metrics: Sequence[Metric]) -> list[list[str]
     return rows
 
 
+def group_rows(scores: Sequence[GroupScore]) -> list[list[str]]:
+    """A header, and a row for each group, structure and figure; NaN and the mean over structures are empty."""
+    header = "by group structure metric cases patients small missed mean mean_low mean_high rest gap gap_low gap_high p"
+    rows = [[*header.split(), "p_holm"]]
+    for one in scores:
+        numbers = (one.mean, *one.interval, one.rest, one.gap, *one.gap_interval, one.p, one.p_holm)
+        about = (
+            one.grouping,
+            one.group,
+            one.structure,
+            one.metric.name,
+            one.cases,
+            one.patients,
+            one.small,
+            one.missed,
+        )
+        rows.append([*map(str, about), *("" if math.isnan(number) else f"{number:.6g}" for number in numbers)])
+    return rows
+
+
 def or_null(value: float) -> float | None:
     """None for NaN, which JSON has not."""
     return None if math.isnan(value) else float(value)

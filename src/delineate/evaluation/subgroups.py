@@ -175,7 +175,7 @@ def _score(
                 gap=mean - rest,
                 gap_interval=_pair(gap_limits[n]),
                 p=ps[n],
-                small=counts[n, 0] < SMALL,
+                small=bool(counts[n, 0] < SMALL),
             )
         )
     return rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from delineate.evaluation.comparing import Difference
 from delineate.evaluation.ranking import Ranking
-from delineate.evaluation.subgroups import GroupScore
+from delineate.evaluation.subgroups import SIZE, GroupScore
 from delineate.metrics.definitions import Metric
 from delineate.reports.score_tables import show_interval
 from delineate.reports.tables import plain_table, plain_text, show_count, show_number
@@ -81,13 +81,14 @@ def ranking_table(rankings: Sequence[Ranking], *, title: str) -> Table:
 
 
 def groups_table(scores: Sequence[GroupScore], *, title: str) -> Table:
-    """One figure: a block a way of grouping, in it a line a group, small ones marked."""
+    """Dice of the cases' means, and of each structure by its size: a block a way of grouping, in it a line a group."""
     table = plain_table(title, "Gap: minus all other cases. p: corrected by Holm. Small: what it shows may be chance.")
     table.collapse_padding = True
     table.add_column("group", overflow="fold", min_width=18)
     for column in ("patients", "cases", "mean", "95 %", "gap", "95 %", "p", "mis-\nsed"):
         table.add_column(column, justify="right", no_wrap=True)
-    for (name, structure), rows in itertools.groupby(scores, key=lambda one: (one.grouping, one.structure)):
+    shown = [one for one in scores if one.metric.name == "dice" and (not one.structure or one.grouping == SIZE)]
+    for (name, structure), rows in itertools.groupby(shown, key=lambda one: (one.grouping, one.structure)):
         table.add_row(plain_text(f"{name}, {structure}" if structure else name, "bold"))
         for row in rows:
             table.add_row(plain_text(f"  {row.group}"), *_group_cells(row))

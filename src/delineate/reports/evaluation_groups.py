@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from delineate.evaluation.bands import NOT_RECORDED, in_order
 from delineate.evaluation.intervals import bootstrap_means
+from delineate.evaluation.subgroups import SMALL
 from delineate.reports.charts import Chart, ForestRow, forest_plot
-from delineate.reports.documents import NOT_RECORDED
 from delineate.reports.evaluation_figures import Row, Sheet, count_of, with_interval
 from delineate.reports.score_records import CaseRecord, ScoresRecord, number
 
-SMALL = 10
-"""Patients below which a group is called small: what it shows may be chance."""
 _MOST_VALUES = 15  # of a kind of group; with more it names cases rather than groups
 _SEED = 0
 
@@ -66,7 +65,7 @@ def unshown_kinds(scores: ScoresRecord) -> tuple[str, ...]:
 
 def _kind(name: str, cases: Sequence[CaseRecord]) -> GroupKind | None:
     values = [case.groups.get(name) or NOT_RECORDED for case in cases]
-    groups = sorted(set(values), key=lambda value: (value == NOT_RECORDED, value))
+    groups = in_order(values)
     if not 1 < len(groups) <= _MOST_VALUES:
         return None
     return GroupKind(name, tuple(_facts(group, values, cases) for group in groups))

@@ -16,7 +16,9 @@ import numpy as np
 from delineate import evaluation
 from delineate.errors import InputError, LabelError
 from delineate.evaluation import Details, Evaluation, SideConfusion
+from delineate.evaluation.comparison_output import GROUP_DEFINITIONS, group_json, group_rows
 from delineate.evaluation.intervals import FEW_PATIENTS
+from delineate.evaluation.subgroups import GroupScore
 from delineate.evaluation.worst import WorstCase
 from delineate.files import write_text
 from delineate.labels import Colour, LabelSet
@@ -31,6 +33,7 @@ from delineate.workflow.evaluation_records import (
     sides_json,
 )
 from delineate.workflow.examining import Examination, examine_worst
+from delineate.workflow.group_tables import GroupOptions, part_cases
 from delineate.workflow.naming import Names, find_names
 from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
@@ -45,7 +48,8 @@ class EvaluationOptions:
 
     `choice`: which cases count. `resample`: bring predictions of another grid onto the reference's; they are failures
     otherwise. `lesions`, `tubes`: structures that are also scored lesion by lesion, or by their centre lines; lesions
-    below `smallest_lesion_mm3` are ignored. `worst`: so many of the worst cases are looked at.
+    below `smallest_lesion_mm3` are ignored. `worst`: so many of the worst cases are looked at. `groups`: which
+    groups of cases are compared with each other.
     """
 
     tolerance_mm: float = 2.0
@@ -56,6 +60,7 @@ class EvaluationOptions:
     tubes: tuple[str, ...] = ()
     smallest_lesion_mm3: float = 0.0
     worst: int = 10
+    groups: GroupOptions = GroupOptions()  # noqa: RUF009 - nothing in it changes
 
     def for_labels(self, labels: LabelSet) -> ScoreOptions:
         """The options for these structures. Raises `LabelError` for one that is named and not there."""
@@ -75,6 +80,7 @@ class EvaluationResult:
     `pairs`: the files of each case that was scored, in the order of `evaluation.cases`. `rows`: for the table. `swaps`:
     left and right taken for each other, over all cases. `worst`: the worst cases, the worst first. `problems`: what
     could not be scored; `remarks`: what was left out or done otherwise; sentences both. `scores`, `table`: the files.
+    `groups`: scores of the groups that were asked for.
     """
 
     evaluation: Evaluation
@@ -87,6 +93,7 @@ class EvaluationResult:
     remarks: tuple[str, ...]
     scores: Path
     table: Path
+    groups: tuple[GroupScore, ...] = ()
 
     @property
     def cases(self) -> int:
@@ -137,10 +144,11 @@ def evaluate(
         reasons = [*problems, *(f"{o.pair.case}: {o.scores.failed}" for o in scored if o.scores)]
         raise InputError("no case could be scored", got="; ".join(reasons[:5]), path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
-    summary = evaluation.summarise([o.scores for o in scored if o.scores], generator=np.random.default_rng(SEED))
+    parted = part_cases([o.scores for o in scored if o.scores], options.groups, np.random.default_rng(SEED))
+    summary = evaluation.summarise(parted.cases, generator=np.random.default_rng(SEED))
     examination = Examination({outcome.pair.case: outcome.pair for outcome in scored}, names, score_options)
     worst = examine_worst(summary, examination, most=options.worst, settings=settings, watch=watch)
-    remarks = (*pairing.remarks, *_without_repeats(scored))
+    remarks = (*pairing.remarks, *parted.remarks, *_without_repeats(scored))
     pairs, swaps = tuple(outcome.pair for outcome in scored), _swaps(summary, names)
     about = {
         "worst": [evaluation.worst_json(one) for one in worst],
@@ -149,6 +157,7 @@ def evaluate(
         "sides": sides_json(swaps),
         "calibration": calibration_json(scored),
         "provenance": provenance_json(references, predictions, pairs, kind=names.kind, resample=options.resample),
+        "subgroups": {"definitions": GROUP_DEFINITIONS, "scores": [group_json(one) for one in parted.scores]},
         "problems": list(problems),
         "remarks": list(remarks),
     }
@@ -162,7 +171,8 @@ def evaluate(
         problems=problems,
         remarks=remarks,
         scores=_write_scores(folder, {**evaluation.to_json(summary), **about}),
-        table=_write_table(folder, summary),
+        table=_write_table(folder, summary, parted.scores),
+        groups=parted.scores,
     )
 
 
@@ -187,12 +197,18 @@ def _write_scores(folder: Path, content: Mapping[str, object]) -> Path:
     return path
 
 
-def _write_table(folder: Path, summary: Evaluation) -> Path:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(evaluation.csv_rows(summary))
+def _write_table(folder: Path, summary: Evaluation, groups: Sequence[GroupScore]) -> Path:
     path = folder / "scores.csv"
-    write_text(path, text.getvalue())
+    _write_rows(path, evaluation.csv_rows(summary))
+    if groups:
+        _write_rows(folder / "subgroups.csv", group_rows(groups))
     return path
+
+
+def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _swaps(summary: Evaluation, names: Names) -> tuple[SideConfusion, ...]:
