@@ -14,7 +14,7 @@ NOT_RECORDED = "not recorded"
 AGE_EDGES = (18.0, 40.0, 60.0, 80.0)
 
 _MOST_VALUES = 6  # so many different numbers are groups as they are: 1.5 and 3 T, 1 to 5 mm
-_DICOM_AGE = re.compile(r"(\d{3})([DWMY])")
+_DICOM_AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 

@@ -85,7 +85,7 @@ def groups_table(scores: Sequence[GroupScore], *, title: str) -> Table:
     table = plain_table(title, "Gap: minus all other cases. p: corrected by Holm. Small: what it shows may be chance.")
     table.collapse_padding = True
     table.add_column("group", overflow="fold", min_width=18)
-    for column in ("patients", "cases", "mean", "95 %", "gap", "95 %", "p", "mis-\nsed"):
+    for column in ("patients", "cases", "mis-\nsed", "mean", "gap", "95 %", "p"):
         table.add_column(column, justify="right", no_wrap=True)
     shown = [one for one in scores if one.metric.name == "dice" and (not one.structure or one.grouping == SIZE)]
     for (name, structure), rows in itertools.groupby(shown, key=lambda one: (one.grouping, one.structure)):
@@ -113,12 +113,11 @@ def _group_cells(one: GroupScore) -> tuple[str, ...]:
     return (
         f"{one.patients}{' small' if one.small else ''}",
         str(one.cases),
+        show_count(one.missed),
         show_number(one.mean, digits),
-        show_interval(one.interval, max(1, digits - 1)),
         _signed(one.gap, digits),
         _signed_interval(one.gap_interval, max(1, digits - 1)),
         show_p(one.p_holm),
-        show_count(one.missed),
     )
 
 
