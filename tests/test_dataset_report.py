@@ -70,6 +70,14 @@ def test_many_cases_apart_on_one_side_are_a_second_group() -> None:
     assert "6 of 27 cases (22 %)" in group.words
 
 
+def test_two_groups_are_each_compared_with_those_of_neither() -> None:
+    values = [5.0] * 6 + [100.0, 101, 102, 103, 104, 105, 106, 107, 108, 109] * 3 + [900.0] * 6
+    cases, (low, high) = outliers_by_case([], [quantity(values)])
+    assert cases == {}
+    assert (low.theirs, low.others) == ((5, 5), (100, 109))
+    assert (high.theirs, high.others) == ((900, 900), (100, 109))
+
+
 def test_a_structure_that_nearly_all_have_is_missed_where_it_is_not() -> None:
     volume, reference = blob_case(0)
     facts = [describe_case(case(n), volume, measure_case(f"c{n}", volume, reference, [Kind.MR]), MR) for n in range(10)]

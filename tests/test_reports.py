@@ -20,6 +20,7 @@ from delineate.dataset import Case, Dataset, Problem
 from delineate.errors import GeometryMismatch
 from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine
 from delineate.labels import LabelSet, label_set
+from delineate.reports.charts.learning import LearningCurves, learning_curves, learning_curves_figure
 from delineate.reports.display import (
     View,
     display_window,
@@ -31,13 +32,7 @@ from delineate.reports.display import (
     whole,
     zoom,
 )
-from delineate.reports.figures import (
-    LearningCurves,
-    comparison_figure,
-    learning_curves,
-    learning_curves_figure,
-    preview_figure,
-)
+from delineate.reports.figures import comparison_figure, preview_figure
 from delineate.reports.pages import CasePanel, Page, describe_plan, render, write_index
 from delineate.reports.score_tables import ScoreRow, mean_row, scores_table
 from delineate.reports.tables import cases_table, count_problems, problems_table
@@ -348,7 +343,7 @@ def test_the_page_holds_everything_and_needs_nothing_else(tmp_path: Path) -> Non
     assert [re.findall(r"<b>(.*?)</b>", html)] == [["bad", "good", "none"]]
     assert "Not for clinical use without review." in html
     assert f"data:image/png;base64,{base64.b64encode(b'curves').decode()}" in html
-    assert "rgb(200, 30, 40)" in html
+    assert "rgb(200,30,40)" in html
     assert not re.search(r"(?:src|href)=\"(?!data:|#)|@import|url\(", html)
     assert all(words in html for words in ("Trained on 9 scans.", "tumour missed", "3f2a", "8 x 8 x 8 voxels"))
 
@@ -387,6 +382,7 @@ def test_plans_are_told_in_words() -> None:
     assert told["Resampled to"] == "spacing 1 x 1.5 x 3 mm, axes along RAS"
     assert told["Intensities"].startswith("CT clipped to -100..300, minus 40, divided by 60; T1 minus each scan's mean")
     assert told["Network"] == "nnunet, 3D, 2 levels, 16 to 32 features"
-    assert told["Training"].startswith("1,500 steps of 2 patches, adamw from 0.003")
-    assert told["Flips"] == "along array axes 1, 2"
+    assert told["Length"] == "1,500 steps of 2 patches"
+    assert told["Training"].startswith("AdamW, learning rate 0.003")
+    assert told["Flips"] == "front-back, head-foot"
     assert told["Why"] == "spacing: the median"

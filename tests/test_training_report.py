@@ -10,7 +10,7 @@ from delineate.dataset import Case, Dataset, Split
 from delineate.errors import ModelError
 from delineate.labels import label_set
 from delineate.model import load_model, read_provenance
-from delineate.reports.figures import LearningCurves
+from delineate.reports.charts.learning import LearningCurves
 from delineate.reports.training_pages import TrainingPage, courses, find_doubts
 from delineate.settings import detect
 from delineate.workflow.run_records import populations
@@ -87,6 +87,13 @@ def test_few_validation_patients_and_an_unfinished_run_are_said() -> None:
     assert doubts[1].startswith("The weights were chosen on 2 patients")
 
 
+def test_a_model_that_learned_nothing_in_one_validation_is_not_praised() -> None:
+    doubts = find_doubts(page([0.008], [0.0], best=100))
+    assert doubts[0].startswith("All but nothing was learned: the best validation Dice is 0.004")
+    assert doubts[1].startswith("There was one validation only")
+    assert doubts[2] == "Never found in a validation case: rim."
+
+
 def test_a_loss_that_is_no_number_is_said() -> None:
     odd = replace(STEADY, curves=replace(STEADY.curves, losses=[2.0, math.nan]))
     assert "not finite" in find_doubts(odd)[0]
@@ -115,7 +122,7 @@ def test_a_real_run_is_recorded_and_reported(tmp_path: Path) -> None:
     model = tmp_path / "model"
     settings = detect("cpu", threads=2, cache=tmp_path / "cache")
     dataset = write_blobs(tmp_path / "data", 4)
-    train(dataset, model, budget=Budget(steps=8), division=Division(hold_out=1), settings=settings, plan=tiny_plan())
+    train(dataset, model, budget=Budget(steps=3), division=Division(hold_out=1), settings=settings, plan=tiny_plan())
     provenance, digest = read_provenance(model)
     assert digest == load_model(model).digest
     assert provenance.populations["training"].patients == 3
@@ -123,11 +130,12 @@ def test_a_real_run_is_recorded_and_reported(tmp_path: Path) -> None:
     html = report_training(model, tmp_path / "report.html").html.read_text()
     assert "planning and preparing" in html
     assert digest in html
+    facts = RunFolder(model).facts()
+    assert facts is not None
+    assert facts.seconds >= sum(facts.stage_seconds.values())
     (model / "training" / "state.safetensors").unlink()
-    before = RunFolder(model).facts()
-    assert before is None
     again = report_training(model, tmp_path / "again.html").html.read_text()
-    assert "Not recorded. It stands in the run's checkpoint" in again
+    assert "Not recorded: the run is older than this record, or its checkpoint" in again
     assert provenance.environment["processor"] in again
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +80,7 @@ class Quantity:
 class Faction:
     """So many cases that lie apart in one quantity that they are a second group, and no outliers.
 
-    `theirs`: their lowest and highest value; `others`: that of the other cases.
+    `theirs`: their lowest and highest value; `others`: that of the cases that are in no such group.
     """
 
     quantity: Quantity
@@ -116,6 +116,12 @@ class Outlier:
         usual = self.quantity.show(*self.usual)
         shown = f"{self.quantity.name}: {self.quantity.show(self.value)}"
         return f"{shown}; the middle half of cases has {usual} (z {self.z:+.1f})"
+
+
+def name_channels(channels: Sequence[str], kinds: Sequence[Kind]) -> str:
+    """A case's scans, with what each measures where its name does not say it: "CT", or "T1 (MR), T2 (MR)"."""
+    pairs = zip(channels, kinds, strict=True)
+    return ", ".join(name if name.lower() == kind.value.lower() else f"{name} ({kind.value})" for name, kind in pairs)
 
 
 def describe_case(case: Case, image: Volume, measured: CaseMeasurements, dataset: Dataset) -> CaseFacts:
@@ -212,11 +218,11 @@ def outliers_by_case(
     factions: list[Faction] = []
     for quantity in compared:
         apart = find_outliers(quantity)
-        for side in ([low for low in apart if low.z < 0], [high for high in apart if high.z > 0]):
-            if len(side) >= GROUP_CASES and len(side) > GROUP_SHARE * len(quantity.values):
-                factions.append(_faction(quantity, side))
-            else:
-                found += side
+        sides = ([low for low in apart if low.z < 0], [high for high in apart if high.z > 0])
+        large = [side for side in sides if len(side) >= GROUP_CASES and len(side) > GROUP_SHARE * len(quantity.values)]
+        grouped = {outlier.case for side in large for outlier in side}
+        factions += [_faction(quantity, side, grouped) for side in large]
+        found += [outlier for outlier in apart if outlier.case not in grouped]
         found += find_missing(quantity, facts) if quantity.structure else []
     by_case: dict[str, list[Outlier]] = {}
     for outlier in sorted(found, key=_conspicuous, reverse=True):
@@ -224,10 +230,10 @@ def outliers_by_case(
     return {case: tuple(reasons) for case, reasons in by_case.items()}, tuple(factions)
 
 
-def _faction(quantity: Quantity, apart: Sequence[Outlier]) -> Faction:
+def _faction(quantity: Quantity, apart: Sequence[Outlier], grouped: Collection[str]) -> Faction:
     theirs = [outlier.value for outlier in apart]
     cases = tuple(outlier.case for outlier in apart)
-    others = [value for case, value in quantity.values.items() if case not in set(cases)]
+    others = [value for case, value in quantity.values.items() if case not in grouped]
     return Faction(quantity, cases, (min(theirs), max(theirs)), (min(others), max(others)))
 
 

@@ -12,7 +12,15 @@ import numpy as np
 from delineate.dataset import Dataset, Problem
 from delineate.reports.charts import Chart, Strip, histogram_strips
 from delineate.reports.charts.words import count, number
-from delineate.reports.dataset_facts import FARTHEST, FEWEST, CaseFacts, Faction, Outlier, Quantity
+from delineate.reports.dataset_facts import (
+    FARTHEST,
+    FEWEST,
+    CaseFacts,
+    Faction,
+    Outlier,
+    Quantity,
+    name_channels,
+)
 from delineate.reports.documents import NOT_RECORDED
 from delineate.reports.html import render_template
 from delineate.reports.tables import SEVERITIES
@@ -97,13 +105,12 @@ def render_dataset(page: DatasetPage) -> str:
 
 def _contents(page: DatasetPage) -> list[tuple[str, str]]:
     dataset = page.dataset
-    channels = ", ".join(f"{name} ({kind.value})" for name, kind in zip(dataset.channels, dataset.kinds, strict=True))
     drawn = sum(case.reference is not None for case in dataset.cases)
     stored = Counter(facts.orientation for facts in page.facts).most_common()
     found = [
         ("Cases", f"{len(dataset.cases)}, of which {drawn} have a reference and {len(page.facts)} could be used"),
         ("Patients", str(page.patients)),
-        ("Scans of a case", channels),
+        ("Scans of a case", name_channels(dataset.channels, dataset.kinds)),
         ("Structures", ", ".join(name.replace("_", " ") for name in dataset.labels.names)),
         ("Stored as", ", ".join(f"{orientation} ({n})" for orientation, n in stored) or "–"),
     ]
@@ -113,7 +120,7 @@ def _contents(page: DatasetPage) -> list[tuple[str, str]]:
         found.append(
             ("Median voxel", " x ".join(f"{mm:.3g}" for mm in spacing) + " mm (left-right, front-back, head-foot)")
         )
-        found.append(("Median scan", " x ".join(f"{n:g}" for n in shape) + " voxels"))
+        found.append(("Median scan", " x ".join(f"{n:.0f}" for n in shape) + " voxels"))
     return found
 
 
@@ -125,7 +132,13 @@ def _structures(page: DatasetPage) -> list[tuple[str, ...]]:
             continue
         values = list(quantity.values.values())
         shown = [number(float(value)) for value in np.percentile(values, (0, 25, 50, 75, 100))] if values else ["–"] * 5
-        rows.append((quantity.structure.replace("_", " "), f"{len(values)} of {drawn}", *shown))
+        rows.append(
+            (
+                quantity.structure.replace("_", " "),
+                f"{len(values)}\N{NO-BREAK SPACE}of\N{NO-BREAK SPACE}{drawn}",
+                *shown,
+            )
+        )
     return rows
 
 

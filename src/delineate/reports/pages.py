@@ -9,10 +9,14 @@ from pathlib import Path
 
 from delineate.files import write_text
 from delineate.planning import ClipZScore, Normalisation, Plan, Window
+from delineate.reports.dataset_facts import AXES
 from delineate.reports.html import render_template
 from delineate.reports.score_tables import ScoreRow, mean_row
 
 Pairs = tuple[tuple[str, str], ...]
+
+_AXES = {letter: name for name, letters in zip(AXES, ("LR", "AP", "IS"), strict=True) for letter in letters}
+_WORDS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "dice": "Dice", "dice_ce": "Dice + cross-entropy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def describe_plan(plan: Plan) -> Pairs:
     """The plan's main choices in words, as (what, choice); reasons come last."""
     network, training = plan.network, plan.training
     size = "fixed shape " + _by(plan.resize_to) if plan.resize_to else "spacing " + _by(plan.spacing_mm) + " mm"
-    steps = f"{training.steps:,} steps of {training.batch_size} patches"
+    flips = dict.fromkeys(_AXES[plan.orientation[axis]] for axis in plan.augmentation.flip_axes)
     choices = [
         ("Resampled to", f"{size}, axes along {plan.orientation}"),
         ("Intensities", "; ".join(_intensities(*pair) for pair in zip(plan.channels, plan.normalisation, strict=True))),
@@ -80,17 +84,13 @@ def describe_plan(plan: Plan) -> Pairs:
             f"{network.architecture}, {plan.dimensions}D, {len(network.features)} levels, "
             f"{network.features[0]} to {max(network.features)} features",
         ),
+        ("Length", f"{training.steps:,} steps of {training.batch_size} patches"),
         (
             "Training",
-            f"{steps}, {training.optimiser} from {training.learning_rate:g} ({training.decay} decay), "
-            f"loss {training.loss.replace('_', ' + ')}, {training.precision}",
+            f"{_WORDS[training.optimiser]}, learning rate {training.learning_rate:g} with {training.decay} decay, "
+            f"loss {_WORDS[training.loss]}, {training.precision}",
         ),
-        (
-            "Flips",
-            "along array axes " + ", ".join(map(str, plan.augmentation.flip_axes))
-            if plan.augmentation.flip_axes
-            else "none",
-        ),
+        ("Flips", ", ".join(flips) or "none"),
         *(("Why", reason) for reason in plan.reasons),
     ]
     return tuple(choices)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delineate.reports.charts import Chart, duration, learning_chart, time_bars
+from delineate.reports.charts.learning import LearningCurves
 from delineate.reports.charts.words import count
 from delineate.reports.documents import NOT_RECORDED
-from delineate.reports.figures import LearningCurves
 from delineate.reports.html import render_template
 from delineate.reports.pages import Pairs
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 FEW_PATIENTS = 5  # that validate: which weights are best is then half chance
 RISING = 0.01  # Dice gained in the last third of a run that was not yet at its end
 FALLEN = 0.02  # Dice lost from the best step to the last
+LEARNED = 0.1  # Dice below which all but nothing was learned
 UNEVEN = 0.05  # Dice that a structure had more at another step than at the one that was kept
+_NOTHING = 0.0005  # Dice that is shown as 0
 _SIDES = {"training": "Training", "validation": "Validation", "held_out": "Set aside"}
 
 
@@ -129,6 +131,10 @@ def _doubts_of_validation(page: TrainingPage) -> list[str]:
         patients = count(page.validation_patients, "patient")
         doubts.append(f"The weights were chosen on {patients}: their Dice, and which step is best, are half chance.")
     best, last = page.best_dice, dice[-1]
+    if best < LEARNED:
+        doubts.append(f"All but nothing was learned: the best validation Dice is {best:.3f}. Train longer.")
+    if len(dice) == 1 and page.step >= page.last_step:
+        doubts.append("There was one validation only: whether Dice was still rising is not known.")
     two_thirds = [value for at, value in zip(steps, dice, strict=True) if at <= steps[-1] * 2 / 3]
     if page.step >= page.last_step and two_thirds and best == last and last - max(two_thirds) >= RISING:
         doubts.append(
@@ -145,7 +151,7 @@ def _doubts_of_validation(page: TrainingPage) -> list[str]:
 
 def _doubts_of_structures(page: TrainingPage) -> list[str]:
     found = courses(page)
-    never = [course.name for course in found if course.highest == 0]
+    never = [course.name for course in found if course.highest < _NOTHING]
     unseen = [course.name for course in found if math.isnan(course.highest)]
     uneven = [course for course in found if course.highest - course.kept >= UNEVEN]
     doubts = [f"Never found in a validation case: {_listed(never)}."] if never else []
@@ -164,9 +170,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _times(page: TrainingPage) -> Chart | None:
     """Where the time went; None for runs that did not record it."""
-    if not page.stage_seconds:
+    rest = page.seconds - sum(page.stage_seconds.values())
+    if not page.stage_seconds or rest < 0:  # early runs did not count their last validation
         return None
-    rest = max(0.0, page.seconds - sum(page.stage_seconds.values()))
     return time_bars({**page.stage_seconds, "training steps": rest})
 
 

@@ -16,7 +16,7 @@ from delineate.model import Model, Provenance, load_model, save_model, versions
 from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions, training_bytes
 from delineate.preprocessing import PreparedCase
-from delineate.reports.figures import learning_curves, learning_curves_figure
+from delineate.reports.charts.learning import learning_curves, learning_curves_figure
 from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
 from delineate.settings import Settings
 from delineate.training import TrainingState
@@ -199,7 +199,7 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
         if facts.deadline_seconds is not None and _timing_due(facts.step - first, last - first):
             step_seconds = (time.monotonic() - started - validating) / (facts.step - started_step)
             _fit_to_time(state, run, step_seconds)
-            last = facts.last_step
+            facts, last = state.facts, state.facts.last_step
         ended = facts.step >= last
         validated = bool(run.validation) and (ended or _due(facts.step - first, last - first, _validations(state, run)))
         if validated:
@@ -207,6 +207,7 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
             dice = training.validate(state, run.validation, run.plan, device=run.settings.device)
             facts.validation_seconds = time.monotonic() - before
             validating += facts.validation_seconds
+            facts.seconds = time.monotonic() - began
             _add_time(state, "validation", facts.validation_seconds)
             note = _record(run, state, board, dice)
         elif ended or _due(facts.step - first, last - first, RECORDS):

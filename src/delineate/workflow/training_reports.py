@@ -12,7 +12,7 @@ from delineate.errors import ModelError
 from delineate.files import check_writable, write_text
 from delineate.model import MODEL_FILE, Provenance, read_provenance
 from delineate.planning import Plan
-from delineate.reports.figures import learning_curves
+from delineate.reports.charts.learning import learning_curves
 from delineate.reports.pages import Pairs, describe_plan
 from delineate.reports.training_pages import TrainingPage, find_doubts, render_training
 from delineate.training import Facts, HistoryRow, mean_dice
