@@ -104,7 +104,7 @@ def test_where_nobody_recorded_who_trained_nothing_is_shown_to_be_a_test() -> No
 
 
 def test_a_card_says_what_its_scores_are() -> None:
-    assert "Tested on 1 cases: mean Dice 0.800" in model_card(FACTS, [scored("blob_3")], {}).summary
+    assert "Tested on 1 case of 1 patient: mean Dice 0.800" in model_card(FACTS, [scored("blob_3")], {}).summary
     trained = model_card(FACTS, [scored("blob_0", "blob_3")], {})
     assert "None of the scores below is shown to be a test score" in trained.summary
     page = to_html(trained)
@@ -151,6 +151,26 @@ def test_limits_are_read_from_the_records() -> None:
     assert "missed core" in found
     assert "There is no test score" not in found
     assert "There is no test score." in find_limits(FACTS, [scored("blob_2")])
+
+
+def test_few_cases_and_poor_structures_are_limits_though_nobody_recorded_patients() -> None:
+    bare = replace(FACTS, provenance=msgspec.structs.replace(PROVENANCE, populations={}))
+    facts = scored("blob_3")
+    dice = msgspec.structs.replace(facts.record.structures["core"].metrics["dice"], mean=0.2)
+    poor = msgspec.structs.replace(facts.record.structures["core"], metrics={"dice": dice})
+    facts = replace(
+        facts, record=msgspec.structs.replace(facts.record, structures={"core": poor, "rim": StructureRecord()})
+    )
+    found = find_limits(bare, [facts])
+    assert "Trained on 2 cases only." in found
+    assert "In scores.json mean Dice is below 0.5 for core." in found
+
+
+def test_without_scores_the_checklist_asks_for_them_and_failures_are_not_known() -> None:
+    card = model_card(FACTS, [], {})
+    rows = {row[0]: row[3] for row in card.sections[-1].tables[0].rows}
+    assert rows["28"] == "--scores"
+    assert "None are known, because there are no scores" in to_markdown(card)
 
 
 def test_scores_stand_with_their_intervals_and_by_group() -> None:
@@ -218,7 +238,7 @@ def test_a_card_is_written_from_a_folder_with_scores_and_dataset(tmp_path: Path,
     assert facts["model"]["provenance"]["populations"]["training"]["patients"] == 2
     assert (facts["scores"][0]["standing"], facts["scores"][0]["doubts"]) == ("test", [])
     assert "of core only its largest part" in made.card.read_text()
-    assert "the bytes that trained the model" in (tmp_path / "card" / "data_sheet.md").read_text()
+    assert "this is the one that the model was trained with" in (tmp_path / "card" / "data_sheet.md").read_text()
     assert made.about is not None
     made.about.write_text('{"licence": "MIT"}')
     write_card(tmp_path / "blobber", tmp_path / "card", sources, settings=settings)

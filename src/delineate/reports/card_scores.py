@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def _with_interval(metric: MetricRecord | None, digits: int) -> str:
     shown = show_number(metric.mean, digits)
     # A digit less, for tables as narrow as a page; the JSON has them all.
     limits = f"{show_number(number(low), digits - 1)}–\N{WORD JOINER}{show_number(number(high), digits - 1)}"
-    return shown if low is None else f"{shown} ({limits})"
+    return shown if math.isnan(number(low)) else f"{shown} ({limits})"
 
 
 def _forest(facts: ScoreFacts) -> Chart:
@@ -186,7 +187,8 @@ def failures_section(scores: Sequence[ScoreFacts]) -> Section:
             recorded("failed_cases", "Cases without a usable result", "; ".join(failed) or "none"),
         )
     tables = tuple(_worst(facts) for facts in scores if facts.record.lowest)
-    return Section("failures", "Known failures", answers=answers, tables=tables)
+    said = () if scores else ("None are known, because there are no scores of this model here.",)
+    return Section("failures", "Known failures", paragraphs=said, answers=answers, tables=tables)
 
 
 def _worst(facts: ScoreFacts) -> Table:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from delineate.planning import Plan
 from delineate.reports.about import MODEL_FIELDS
 from delineate.reports.card_scores import ScoreFacts, failures_section, performance_section
+from delineate.reports.charts import duration
+from delineate.reports.charts.words import count
 from delineate.reports.claim import claim_section
+from delineate.reports.dataset_facts import name_channels
 from delineate.reports.documents import NOT_RECORDED, Document, Section, Table, recorded, stated
 from delineate.reports.pages import describe_plan
-from delineate.reports.score_records import Standing
+from delineate.reports.score_records import Standing, number
 
 if TYPE_CHECKING:
     from delineate.model import Population, Provenance
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 REVIEW = "Not for clinical use without review by a qualified person."
 SIDES = {"training": "Training", "validation": "Validation", "held_out": "Set aside"}
 FEW_PATIENTS = 20  # below which limits say that few were seen
+POOR = 0.5  # mean Dice below which less than half is right
 _SOURCES = (
     "Mitchell et al., Model Cards for Model Reporting, FAT* 2019.",
     "Tejani et al., Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 Update, "
@@ -86,22 +90,26 @@ def _said_of(scores: Sequence[ScoreFacts]) -> str:
     tests = [facts for facts in scores if facts.standings.standing is Standing.TEST]
     if not tests:
         return "None of the scores below is shown to be a test score."
-    return " ".join(f"Tested on {len(t.record.cases)} cases: mean Dice {t.mean_words}." for t in tests)
+    return " ".join(
+        f"Tested on {count(len(t.record.cases), 'case')} of {count(t.record.patients, 'patient')}: "
+        f"mean Dice {t.mean_words}."
+        for t in tests
+    )
 
 
 def _details(model: ModelFacts, about: Mapping[str, str]) -> Section:
     plan, known = model.plan, model.provenance
     size = f", {model.parameters:,} weights" if model.parameters else ""
-    trained = "" if known.origin else f"{known.step:,} steps in {known.seconds / 60:.0f} minutes"
+    trained = "" if known.origin else f"{known.step:,} steps, in {duration(known.seconds)}"
     answers = (
         recorded("kind", "Kind", f"deep learning: {plan.network.architecture} network, {plan.dimensions}D{size}"),
         recorded("outputs", "Finds", ", ".join(name.replace("_", " ") for name in model.labels)),
-        recorded("inputs", "In", f"{', '.join(plan.channels)} ({', '.join(kind.value for kind in plan.kinds)})"),
+        recorded("inputs", "In scans", name_channels(plan.channels, plan.kinds)),
         *stated(about, MODEL_FIELDS, ("version", "developers", "contact", "licence", "citation", "regulatory_status")),
         recorded("digest", "Digest (SHA-256)", model.digest),
-        recorded("created", "Made", known.created),
+        recorded("created", "Made on", known.created.replace("T", " ").replace("+00:00", " UTC")),
         recorded("origin", "Trained by", known.origin or f"delineate {known.delineate}"),
-        recorded("trained", "Trained for", trained),
+        recorded("trained", "Weights kept after", trained),
     )
     return Section("details", "Model details", answers=answers)
 
@@ -185,8 +193,8 @@ def _training(model: ModelFacts) -> Section:
         recorded("network", "Network", told["Network"]),
         recorded("preparation", "Scans are prepared", f"{told['Resampled to']}; {told['Intensities']}"),
         recorded("initialisation", "Weights began", f"at random, seed {training.seed}" if own else ""),
-        recorded("training", "Training", told["Training"] if own else ""),
-        recorded("augmentation", "Augmentation", _augmentation(plan) if own else ""),
+        recorded("training", "Training", f"{told['Training']}; planned: {told['Length']}" if own else ""),
+        recorded("augmentation", "Augmentation", _augmentation(plan, told["Flips"]) if own else ""),
         recorded("missing_labels", "A structure that a reference lacks counts as", unknown if own else ""),
         recorded("weights", "Weights kept", chosen),
         recorded("ensemble", "Ensemble", "; ".join(several) or "none: one network"),
@@ -198,13 +206,12 @@ def _training(model: ModelFacts) -> Section:
     return Section("training", "How it was trained", answers=answers)
 
 
-def _augmentation(plan: Plan) -> str:
+def _augmentation(plan: Plan, flips: str) -> str:
     how = plan.augmentation
-    flips = "flips along array axes " + ", ".join(map(str, how.flip_axes)) if how.flip_axes else "no flips"
     turned = " x ".join(f"{degrees:g}" for degrees in how.rotation_degrees)
     return (
         f"rotations to {turned} degrees, scaling {how.scale[0]:g} to {how.scale[1]:g}, shear, elastic deformation, "
-        f"noise, blur, brightness, contrast, gamma, low resolution; {flips}"
+        f"noise, blur, brightness, contrast, gamma, low resolution; flips: {flips}"
     )
 
 
@@ -222,7 +229,9 @@ def find_limits(model: ModelFacts, scores: Sequence[ScoreFacts]) -> list[str]:
     known, found = model.provenance, []
     trained = known.populations.get("training")
     if trained is not None and trained.patients < FEW_PATIENTS:
-        found.append(f"Trained on scans of {trained.patients} patients only.")
+        found.append(f"Trained on scans of {count(trained.patients, 'patient')} only.")
+    elif 0 < len(known.training_cases) < FEW_PATIENTS:
+        found.append(f"Trained on {count(len(known.training_cases), 'case')} only.")
     if trained is not None and len(trained.sites) < 2:
         name = next(iter(trained.sites), NOT_RECORDED)
         found.append(
@@ -241,6 +250,9 @@ def find_limits(model: ModelFacts, scores: Sequence[ScoreFacts]) -> list[str]:
         lost = [name for name, row in rows.items() if row.missed]
         if lost:
             found.append(f"In {facts.name} it missed {_listed(lost)} in some cases.")
+        poor = [name for name, row in rows.items() if "dice" in row.metrics and number(row.metrics["dice"].mean) < POOR]
+        if poor:
+            found.append(f"In {facts.name} mean Dice is below {POOR:g} for {_listed(poor)}.")
         small = [name for name, row in rows.items() if row.few_patients]
         if small:
             which = "all structures" if len(small) == len(rows) else _listed(small)

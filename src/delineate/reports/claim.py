@@ -74,8 +74,12 @@ ITEMS: tuple[ClaimItem, ...] = (
 )
 
 
+_SCORED = ("scores", "metrics", "uncertainty", "internal_test", "failures")
+_OPTIONS = {**dict.fromkeys(_SCORED, "--scores"), "voxel_sizes": "--dataset"}
+
+
 def claim_section(documents: Sequence[Document], items: Sequence[ClaimItem] = ITEMS) -> Section:
-    """A table of the items with where each is answered in some documents, or what has to be stated with --about."""
+    """A table of the items: where each is answered in some documents, and what of it is missing."""
     found: dict[str, tuple[str, Answer]] = {}
     for document in documents:
         for key, (section, answer) in document.answers.items():
@@ -93,7 +97,7 @@ def claim_section(documents: Sequence[Document], items: Sequence[ClaimItem] = IT
         tables=(
             Table(
                 "Items of the checklist, and where each is answered",
-                ("Item", "Asks", "Answered in", "To be stated with --about"),
+                ("Item", "Asks", "Answered in", "To be stated in about.json, or given"),
                 tuple((number, asks, where or NOT_STATED, need) for number, asks, where, need in rows),
                 words=True,
             ),
@@ -104,5 +108,6 @@ def claim_section(documents: Sequence[Document], items: Sequence[ClaimItem] = IT
 def _answered(item: ClaimItem, found: dict[str, tuple[str, Answer]]) -> tuple[str, str]:
     known = [found[key] for key in item.keys if key in found and found[key][1].text]
     places = dict.fromkeys(f"{place}, “{answer.asks}”" for place, answer in known)
-    need = [key for key in item.keys if key in FIELDS and not (key in found and found[key][1].text)]
-    return "; ".join(places), ", ".join(need)
+    open_keys = [key for key in item.keys if not (key in found and found[key][1].text)]
+    need = dict.fromkeys(key if key in FIELDS else _OPTIONS.get(key, "") for key in open_keys)
+    return "; ".join(places), ", ".join(filter(None, need))

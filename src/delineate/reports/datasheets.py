@@ -11,6 +11,7 @@ import numpy as np
 from delineate.geometry import Triple, TripleMM
 from delineate.reports.about import DATA_FIELDS
 from delineate.reports.cards import population_tables
+from delineate.reports.charts.words import count
 from delineate.reports.dataset_facts import AXES
 from delineate.reports.documents import Answer, Document, Section, Table, recorded, stated
 
@@ -85,8 +86,9 @@ def data_sheet(
 def _summary(data: DataFacts | None, provenance: Provenance) -> str:
     if data is None:
         return "The dataset was not given (--dataset): only what the model recorded of it stands here."
-    whose = "the bytes that trained the model" if data.is_trained else "not the bytes that trained the model"
-    return f"{data.cases} cases of {data.patients} patients; {whose}."
+    same = "is the one" if data.is_trained else "is not the one"
+    counted = f"{count(data.cases, 'case')} of {count(data.patients, 'patient')}"
+    return f"{counted}. By its digest this {same} that the model was trained with."
 
 
 def _composition(

@@ -222,7 +222,7 @@ def standing_of(
             "Not shown to be a test score: which cases trained this model was not recorded.",
         )
     if aside == n:
-        words = f"All {n} cases were set aside, by patient, before planning and training: an internal test."
+        words = f"All cases ({n}) were set aside, by patient, before planning and training: an internal test."
     else:
         words = (
             f"By their ids, none of these {n} cases trained the model or chose its weights"
