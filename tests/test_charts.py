@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from delineate.reports import charts
 from delineate.reports.charts.axes import log_ticks
+from delineate.reports.charts.learning import LearningCurves
 from delineate.reports.charts.words import listed, number
 from delineate.reports.drawing import short
-from delineate.reports.figures import LearningCurves
 
 DICE = {"liver": [0.9, 0.95, 0.92], "tumour_$x_1$ <b>": [0.5, math.nan, 0.7]}
 
@@ -77,6 +77,11 @@ def test_names_are_text_and_never_markup_or_formulas() -> None:
     chart = charts.box_plot(DICE, axis="Dice")
     assert "tumour $x 1$ &lt;b&gt;" in chart.svg
     assert "<b>" not in chart.svg
+
+
+def test_names_that_look_like_a_drawing_s_own_stay_words() -> None:
+    chart = charts.box_plot({'url(# id="")x)': [0.9]}, axis="Dice")
+    assert ET.fromstring(chart.svg).get("role") == "img"
 
 
 def test_names_in_other_scripts_are_drawn_without_a_warning() -> None:
@@ -164,6 +169,22 @@ def test_small_groups_are_hollow_and_said_to_be_small() -> None:
     assert "Oslo: 0.700 [0.400 to 0.900], 3 patients, small" in chart.alt
     assert "Dashed line: all, 0.88. Hollow marks are of small groups." in chart.alt
     assert "fill: #ffffff; stroke: #0072b2" in chart.svg
+
+
+def test_numbers_beside_each_other_are_equally_exact() -> None:
+    rows = [charts.ForestRow("liver", 0.749, 0.727, 0.763, 4), charts.ForestRow("kidney", 0.00148, -0.0002, 0.003, 4)]
+    alt = charts.forest_plot(rows, axis="Dice").alt
+    assert "kidney: 0.001 [0.000 to 0.003], 4 patients" in alt
+
+
+def test_the_hardest_of_many_structures_are_drawn_and_the_others_said_to_be_left_out() -> None:
+    dice = {f"rib {n}": [n / 24] for n in range(1, 25)}
+    chart = charts.learning_chart(
+        LearningCurves([1], [1.0], validation_steps=[1], validation_dice=[0.5], by_structure=dice)
+    )
+    assert "rib 17<" in chart.svg
+    assert "rib 18<" not in chart.svg
+    assert "Of 24 structures the 17 with the lowest Dice are drawn." in chart.alt
 
 
 def test_reliability_says_to_which_side_probabilities_err() -> None:

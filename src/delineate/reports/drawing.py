@@ -106,8 +106,8 @@ def _standing_in_page(svg: str, *, width: float, height: float, title: str, alt:
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     # Names are numbered anew: matplotlib makes some of them of places in memory.
     numbers = {name: f"n{n}" for n, name in enumerate(dict.fromkeys(name for _, name in _REFERENCES.findall(body)))}
-    body = _IDS.sub(lambda found: f' id="@{numbers[found[1]]}"' if found[1] in numbers else "", body)
     body = _REFERENCES.sub(lambda found: f"{found[1]}@{numbers[found[2]]}", body)
+    body = _IDS.sub(lambda found: f' id="@{numbers[found[1]]}"' if found[1] in numbers else "", body)
     mark = "c" + hashlib.sha256((title + alt + body).encode()).hexdigest()[:10]
     body = body.replace('id="@', f'id="{mark}').replace("(#@", f"(#{mark}").replace('"#@', f'"#{mark}')
     opening = (

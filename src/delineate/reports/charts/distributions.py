@@ -58,8 +58,9 @@ def _draw_strip(pane: Axes, strip: Strip) -> None:
     pane.grid(visible=False)
     pane.spines["left"].set_visible(False)
     pane.margins(x=0.03)
-    if not numbers.size:
-        pane.text(0.5, 0.5, "no values", ha="center", va="center", color=QUIET, transform=pane.transAxes)
+    if not numbers.size or numbers.min() == numbers.max():
+        said = f"all {count(numbers.size, 'case')}: {number(numbers[0])} {strip.unit}" if numbers.size else "no values"
+        pane.text(0.5, 0.3, said, ha="center", va="center", color=QUIET, transform=pane.transAxes)
         pane.set_xticks([])
         return
     if strip.log:

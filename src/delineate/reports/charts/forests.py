@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delineate.reports.charts.words import count, listed, number
+from delineate.reports.charts.words import count, fixed, listed, number
 from delineate.reports.display import PALETTE
 from delineate.reports.drawing import INK, QUIET, Chart, draw_chart, short
 
@@ -87,28 +87,33 @@ def _name_rows(pane: Axes, rows: Sequence[ForestRow], counted: str) -> None:
     pane.tick_params(axis="y", length=0, labelcolor=INK)
     pane.set_yticks(range(len(rows)), [short(row.name, 40) for row in reversed(rows)])
     right = pane.secondary_yaxis("right")
-    right.set_yticks(range(len(rows)), ["" if row.heading else _numbers(row, counted) for row in reversed(rows)])
+    places = _decimals(rows)
+    numbers = ["" if row.heading else _numbers(row, counted, places) for row in reversed(rows)]
+    right.set_yticks(range(len(rows)), numbers)
     right.tick_params(axis="y", length=0, labelcolor=INK)
     right.spines[:].set_visible(False)
     for tick, row in zip(pane.get_yticklabels(), reversed(rows), strict=True):
         tick.set_fontweight("bold" if row.heading else "normal")
 
 
-def _numbers(row: ForestRow, counted: str) -> str:
+def _numbers(row: ForestRow, counted: str, places: int) -> str:
     known = math.isfinite(row.low) and math.isfinite(row.high)
-    interval = f" [{_padded(row.low)} to {_padded(row.high)}]" if known else ""
+    interval = f" [{fixed(row.low, places)} to {fixed(row.high, places)}]" if known else ""
     small = ", small" if row.small else ""
-    return f"{_padded(row.value)}{interval}, {count(row.count, counted)}{small}"
+    return f"{fixed(row.value, places)}{interval}, {count(row.count, counted)}{small}"
 
 
-def _padded(value: float) -> str:
-    return number(value, padded=True)
+def _decimals(rows: Sequence[ForestRow]) -> int:
+    """So many that the largest number has three digits: those of all rows are then as exact."""
+    largest = max((abs(v) for row in rows for v in (row.value, row.low, row.high) if math.isfinite(v)), default=0.0)
+    return min(6, max(0, 2 - math.floor(math.log10(largest)))) if largest else 0
 
 
 def _words(rows: Sequence[ForestRow], axis: str, *, counted: str, reference: tuple[str, float] | None) -> str:
     if not rows:
         return f"{axis}: there is nothing to compare."
     compared = "" if reference is None else f" Dashed line: {reference[0]}, {number(reference[1])}."
-    said = listed([f"{short(row.name, 40)}: {_numbers(row, counted)}" for row in rows])
+    places = _decimals(rows)
+    said = listed([f"{short(row.name, 40)}: {_numbers(row, counted, places)}" for row in rows])
     hollow = " Hollow marks are of small groups." if any(row.small for row in rows) else ""
     return f"Values with their intervals: {axis}. {said}.{compared}{hollow}"

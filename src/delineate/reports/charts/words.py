@@ -9,18 +9,21 @@ MOST_NAMED = 12
 """Names that a chart's words list before they say how many more there are."""
 
 
-def number(value: float, digits: int = 3, *, padded: bool = False) -> str:
-    """So many significant digits, without an exponent; "no value" for NaN. `padded`: with zeros at the end."""
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits, without an exponent; "no value" for NaN."""
     if math.isnan(value):
         return "no value"
     if math.isinf(value):
         return "infinite"
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    shown = f"{value:,.{places}f}"
-    shown = shown.replace("-", "\N{MINUS SIGN}")
-    return shown.rstrip("0").rstrip(".") if "." in shown and not padded else shown
+    shown = fixed(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def fixed(value: float, places: int) -> str:
+    """So many decimals, without a sign for what rounds to 0; "no value" for NaN."""
+    return f"{value:z,.{places}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else number(value)
 
 
 def count(items: int, one: str, many: str = "") -> str:
