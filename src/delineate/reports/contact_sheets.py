@@ -99,12 +99,14 @@ def contact_sheets(
 ) -> Iterator[bytes]:
     """PNGs of up to `columns` x `rows` cases each, in the tiles' order; the last one has as many rows as it needs.
 
-    The structures are named below with their colours. Without tiles: no page.
+    The structures are named below with their colours. Without a `title` nothing is written above the pictures.
+    Without tiles: no page.
     """
     waiting = iter(tiles)
     shown = 0
     while page := list(islice(waiting, columns * rows)):
-        yield _page(page, columns=columns, title=_title(title, shown + 1, shown + len(page)))
+        heading = f"{title}: cases {shown + 1} to {shown + len(page)}" if title else ""
+        yield _page(page, columns=columns if shown else min(columns, len(page)), title=heading)
         shown += len(page)
 
 
@@ -124,10 +126,6 @@ def _centred(pixels: Picture, view: View) -> Picture:
     return np.asarray(picture)
 
 
-def _title(title: str, first: int, last: int) -> str:
-    return f"{title}: cases {first} to {last}" if title else f"Cases {first} to {last}"
-
-
 def _page(tiles: Sequence[Tile], *, columns: int, title: str) -> bytes:
     from PIL import Image, ImageDraw
 
@@ -136,17 +134,18 @@ def _page(tiles: Sequence[Tile], *, columns: int, title: str) -> bytes:
     places = _legend_places(labels, width)
     step = TILE_PIXELS + 2 * _NAME_LINE + _GAP
     rows = math.ceil(len(tiles) / columns)
-    below = _HEAD + rows * step
+    top = _HEAD if title else _GAP
+    below = top + rows * step
     lines = 1 + max((line for _, line in places), default=-1)
     sheet = Image.new("RGB", (width, below + lines * _LEGEND_LINE + (_GAP if lines else 0)), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, 6), _fitting(title, width - 2 * _GAP, 15), fill=_INK, font=small_font(15))
     for n, tile in enumerate(tiles):
-        _paste(sheet, draw, tile, left=_GAP + n % columns * (TILE_PIXELS + _GAP), top=_HEAD + n // columns * step)
+        _paste(sheet, draw, tile, left=_GAP + n % columns * (TILE_PIXELS + _GAP), top=top + n // columns * step)
     for label, (left, line) in zip(labels, places, strict=True):
-        top = below + line * _LEGEND_LINE
-        draw.rectangle((left, top + 2, left + 11, top + 13), fill=label.colour)
-        draw.text((left + 16, top), short(label.name), fill=_INK, font=small_font(12))
+        at = below + line * _LEGEND_LINE
+        draw.rectangle((left, at + 2, left + 11, at + 13), fill=label.colour)
+        draw.text((left + 16, at), short(label.name), fill=_INK, font=small_font(12))
     png = io.BytesIO()
     sheet.save(png, format="PNG", optimize=True)
     return png.getvalue()

@@ -92,7 +92,7 @@ def _look_at_all(dataset: Dataset, settings: Settings, watch: Watch) -> list[_Se
 def _sheet(seen: Sequence[_Seen]) -> bytes | None:
     """The first look: evenly chosen cases side by side."""
     tiles = [one.tile for one in seen if one.tile is not None]
-    return next(contact_sheets(tiles, title="Evenly chosen", columns=_SHEET[0], rows=_SHEET[1]), None)
+    return next(contact_sheets(tiles, columns=_SHEET[0], rows=_SHEET[1]), None)
 
 
 def _pictures(
