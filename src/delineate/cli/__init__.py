@@ -10,6 +10,7 @@ from delineate.cli import (
     dicom,
     engines,
     evaluating,
+    leakage,
     learning,
     measuring,
     models,
@@ -28,6 +29,7 @@ def main() -> None:
     delineate scan     ARCHIVE                    what does a tree of DICOM hold?
     delineate import   ARCHIVE DATASET            make a dataset of it
     delineate check    DATASET                    is the dataset sound?
+    delineate leakage  TRAINING TEST              was what is tested on seen in training?
     delineate train    DATASET MODEL --minutes 20 train a model
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
@@ -53,6 +55,7 @@ for command in (
     dicom.ungroup,
     dicom.deidentify,
     learning.check,
+    leakage.leakage,
     learning.plan,
     learning.train,
     predicting.predict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -41,7 +42,8 @@ TIES = {
 
 @dataclass(frozen=True, slots=True)
 class CaseTraces:
-    """By what a case is known again. `patient_id` is empty where nobody said who the patient is.
+    """By what a case is known again. `patient_id` is empty where nobody said who the patient is: the case's name may
+    be the patient's then.
 
     `digests`: of its image files. `series`: UIDs of its DICOM series. `descriptor`: None where its image could not be
     read.
@@ -122,20 +124,22 @@ def _leak(pair: Pair, ties: Collection[Tie], likeness: Likeness | None) -> Leak:
 
 def _shared(first: Sequence[CaseTraces], second: Sequence[CaseTraces], tie: Tie) -> Iterator[Pair]:
     """Pairs of cases that have a mark of this kind in common."""
-    owners: dict[str, list[str]] = defaultdict(list)
+    owners: dict[str, list[CaseTraces]] = defaultdict(list)
     for case in first:
         for mark in _marks(case, tie):
-            owners[mark].append(case.case_id)
+            owners[mark].append(case)
     for case in second:
-        for mark in _marks(case, tie):
-            yield from ((owner, case.case_id) for owner in owners.get(mark, ()))
+        for owner in itertools.chain.from_iterable(owners.get(mark, ()) for mark in _marks(case, tie)):
+            # Two names that nobody says are patients' make no patient.
+            if tie is not Tie.PATIENT or owner.patient_id or case.patient_id:
+                yield owner.case_id, case.case_id
 
 
 def _marks(case: CaseTraces, tie: Tie) -> tuple[str, ...]:
     marks = {
         Tie.FILE: case.digests,
         Tie.SERIES: case.series,
-        Tie.PATIENT: (case.patient_id,),
+        Tie.PATIENT: (case.patient_id or case.case_id,),
         Tie.CASE: (case.case_id,),
     }
-    return tuple(mark for mark in marks[tie] if mark)
+    return marks[tie]

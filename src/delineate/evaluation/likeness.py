@@ -166,11 +166,18 @@ def _inside(first: Picture, second: Picture, place: Hypothesis, otherwise: float
 def _nearby(first: Picture, second: Picture, hypothesis: Hypothesis, *, level: int) -> tuple[float, Hypothesis]:
     """The best of 27 shifts around one that was found on cubes of twice the size."""
     flip, (i, j, k) = hypothesis
-    turned = np.flip(first.pyramid[level], flip), np.flip(first.masks[level], flip)
-    other = second.pyramid[level], second.masks[level]
+    turned, other = np.flip(first.pyramid[level], flip), second.pyramid[level]
     steps = itertools.product((-1, 0, 1), repeat=3)
     shifts = [(2 * i + a, 2 * j + b, 2 * k + c) for a, b, c in steps]
-    return max((_correlation(*turned, *other, shift), (flip, shift)) for shift in shifts)
+    # Values have a mean of about 0 and are 0 outside, so their product says where they fit best, and fast.
+    best = max(shifts, key=lambda shift: _product(turned, other, shift))
+    mask = np.flip(first.masks[level], flip)
+    return _correlation(turned, mask, other, second.masks[level], best), (flip, best)
+
+
+def _product(first: Array, second: Array, shift: Shift) -> float:
+    to, source = _overlap(first.shape, shift)
+    return float(np.einsum("ijk,ijk->", first[source], second[to]))
 
 
 def _correlation(first: Array, first_mask: Mask, second: Array, second_mask: Mask, shift: Shift) -> float:
