@@ -23,7 +23,7 @@ def cohort() -> list[CaseScores]:
 def part(tmp_path: Path, text: str, *by: str, bands: dict[str, tuple[float, ...]] | None = None) -> Parted:
     table = tmp_path / "groups.csv"
     table.write_text(text, encoding="utf-8-sig")
-    return part_cases(cohort(), GroupOptions(table, by, bands or {}), np.random.default_rng(0))
+    return part_cases(cohort(), GroupOptions(table, by=by, bands=bands or {}), np.random.default_rng(0))
 
 
 def groups(parted: Parted, name: str) -> list[str | None]:

@@ -155,7 +155,7 @@ def test_ages_are_banded_also_dicoms() -> None:
 
 
 def test_few_numbers_are_groups_and_many_are_thirds() -> None:
-    assert banded("tesla", {"a": "1.5", "b": "3"}) == {"a": "1.5", "b": "3"}
+    assert banded("tesla", {"a": "1.50", "b": "3"}) == {"a": "1.5", "b": "3"}
     thirds = banded("dose", {str(n): str(n) for n in range(1, 13)})
     assert thirds["4"] == "below 4.67"
     assert thirds["5"] == "4.67 to 8.33"

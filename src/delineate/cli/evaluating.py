@@ -84,6 +84,8 @@ class Edges(click.ParamType[tuple[str, tuple[float, ...]]]):
 @click.option("--smallest-lesion", type=click.FloatRange(0), default=0.0, help="Ignore lesions below so many mm³.")
 @click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too.")
 @click.option("--groups", "table", type=EXISTING, help="CSV or TSV with a column case or patient: compare its groups.")
+@click.option("--dicom", type=EXISTING, help="The tree that the dataset was imported from: groups by its headers, too.")
+@click.option("--key", "key_file", type=EXISTING, help="Of --dicom, if the import replaced UIDs (--deidentify).")
 @click.option("--by", type=Words(), default=(), help="Compare groups that the dataset knows, too, or thirds of size.")
 @click.option("--bands", type=Edges(), multiple=True, help="Edges of a group's numbers; of size in ml.")
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Worst cases to look into.")
@@ -154,6 +156,8 @@ def _options_of(
     resample: bool,
     smallest_lesion: float,
     table: Path | None,
+    dicom: Path | None,
+    key_file: Path | None,
     by: tuple[str, ...],
     bands: tuple[tuple[str, tuple[float, ...]], ...],
     **others: Any,
@@ -170,6 +174,6 @@ def _options_of(
         choice=CaseChoice(cases, only_predicted=only_predicted),
         resample=resample,
         smallest_lesion_mm3=smallest_lesion,
-        groups=GroupOptions(table, by, dict(bands)),
+        groups=GroupOptions(table, dicom, key_file, by, dict(bands)),
         **others,
     )

@@ -32,7 +32,8 @@ def banded(name: str, cells: Mapping[str, str], edges: Sequence[float] | None = 
         many = len(set(numbers.values())) > _MOST_VALUES
         edges = terciles(numbers.values()) if many and len(numbers) == len(told) else None
     if edges is None:
-        return told
+        # 4.0 and 4.000000 are one thickness.
+        return {case: f"{numbers[case]:g}" if "." in cell and case in numbers else cell for case, cell in told.items()}
     bands = {case: band(number, edges, whole=_is_age(name)) for case, number in numbers.items()}
     return {case: bands.get(case, cell) for case, cell in told.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from delineate import evaluation
 from delineate.errors import InputError, LabelError
-from delineate.evaluation import Details, Evaluation, SideConfusion
+from delineate.evaluation import CaseScores, Details, Evaluation, SideConfusion
 from delineate.evaluation.comparison_output import GROUP_DEFINITIONS, group_json, group_rows
 from delineate.evaluation.intervals import FEW_PATIENTS
 from delineate.evaluation.subgroups import GroupScore
@@ -33,7 +33,8 @@ from delineate.workflow.evaluation_records import (
     sides_json,
 )
 from delineate.workflow.examining import Examination, examine_worst
-from delineate.workflow.group_tables import GroupOptions, part_cases
+from delineate.workflow.group_tables import GroupOptions, GroupTable, part_cases
+from delineate.workflow.header_groups import header_table
 from delineate.workflow.naming import Names, find_names
 from delineate.workflow.pairing import CaseChoice, Pair, pair_up
 from delineate.workflow.progress import Watch, nobody
@@ -144,7 +145,9 @@ def evaluate(
         reasons = [*problems, *(f"{o.pair.case}: {o.scores.failed}" for o in scored if o.scores)]
         raise InputError("no case could be scored", got="; ".join(reasons[:5]), path=predictions)
     folder = output or (predictions if predictions.is_dir() else predictions.parent)
-    parted = part_cases([o.scores for o in scored if o.scores], options.groups, np.random.default_rng(SEED))
+    cases = [outcome.scores for outcome in scored if outcome.scores]
+    headers = _headers(references, cases, options.groups, settings=settings, watch=watch)
+    parted = part_cases(cases, options.groups, np.random.default_rng(SEED), headers=headers)
     summary = evaluation.summarise(parted.cases, generator=np.random.default_rng(SEED))
     examination = Examination({outcome.pair.case: outcome.pair for outcome in scored}, names, score_options)
     worst = examine_worst(summary, examination, most=options.worst, settings=settings, watch=watch)
@@ -173,6 +176,21 @@ def evaluate(
         scores=_write_scores(folder, {**evaluation.to_json(summary), **about}),
         table=_write_table(folder, summary, parted.scores),
         groups=parted.scores,
+    )
+
+
+def _headers(
+    references: Path, cases: Sequence[CaseScores], options: GroupOptions, *, settings: Settings, watch: Watch
+) -> GroupTable | None:
+    if options.dicom is None:
+        return None
+    return header_table(
+        references,
+        [case.case_id for case in cases],
+        options.dicom,
+        key_file=options.key_file,
+        settings=settings,
+        watch=watch,
     )
 
 

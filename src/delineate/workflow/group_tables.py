@@ -22,10 +22,13 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class GroupOptions:
-    """`table`: a file of groups. `by`: what to compare beside its columns: groups that the dataset knows, or "size".
-    `bands`: edges of a column's numbers, or of "size" in ml, by name."""
+    """`table`: a file of groups. `dicom`: the tree that the dataset was imported from, whose headers are one more such
+    table; `key_file`: by which the import replaced UIDs, if it did. `by`: what to compare beside their columns: groups
+    that the dataset knows, or "size". `bands`: edges of a column's numbers, or of "size" in ml, by name."""
 
     table: Path | None = None
+    dicom: Path | None = None
+    key_file: Path | None = None
     by: tuple[str, ...] = ()
     bands: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -50,16 +53,26 @@ class Parted:
     remarks: tuple[str, ...] = ()
 
 
-def part_cases(cases: Sequence[CaseScores], options: GroupOptions, generator: np.random.Generator) -> Parted:
-    """Cases with what the table says of them beside what is known already, and the scores group by group.
+def part_cases(
+    cases: Sequence[CaseScores],
+    options: GroupOptions,
+    generator: np.random.Generator,
+    *,
+    headers: GroupTable | None = None,
+) -> Parted:
+    """Cases with what tables say of them beside what is known already, and the scores group by group.
 
-    The table's word counts where both say something. Raises `InputError` for a table that cannot be used (see
-    `read_group_table`) or has none of the cases, and for groups or bands that nobody knows.
+    `headers`: a table beside that of the options, whose word counts more. Raises `InputError` for a table that cannot
+    be used (see `read_group_table`) or has none of the cases, and for groups or bands that nobody knows.
     """
-    table = None if options.table is None else read_group_table(options.table)
-    told, remarks = (tuple(cases), ()) if table is None else _told(cases, table)
+    tables = [*([headers] if headers else []), *([read_group_table(options.table)] if options.table else [])]
+    told: tuple[CaseScores, ...] = tuple(cases)
+    remarks: tuple[str, ...] = ()
+    for table in tables:
+        told, doubts = _told(told, table)
+        remarks += doubts
     told = _in_bands(told, options.bands)
-    wanted = dict.fromkeys((*(table.columns if table else ()), *options.by, *options.bands))
+    wanted = dict.fromkeys((*(column for table in tables for column in table.columns), *options.by, *options.bands))
     known = {*(name for case in told for name in case.groups), SIZE}
     unknown = [name for name in (*options.by, *options.bands) if name not in known]
     if unknown:
