@@ -14,13 +14,13 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from delineate.evaluation.descriptors import CELLS, HALVINGS, Array, ImageDescriptor, Mask, Picture
+from delineate.evaluation.descriptors import CELLS, HALVINGS, Array, ImageDescriptor, Mask, Picture, Stored
 
 THRESHOLD = 0.85
 """Images whose likeness is at least this are nearly the same: see docs/leakage.md for what it was measured on."""
 
 _COARSE_THRESHOLD = 0.72  # below it a pair is not looked at: 0.76 was the least of copies with a third of them cut off
-_HOPELESS = 0.84  # on the way, below which a pair is not refined: 0.91 was the least of copies
+_HOPELESS = 0.75  # on the way, below which a pair is not refined: 0.91 was the least of copies
 _HYPOTHESES = 4
 _COARSE_SHIFT = 2  # of the 10 coarsest cubes, either way
 _SHARED = 0.5  # of the smaller image's cubes that must lie in the other
@@ -129,14 +129,19 @@ def _places() -> npt.NDArray[np.int32]:
 @lru_cache(maxsize=4)  # the same picture is compared with many
 def _bank(picture: Picture) -> Array:
     """The coarsest picture in all mirrorings and shifts, each row normalised, (8 * shifts, cubes)."""
-    table = np.append(picture.pyramid[-1].ravel(), np.float32(0))[_places()]
+    table = np.append(_wide(picture.pyramid[-1]).ravel(), np.float32(0))[_places()]
     bank: Array = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     return bank
 
 
-def _normalised(values: Array) -> Array:
-    norm = float(np.linalg.norm(values))
-    normalised: Array = values.ravel() / max(norm, 1e-12)
+def _wide(values: Stored) -> Array:
+    wide: Array = values.astype(np.float32)
+    return wide
+
+
+def _normalised(values: Stored) -> Array:
+    wide = _wide(values).ravel()
+    normalised: Array = wide / max(float(np.linalg.norm(wide)), 1e-12)
     return normalised
 
 
@@ -159,14 +164,14 @@ def _inside(first: Picture, second: Picture, place: Hypothesis, otherwise: float
     if min(np.count_nonzero(picture.inside_mask) for picture in (first, second)) < _LEAST_CELLS:
         return otherwise
     flip, shift = place
-    turned = np.flip(first.inside, flip), np.flip(first.inside_mask, flip)
-    return _correlation(*turned, second.inside, second.inside_mask, shift)
+    turned = np.flip(_wide(first.inside), flip), np.flip(first.inside_mask, flip)
+    return _correlation(*turned, _wide(second.inside), second.inside_mask, shift)
 
 
 def _nearby(first: Picture, second: Picture, hypothesis: Hypothesis, *, level: int) -> tuple[float, Hypothesis]:
     """The best of 27 shifts around one that was found on cubes of twice the size."""
     flip, (i, j, k) = hypothesis
-    turned, other = np.flip(first.pyramid[level], flip), second.pyramid[level]
+    turned, other = np.flip(_wide(first.pyramid[level]), flip), _wide(second.pyramid[level])
     steps = itertools.product((-1, 0, 1), repeat=3)
     shifts = [(2 * i + a, 2 * j + b, 2 * k + c) for a, b, c in steps]
     # Values have a mean of about 0 and are 0 outside, so their product says where they fit best, and fast.

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from delineate.dataset import Case, Dataset, Problem, check_files, open_dataset
+from delineate.evaluation.descriptors import ImageDescriptor, describe_volume
+from delineate.evaluation.likeness import find_near_duplicates
 from delineate.files import check_writable, write_text
 from delineate.reports.case_pictures import outlined_slices
 from delineate.reports.contact_sheets import Tile, contact_sheets, draw_tile, failed_tile
 from delineate.reports.dataset_facts import CaseFacts, Outlier, describe_case, outliers_by_case, quantities
-from delineate.reports.dataset_pages import Apart, DatasetPage, dataset_json, render_dataset
+from delineate.reports.dataset_pages import Apart, DatasetPage, Twin, dataset_json, render_dataset
 from delineate.settings import Settings
 from delineate.workflow.checking import look_at
 from delineate.workflow.progress import Watch, nobody
@@ -38,6 +40,7 @@ class _Seen:
     problems: tuple[Problem, ...]
     facts: CaseFacts | None = None
     tile: Tile | None = None
+    descriptor: ImageDescriptor | None = None
 
 
 def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch = nobody) -> DatasetReport:
@@ -55,7 +58,8 @@ def report_dataset(path: Path, output: Path, *, settings: Settings, watch: Watch
     compared = quantities(facts, dataset.channels, dataset.kinds)
     apart, factions = outliers_by_case(facts, compared)
     pictured, unpictured = _pictures(dataset, apart, watch)
-    page = DatasetPage(dataset, facts, compared, pictured, factions, None, tuple(problems), unpictured, _sheet(seen))
+    twins = _twins(dataset, seen, watch)
+    page = DatasetPage(dataset, facts, compared, pictured, factions, twins, tuple(problems), unpictured, _sheet(seen))
     data = output.with_suffix(".json")
     write_text(data, dataset_json(page))
     write_text(output, render_dataset(page))
@@ -76,6 +80,7 @@ def _look_at_all(dataset: Dataset, settings: Settings, watch: Watch) -> list[_Se
             look.problems,
             describe_case(case, look.image, look.measurements, dataset),
             draw_tile(case.id, look.image, look.reference) if case.id in shown else None,
+            describe_volume(look.image),
         )
 
     seen: list[_Seen] = []
@@ -87,6 +92,18 @@ def _look_at_all(dataset: Dataset, settings: Settings, watch: Watch) -> list[_Se
     finally:
         pool.shutdown(cancel_futures=True)  # who stops it need not wait for the other cases
     return seen
+
+
+def _twins(dataset: Dataset, seen: Sequence[_Seen], watch: Watch) -> tuple[Twin, ...]:
+    """Cases whose images are nearly the same, the most alike first."""
+    pairs = zip(dataset.cases, seen, strict=True)
+    described = {case.id: one.descriptor for case, one in pairs if one.descriptor is not None}
+    patients = {case.id: case.patient_id for case in dataset.cases}
+    found = find_near_duplicates(described, tell=lambda done, total: watch("Comparing images", done, total, ""))
+    return tuple(
+        Twin(pair.first, pair.second, pair.likeness.correlation, patients[pair.first] == patients[pair.second])
+        for pair in found
+    )
 
 
 def _sheet(seen: Sequence[_Seen]) -> bytes | None:
