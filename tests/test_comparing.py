@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from delineate.errors import InputError, LabelError
 from delineate.evaluation.cases import CaseScores
 from delineate.evaluation.comparing import MEAN, Difference, compare_models
-from delineate.evaluation.permutation import flip_test, holm, relabel_test
+from delineate.evaluation.permutation import flip_tests, holm, relabel_test
 from delineate.evaluation.rivals import MAIN, Rivals, line_up, value_table
 from delineate.metrics import Status, StructureScores
 from delineate.metrics.definitions import METRICS, Metric
@@ -71,13 +71,22 @@ def test_signs_are_turned_by_patient_and_not_by_case() -> None:
 
 def test_exact_p_by_hand() -> None:
     # Sums of signed 3, 2, 1 units: 8 patterns; of these 6 and 4 are at least 4, and as many at most -4.
-    found = flip_test(np.array([0.3, 0.2, -0.1]), np.random.default_rng(0))
-    assert found.p == pytest.approx(2 * 2 / 8)
+    found = flip_tests(np.array([[0.3, 0.2, -0.1], [0.1, 0.1, 0.1]]), np.random.default_rng(0))
+    assert [one.p for one in found] == pytest.approx([2 * 2 / 8, 2 / 8])
+
+
+def test_many_patients_are_drawn_in_batches_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = np.random.default_rng(2).normal(0.03, 0.1, (3, 20))
+    whole = flip_tests(parts, np.random.default_rng(0))
+    monkeypatch.setattr("delineate.evaluation.permutation._AT_ONCE", 60 * 999)
+    pieces = flip_tests(parts, np.random.default_rng(0))
+    assert [one.p for one in pieces] == pytest.approx([one.p for one in whole], abs=0.02)
+    assert not whole[0].exact
 
 
 def test_of_one_patient_nothing_is_shown_and_of_none_there_is_no_p() -> None:
-    assert flip_test(np.array([0.4]), np.random.default_rng(0)).p == 1
-    assert math.isnan(flip_test(np.array([]), np.random.default_rng(0)).p)
+    assert flip_tests(np.array([[0.4]]), np.random.default_rng(0))[0].p == 1
+    assert math.isnan(flip_tests(np.empty((1, 0)), np.random.default_rng(0))[0].p)
 
 
 def test_a_lone_patient_against_the_rest_by_hand() -> None:

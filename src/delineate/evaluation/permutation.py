@@ -13,6 +13,7 @@ import numpy.typing as npt
 RESAMPLES = 9999
 """Random permutations where not all can be gone through."""
 _SMALLEST_DRAWN = 2 / (RESAMPLES + 1)
+_AT_ONCE = 4_000_000  # numbers, of which some copies are made
 
 Vector = npt.NDArray[np.float64]
 Units = npt.NDArray[np.intp]
@@ -31,28 +32,31 @@ class Outcome:
     smallest: float
 
 
-def flip_test(differences: Vector, generator: np.random.Generator) -> Outcome:
-    """Whether paired differences, one a patient, have a sum other than 0: each one's sign might as well be the other.
+def flip_tests(differences: Vector, generator: np.random.Generator) -> tuple[Outcome, ...]:
+    """Whether paired differences (columns, patients) have sums other than 0: each one's sign might as well be the
+    other. One outcome a column; all columns of a patient are turned together.
 
     All 2^n sign patterns where these are fewer than `RESAMPLES`, random ones else (Good, Permutation, Parametric, and
     Bootstrap Tests of Hypotheses, 2005; as `scipy.stats.permutation_test`, "samples").
     """
     from scipy.stats import permutation_test
 
-    n = differences.size
+    columns, n = int(differences.shape[0]), int(differences.shape[1])
     exact = 2**n <= RESAMPLES
     smallest = max(2.0 ** (1 - n), 0.0 if exact else _SMALLEST_DRAWN) if n else math.nan
-    if n < 2:
-        return Outcome(1.0 if n else math.nan, exact=True, smallest=smallest)
+    if n < 2 or not columns:
+        return (Outcome(1.0 if n else math.nan, exact=True, smallest=smallest),) * columns
     found = permutation_test(
         (differences,),
         lambda x, axis: x.sum(axis=axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=RESAMPLES,
+        batch=max(1, _AT_ONCE // differences.size),
+        axis=-1,
         rng=generator,
     )
-    return Outcome(float(found.pvalue), exact, smallest)
+    return tuple(Outcome(float(p), exact, smallest) for p in found.pvalue)
 
 
 def relabel_test(
