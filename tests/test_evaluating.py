@@ -172,10 +172,8 @@ def test_a_missing_prediction_counts_where_structures_overlap(cohort: Path, sett
     (cohort / "out" / "blob_2.nii.gz").unlink()
     result = evaluate(cohort / "data" / "labelsTr", cohort / "out", settings=settings)
     assert (list(result.failures), result.problems) == (["blob_2"], ())
-    assert [(row.name, row.missed, row.dice) for row in result.rows] == [
-        ("all", 1, pytest.approx(2 / 3)),
-        ("core", 1, pytest.approx(2 / 3)),
-    ]
+    assert [(row.name, row.missed) for row in result.rows] == [("all", 1), ("core", 1)]
+    assert [row.dice for row in result.rows] == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_values_that_are_in_no_region_are_structures_that_were_missed(cohort: Path, settings: Settings) -> None:
