@@ -30,7 +30,9 @@ def every_chart() -> list[charts.Chart]:
         ),
         charts.bland_altman([10, 20, 30], [11, 0, 29], names=["a", "b", "c"]),
         charts.bland_altman([10, 20, 30], [11, 0, 29], ratio=True),
-        charts.scatter([1, 10, 100], [0.1, 0.5, 0.9], x_axis="ml", y_axis="Dice", groups=["p", "q", "p"], log_x=True),
+        charts.scatter(
+            [charts.Point(1, 0.1, group="p"), charts.Point(10, 0.5, group="q")], x_axis="ml", y_axis="Dice", log_x=True
+        ),
         charts.reliability_curve({"liver": curve}),
         charts.confusion_map([[9, 1], [0, 5]], ["left_kidney", "right_kidney"]),
         charts.histogram_strips([charts.Strip("spacing", {"a": 1.0, "b": 5.0}, "mm", {"b"}, log=True)]),
@@ -46,7 +48,7 @@ def empty_charts() -> list[charts.Chart]:
         charts.forest_plot([], axis="Dice"),
         charts.bland_altman([], []),
         charts.bland_altman([0.0], [0.0], ratio=True),
-        charts.scatter([], [], x_axis="x", y_axis="y", log_x=True),
+        charts.scatter([], x_axis="x", y_axis="y", log_x=True),
         charts.reliability_curve({}),
         charts.confusion_map(np.zeros((0, 0)), []),
         charts.histogram_strips([]),
@@ -132,19 +134,12 @@ def test_charts_of_pairs_refuse_unequal_numbers() -> None:
     with pytest.raises(ValueError, match="one number of each kind a case"):
         charts.bland_altman([1, 2], [1])
     with pytest.raises(ValueError, match="one number of each kind a case"):
-        charts.scatter([1, 2], [1, 2], x_axis="x", y_axis="y", names=["a"])
+        charts.bland_altman([1, 2], [1, 2], names=["a"])
 
 
 def test_scatter_says_what_it_leaves_out_and_what_is_lowest() -> None:
-    chart = charts.scatter(
-        [0, 5, 6],
-        [0.1, 0.2, 0.9],
-        x_axis="ml",
-        y_axis="Dice",
-        names=["a", "b", "c"],
-        lost=[False, True, False],
-        log_x=True,
-    )
+    points = [charts.Point(0, 0.1, "a"), charts.Point(5, 0.2, "b", lost=True), charts.Point(6, 0.9, "c")]
+    chart = charts.scatter(points, x_axis="ml", y_axis="Dice", log_x=True)
     assert "2 points" in chart.alt
     assert "1 missed (crosses); 1 without a value are left out. Lowest: b; c." in chart.alt
 
@@ -205,7 +200,7 @@ def test_strips_name_what_stands_apart_and_leave_out_what_has_no_place() -> None
 
 def test_of_very_many_points_some_are_drawn_with_the_extremes_and_it_is_said() -> None:
     values = [float(n) for n in range(20_000)]
-    chart = charts.scatter(values, values, x_axis="x", y_axis="y")
+    chart = charts.scatter([charts.Point(value, value) for value in values], x_axis="x", y_axis="y")
     assert "20,000 points, 0 to 19,999 against 0 to 19,999; 1,500 of them are drawn" in chart.alt
     assert len(chart.svg) < 400_000
 

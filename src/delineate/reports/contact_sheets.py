@@ -84,7 +84,7 @@ def draw_tile(
     if image is not None:
         view = without_dark(view, image.array[channel], window)
     shape = shape_within(view, grid, width=TILE_PIXELS, height=TILE_PIXELS)
-    pixels = slice_pixels(view, image, drawn, shape=shape, window=window, channel=channel, line=1)
+    pixels = slice_pixels(view, image, drawn, shape=shape, window=window, channel=channel)
     met = () if drawn is None else tuple(label for label, _ in structures(drawn, view))
     return Tile(case, _size(grid), _centred(pixels, view), met)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from delineate.reports.charts import (
     Chart,
+    Point,
     Reliability,
     bland_altman,
     box_plot,
@@ -73,23 +74,20 @@ def _bland_altman(scores: ScoresRecord, names: Sequence[str]) -> Chart:
 
 def size_chart(scores: ScoresRecord) -> Chart:
     """Dice against the reference's volume; a missed structure has a Dice of 0."""
-    found = [
-        (case_id, name, values)
+    several = len(scores.structures) > 1
+    points = [
+        Point(
+            number(values.get("reference_ml")),
+            counted(values, "dice"),
+            name=case_id,
+            group=words_of(name) if several else "",
+            lost=values.get("status") == "missed",
+        )
         for case_id, case in scores.cases.items()
         for name, values in case.structures.items()
         if values.get("status") in ("scored", "missed")
     ]
-    return scatter(
-        [number(values.get("reference_ml")) for *_, values in found],
-        [counted(values, "dice") for *_, values in found],
-        x_axis="volume of the reference (ml)",
-        y_axis="Dice",
-        names=[case_id for case_id, *_ in found],
-        groups=[words_of(name) for _, name, _ in found] if len(scores.structures) > 1 else (),
-        lost=[values.get("status") == "missed" for *_, values in found],
-        log_x=True,
-        y_limits=(0, 1),
-    )
+    return scatter(points, x_axis="volume of the reference (ml)", y_axis="Dice", log_x=True, y_limits=(0, 1))
 
 
 def confusion_chart(scores: ScoresRecord) -> Chart | None:

@@ -25,6 +25,7 @@ Picture = npt.NDArray[np.uint8]
 
 WHITE: Colour = (255, 255, 255)
 
+_SMALL = 200  # pixels across, in which an outline of two would hide what it is around
 _DARK = 0.02  # share of the window that counts as black
 
 
@@ -62,13 +63,13 @@ def slice_pixels(
     shape: tuple[int, int],
     window: tuple[float, float] = (0.0, 1.0),
     channel: int = 0,
-    line: int = 2,
 ) -> Picture:
     """(rows, columns, 3) of a slice in its window with the structures' outlines; filled on black without an image.
 
-    Image and segmentation are in LPS and have the same voxels; see `turn`. `line`: width in pixels.
+    Image and segmentation are in LPS and have the same voxels; see `turn`.
     """
     picture = np.zeros((*shape, 3), np.uint8)
+    line = 1 if max(shape) <= _SMALL else 2
     if image is not None:
         picture[:] = _grey(view.picture(image.array[channel]), shape, window)[..., np.newaxis]
     for colour, mask in _scaled_structures(segmentation, view, shape):

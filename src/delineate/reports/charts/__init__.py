@@ -9,12 +9,13 @@ from delineate.reports.charts.confusion import confusion_map
 from delineate.reports.charts.distributions import Strip, duration, histogram_strips, time_bars
 from delineate.reports.charts.forests import ForestRow, forest_plot
 from delineate.reports.charts.learning import learning_chart
-from delineate.reports.charts.pairs import bland_altman, scatter
+from delineate.reports.charts.pairs import Point, bland_altman, scatter
 from delineate.reports.drawing import Chart
 
 __all__ = [
     "Chart",
     "ForestRow",
+    "Point",
     "Reliability",
     "Strip",
     "bland_altman",

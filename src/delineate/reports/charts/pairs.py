@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,17 @@ _MOST_POINTS = 1500  # drawn; of more, evenly chosen ones by height
 _MOST_FAR = 3  # points that get their names
 
 Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A case with two numbers. `group`: e.g. the structure, by colour and mark; `lost`: it was missed, a cross."""
+
+    x: float
+    y: float
+    name: str = ""
+    group: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +64,8 @@ def bland_altman(
     Bias and limits: mean and mean -/+ 1.96 standard deviations (Bland, Altman, Lancet 1986), of logarithms for
     ratios. Cases where either is NaN or both are 0 are left out. Raises `ValueError` for unequal numbers.
     """
-    given = [np.asarray(list(volumes), dtype=np.float64) for volumes in (reference, prediction)]
-    _check_equal(given, names, groups)
-    first, second = given
-    kept = np.isfinite(first) & np.isfinite(second) & (first + second > 0)
-    first, second = first[kept], second[kept]
-    named = [name for name, keep in zip(names, kept, strict=False) if keep]
-    grouped = [group for group, keep in zip(groups, kept, strict=False) if keep]
+    given = _with_a_volume(reference, prediction, names, groups)
+    first, second = given.x, given.y
     missed, spurious = (second == 0) & (first > 0), (first == 0) & (second > 0)
     both = ~(missed | spurious)
     differences = np.full(len(first), np.nan)
@@ -70,7 +76,7 @@ def bland_altman(
     bias, low, high = _limits(differences[np.isfinite(differences)])
     lines = [math.exp(at) for at in (bias, low, high)] if ratio else [bias, low, high]
     y = np.exp(differences) if ratio else differences
-    points = _Points((first + second) / 2, y, named, grouped)
+    points = replace(given, x=(first + second) / 2, y=y)
 
     def draw(figure: Figure) -> None:
         pane = figure.subplots()
@@ -88,56 +94,55 @@ def bland_altman(
     return draw_chart(draw, height=3.6, title="Bland-Altman of volumes", alt=words)
 
 
+def _with_a_volume(
+    reference: Sequence[float], prediction: Sequence[float], names: Sequence[str], groups: Sequence[str]
+) -> _Points:
+    first, second = (np.asarray(list(volumes), dtype=np.float64) for volumes in (reference, prediction))
+    sizes = {len(first), len(second), *(len(other) for other in (names, groups) if len(other))}
+    if len(sizes) > 1:
+        raise ValueError(f"a chart needs one number of each kind a case: got {sorted(sizes)}")
+    kept = np.isfinite(first) & np.isfinite(second) & (first + second > 0)
+    named = [name for name, keep in zip(names, kept, strict=False) if keep]
+    grouped = [group for group, keep in zip(groups, kept, strict=False) if keep]
+    return _Points(first[kept], second[kept], named, grouped)
+
+
 def scatter(
-    x: Sequence[float],
-    y: Sequence[float],
+    points: Sequence[Point],
     *,
     x_axis: str,
     y_axis: str,
-    names: Sequence[str] = (),
-    groups: Sequence[str] = (),
-    lost: Sequence[bool] = (),
     log_x: bool = False,
     y_limits: tuple[float, float] | None = None,
 ) -> Chart:
-    """Two numbers a case as points, e.g. the size of a structure against its Dice.
+    """Two numbers a case, e.g. the size of a structure against its Dice; the lowest are named.
 
-    `lost`: which of them were missed; they are crosses. `names`: of the cases; the lowest are named. `groups`:
-    by colour and mark. Points where either is NaN, or x is not above 0 with `log_x`, are left out and counted.
-    Raises `ValueError` for unequal numbers.
+    Points where either is NaN, or x is not above 0 with `log_x`, are left out and counted.
     """
-    across, up = (np.asarray(list(given), dtype=np.float64) for given in (x, y))
-    _check_equal([across, up], names, groups, lost)
-    kept = np.isfinite(across) & np.isfinite(up) & ((across > 0) | (not log_x))
-    missed = np.asarray(list(lost), dtype=bool)[kept] if len(lost) else np.zeros(int(kept.sum()), dtype=bool)
-    points = _Points(
-        across[kept],
-        up[kept],
-        [name for name, keep in zip(names, kept, strict=False) if keep],
-        [group for group, keep in zip(groups, kept, strict=False) if keep],
+    kept = [one for one in points if math.isfinite(one.x) and math.isfinite(one.y) and (one.x > 0 or not log_x)]
+    missed = np.array([one.lost for one in kept], dtype=bool)
+    drawn = _Points(
+        np.array([one.x for one in kept], dtype=np.float64),
+        np.array([one.y for one in kept], dtype=np.float64),
+        [one.name for one in kept] if any(one.name for one in kept) else (),
+        [one.group for one in kept],
     )
 
     def draw(figure: Figure) -> None:
         pane = figure.subplots()
         if log_x:
             pane.set_xscale("log")
-        _draw_groups(pane, points, ~missed)
-        _draw_lost(pane, points.x[missed], points.y[missed], "x")
+        _draw_groups(pane, drawn, ~missed)
+        _draw_lost(pane, drawn.x[missed], drawn.y[missed], "x")
         pane.set(xlabel=x_axis, ylabel=y_axis)
         if y_limits is not None:
             room = 0.03 * (y_limits[1] - y_limits[0])
             pane.set_ylim(y_limits[0] - room, y_limits[1] + room)
-        _name_farthest(pane, points, -points.y)
+        _name_farthest(pane, drawn, -drawn.y)
         plain_ticks(pane)
 
-    words = _scatter_words(points, f"{y_axis} against {x_axis}", missed=int(missed.sum()), left=int((~kept).sum()))
+    words = _scatter_words(drawn, f"{y_axis} against {x_axis}", missed=int(missed.sum()), left=len(points) - len(kept))
     return draw_chart(draw, height=3.6, title=f"{y_axis} against {x_axis}", alt=words)
-
-
-def _check_equal(values: Sequence[Numbers], *others: Sequence[Any]) -> None:
-    sizes = {len(values[0]), len(values[1]), *(len(other) for other in others if len(other))}
-    if len(sizes) > 1:
-        raise ValueError(f"a chart needs one number of each kind a case: got {sorted(sizes)}")
 
 
 def _limits(differences: Numbers) -> tuple[float, float, float]:
