@@ -36,8 +36,11 @@ def main() -> None:
     delineate measure  RESULT --image SCAN        volumes, lesions, distances, what a resection leaves
     delineate evaluate REFERENCES RESULTS         score them
     delineate compare  REFERENCES A B -o FOLDER   which of two models is better, and is that chance?
-    delineate report   dataset DATASET -o X.html  a page about a dataset, a training, ...
+    delineate agreement READER_A READER_B ...     how far do readers differ, and where is a model among them?
+    delineate report   dataset DATASET -o X.html  a page about a dataset, training, case, evaluation
     delineate card     MODEL -o FOLDER            a model card and a data sheet
+    delineate film     SCAN RESULT OUT.gif        the slices, or the structures turning
+    delineate contact-sheet DATASET OUT.png       all cases on a picture
 
     \b
     delineate import-model NNUNET MODEL           take over what nnU-Net trained

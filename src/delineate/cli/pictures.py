@@ -64,7 +64,9 @@ def film(scan: Path, files: tuple[Path, ...], rotate: bool, plane: str, kind: st
 @click.argument("source", type=EXISTING, metavar="DATASET|FOLDER")
 @click.argument("output", type=PATH, metavar="OUT.png")
 @click.option("--segmentations", type=EXISTING, help="A folder with what to outline, instead of the references.")
-@click.option("--per-sheet", type=Numbers(2, int), default="6x5", show_default=True, help="Columns and rows.")
+@click.option(
+    "--per-sheet", type=Numbers(2, int), metavar="NxM", default="6x5", show_default=True, help="Columns and rows."
+)
 @click.option("--threads", type=click.IntRange(1), help="Processes that read DICOM headers. [default: all CPUs]")
 @users_errors
 def contact_sheet(

@@ -1,4 +1,4 @@
-"""The commands that write pages for people: reports of datasets and trainings, model cards."""
+"""The commands that write pages for people: reports of datasets, trainings, cases and evaluations, model cards."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def report_training(model: Path, output: Path) -> None:
 @click.option("--reviewed-on", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="YYYY-MM-DD.")
 @click.option("-o", "--output", type=PATH, default=Path("case_report.html"), show_default=True, metavar="HTML")
 @click.option("--pdf", type=PATH, metavar="PDF", help='Also a PDF; needs the extra "pdf".')
-@click.option("--threads", type=click.IntRange(1))
+@click.option("--threads", type=click.IntRange(1), help="[default: all CPUs]")
 @users_errors
 def report_case(threads: int | None, **options: Any) -> None:
     """One case for a surgeon: pictures, findings, lesions with distances, and what to be careful about.
@@ -149,7 +149,7 @@ def report_evaluation(scores: Path, output: Path | None) -> None:
 @click.option("--scores", type=EXISTING, multiple=True, help="scores.json of an evaluation; may be repeated.")
 @click.option("--dataset", type=EXISTING, help="The dataset that trained the model, for its data sheet.")
 @click.option("--about", type=EXISTING, help="about.json: what no run records, such as the intended use.")
-@click.option("--threads", type=click.IntRange(1))
+@click.option("--threads", type=click.IntRange(1), help="Headers that are read at once. [default: all CPUs]")
 @users_errors
 def card(
     model: Path,

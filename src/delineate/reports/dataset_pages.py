@@ -73,10 +73,6 @@ class DatasetPage:
     def patients(self) -> int:
         return len({case.patient_id for case in self.dataset.cases})
 
-    @property
-    def sites(self) -> int:
-        return len({case.site for case in self.dataset.cases if case.site})
-
     def count(self, severity: str) -> int:
         return sum(problem.severity == severity for problem in self.problems)
 

@@ -80,10 +80,10 @@ def data_sheet(
     ]
     sections = (answered[0], _composition(data, provenance, labels, about), *answered[1:])
     name = about.get("data_name") or (data.name if data is not None else provenance.dataset) or "Training data"
-    return Document("Data sheet", name, _summary(data, provenance), "", sections, _SOURCES)
+    return Document("Data sheet", name, _summary(data), "", sections, _SOURCES)
 
 
-def _summary(data: DataFacts | None, provenance: Provenance) -> str:
+def _summary(data: DataFacts | None) -> str:
     if data is None:
         return "The dataset was not given (--dataset): only what the model recorded of it stands here."
     same = "is the one" if data.is_trained else "is not the one"
