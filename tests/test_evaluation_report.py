@@ -32,15 +32,18 @@ from delineate.labels import label_set
 from delineate.metrics import Status
 from delineate.metrics.definitions import Better
 from delineate.reports.error_pictures import error_slices
+from delineate.reports.evaluation_details import calibration_sheet, sides_sheet
 from delineate.reports.evaluation_figures import counted, ranked_median, worst_first
-from delineate.reports.evaluation_groups import group_kinds, unshown_kinds
+from delineate.reports.evaluation_groups import group_kinds, group_sheet, unshown_kinds
 from delineate.reports.evaluation_pages import render_evaluation, view_evaluation
-from delineate.reports.evaluation_tables import advice_sheet, calibration_sheet, failed_sheet, lost_sheet
+from delineate.reports.evaluation_tables import advice_sheet, failed_sheet, lost_sheet
 from delineate.reports.score_records import ScoresRecord, parse_scores
 from delineate.settings import Settings, detect
 from delineate.volume import Kind, Segmentation, Volume
+from delineate.workflow import evaluation_reports
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.evaluation_reports import report_evaluation
+from delineate.workflow.results import ResultRecord, write_record
 
 SPURIOUS = {"status": "spurious", "dice": 0.0, "surface_dice": 0.0, "reference_ml": 0.0, "prediction_ml": 2.0}
 
@@ -175,6 +178,57 @@ def test_groups_are_compared_with_all_others_and_small_ones_say_so() -> None:
     assert unknown.name == "not recorded"
 
 
+def test_groups_that_were_tested_say_how_sure_their_gap_is() -> None:
+    cases = {f"a{n}": case(0.8, patient=f"a{n}", groups={"site": "A"}) for n in range(10)}
+    cases |= {"b": case(0.5, patient="b", groups={"site": "B"})}
+    found = {"metric": "dice", "by": "site", "gap": 0.3, "gap_interval": [-0.04, 0.4], "p_holm": 0.0004}
+    sized = found | {"by": "size", "structure": "liver", "group": "small", "cases": 3, "patients": 3, "small": True}
+    scores = [found | {"group": "A"}, found | {"group": "A", "metric": "hd95_mm", "p_holm": 0.9}, sized]
+    view = view_evaluation(record(cases, subgroups={"scores": scores}), "x", {})
+    sheet = group_sheet(view.groups[0])
+    assert [row[4] for row in sheet.rows] == ["+0.300 (\N{MINUS SIGN}0.04 to +0.40)", "\N{MINUS SIGN}0.300"]
+    assert [row[-1] for row in sheet.rows] == ["<0.001", "–"]
+    assert "Small, with fewer than 10 patients: B." in sheet.note
+    assert "p" not in group_sheet(group_kinds(record(cases))[0]).columns
+    sizes = view.sheets["sizes"]
+    assert sizes is not None
+    assert sizes.rows[0][:2] == ("liver, small", "3 (small)")
+
+
+def test_of_one_patient_no_intervals_are_spoken_of() -> None:
+    verdict = " ".join(view_evaluation(record({"a": case(0.9)}), "x", {}).verdict)
+    assert "Of 1 patient there are no intervals." in verdict
+    assert "say little" not in verdict
+
+
+def test_sides_are_shown_with_what_was_found_of_them() -> None:
+    sides = [{"left": "l", "right": "r", "left_as_right": 30, "right_as_left": 0}]
+    voxels = [[0, 0, 0], [50, 120, 30], [0, 0, 80]]
+    confusion = {"structures": ["background", "l", "r"], "voxels": voxels}
+    sheet = sides_sheet(record({"a": case(0.9)}, sides=sides, confusion=confusion))
+    assert sheet is not None
+    assert list(map(str, sheet.rows[0])) == ["l, r", "75.0 %", "100.0 %", "30 (20.0 % of found)", "0 (0.0 % of found)"]
+    # What is no longer found takes its mistakes along, but not unseen.
+    confusion["voxels"] = [[0, 0, 0], [200, 0, 0], [0, 0, 80]]
+    gone = sides_sheet(record({"a": case(0.9)}, sides=[sides[0] | {"left_as_right": 0}], confusion=confusion))
+    assert gone is not None
+    assert list(map(str, gone.rows[0]))[1:4] == ["0.0 %", "100.0 %", "0"]
+    old = sides_sheet(record({"a": case(0.9)}, sides=sides))
+    assert old is not None
+    assert list(map(str, old.rows[0]))[1:4] == ["–", "–", "30"]
+
+
+def test_cases_without_probability_maps_are_counted() -> None:
+    cases = {name: case(0.9) for name in "abc"}
+    some = calibration_sheet(record(cases, calibration={"liver": {"cases": 2}, "spleen": {"cases": 3}}))
+    assert some is not None
+    assert [row[1] for row in some.rows] == ["2 of 3", "3 of 3"]
+    assert "do not count here: liver: 1." in some.note
+    every = calibration_sheet(record(cases, calibration={"liver": {"cases": 3}}))
+    assert every is not None
+    assert every.note.startswith("All cases have")
+
+
 def test_a_group_that_names_every_case_is_not_compared() -> None:
     cases = {f"c{n}": case(0.8, groups={"id": str(n)}) for n in range(30)}
     assert group_kinds(record(cases)) == ()
@@ -259,6 +313,30 @@ def test_scores_of_an_older_form_have_a_shorter_page() -> None:
     assert "1 structure missed in 1 case (liver 1)." in page
     assert "What was called what" not in page
     assert "Calibration" not in page
+
+
+def write_regions(path: Path, labels: dict[str, int], regions: dict[str, list[int]]) -> None:
+    record = ResultRecord(case="", labels=labels, regions=regions, volumes_ml={}, model="", series_uid=None, seconds=0)
+    write_record(path, record)
+
+
+def test_regions_that_one_prediction_does_not_know_are_drawn_as_missed(
+    cohort: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_reports, "render_evaluation", lambda *_: "")
+    out = cohort / "out"
+    for n in (0, 3):
+        write_regions(out / f"blob_{n}.nii.gz", {"all": 1, "core": 2}, {"all": [1, 2], "core": [1]})
+    write_regions(out / "blob_1.nii.gz", {"all": 1}, {"all": [1, 2]})
+    result = evaluate(cohort / "data", out, output=cohort / "scores", settings=settings)
+    made = report_evaluation(result.scores)
+    assert (made.pictures, made.remark) == (3, "")
+    # Scores of an older form do not say what each structure consists of.
+    content = json.loads(result.scores.read_bytes())
+    for structure in content["labels"]["structures"].values():
+        del structure["consists_of"]
+    result.scores.write_text(json.dumps(content))
+    assert "No picture of blob_1: the scores do not say which values" in report_evaluation(result.scores).remark
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from delineate.evaluation.intervals import bootstrap_means
 from delineate.metrics.definitions import METRICS
 from delineate.reports.about import MODEL_FIELDS
 from delineate.reports.charts import ForestRow, forest_plot
-from delineate.reports.documents import NOT_RECORDED, Answer, Section, Table, recorded, stated
+from delineate.reports.documents import Answer, Section, Table, recorded, stated
 from delineate.reports.drawing import Chart
+from delineate.reports.evaluation_figures import mean_of
+from delineate.reports.evaluation_groups import group_kinds, group_sheet
 from delineate.reports.score_records import (
-    CaseRecord,
-    MetricRecord,
     ScoresRecord,
     Standing,
     Standings,
@@ -27,8 +23,6 @@ from delineate.reports.tables import show_number
 
 _SHOWN = ("dice", "surface_dice", "hd95_mm")
 _MOST_WORST = 10
-_MOST_GROUPS = 12
-FEW_IN_GROUP = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,8 @@ class ScoreFacts:
     def mean_words(self) -> str:
         low, high = self.record.mean_interval.get("dice", (None, None))
         mean = show_number(number(self.record.mean.get("dice")), 3)
+        if low is None or high is None:
+            return f"{mean} (no interval)"
         return f"{mean} (95 % interval {show_number(number(low), 3)} to {show_number(number(high), 3)})"
 
 
@@ -97,7 +93,8 @@ def _structures(facts: ScoreFacts) -> Table:
 
 def _row(name: str, row: StructureRecord) -> tuple[str, ...]:
     dice, surface, distance = (row.metrics.get(metric) for metric in _SHOWN)
-    shown = [_with_interval(metric, digits) for metric, digits in ((dice, 3), (surface, 3), (distance, 1))]
+    measured = zip(_SHOWN, (dice, surface, distance), (3, 3, 1), strict=True)
+    shown = [str(mean_of(figure, metric, digits)) for figure, metric, digits in measured]
     median = show_number(number(None if distance is None else distance.median), 1)
     return (
         name,
@@ -107,16 +104,6 @@ def _row(name: str, row: StructureRecord) -> tuple[str, ...]:
         str(row.missed),
         str(row.spurious),
     )
-
-
-def _with_interval(metric: MetricRecord | None, digits: int) -> str:
-    if metric is None or metric.mean is None:
-        return "–"
-    low, high = metric.interval or (None, None)
-    shown = show_number(metric.mean, digits)
-    # A digit less, for tables as narrow as a page; the JSON has them all.
-    limits = f"{show_number(number(low), digits - 1)}–\N{WORD JOINER}{show_number(number(high), digits - 1)}"
-    return shown if math.isnan(number(low)) else f"{shown} ({limits})"
 
 
 def _forest(facts: ScoreFacts) -> Chart:
@@ -134,36 +121,16 @@ def _forest(facts: ScoreFacts) -> Chart:
 
 def _groups(facts: ScoreFacts) -> tuple[Table, ...]:
     """Mean Dice of the cases of each group, for every kind of group that has more than one."""
-    cases = facts.record.cases
-    tables = []
-    for name in dict.fromkeys(name for case in cases.values() for name in case.groups):
-        members: dict[str, list[CaseRecord]] = {}
-        for case in cases.values():
-            members.setdefault(case.groups.get(name) or NOT_RECORDED, []).append(case)
-        if 1 < len(members) <= _MOST_GROUPS:
-            rows = tuple(_group_row(value, of_value) for value, of_value in sorted(members.items()))
-            tables.append(
-                Table(
-                    f"{facts.name} by {name}",
-                    (name[:1].upper() + name[1:], "Patients", "Cases", "Mean Dice of cases", "Cases with a miss"),
-                    rows,
-                    note=f"Few: fewer than {FEW_IN_GROUP} patients; what they show may be chance.",
-                )
-            )
-    return tuple(tables)
-
-
-def _group_row(value: str, cases: Sequence[CaseRecord]) -> tuple[str, ...]:
-    dice = [number(case.mean.get("dice")) for case in cases]
-    patients = [case.patient for case in cases]
-    known = len(set(patients))
-    interval = bootstrap_means(np.array(dice).reshape(-1, 1, 1), patients, np.random.default_rng(0)).of_means[0]
-    missed = sum(bool(case.missed) for case in cases)
-    few = " (few)" if known < FEW_IN_GROUP else ""
-    mean = MetricRecord(
-        mean=float(np.nanmean(dice)) if not np.isnan(dice).all() else None, interval=(interval[0], interval[1])
+    kinds = [group_sheet(kind) for kind in group_kinds(facts.record)]
+    return tuple(
+        Table(
+            f"{facts.name} {sheet.caption[:1].lower()}{sheet.caption[1:]}",
+            sheet.columns,
+            tuple(tuple(map(str, row)) for row in sheet.rows),
+            note=sheet.note,
+        )
+        for sheet in kinds
     )
-    return value, f"{known}{few}", str(len(cases)), _with_interval(mean, 3), str(missed)
 
 
 def failures_section(scores: Sequence[ScoreFacts]) -> Section:

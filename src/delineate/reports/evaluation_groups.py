@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from delineate.evaluation.bands import NOT_RECORDED, in_order
 from delineate.evaluation.intervals import bootstrap_means
-from delineate.evaluation.subgroups import SMALL
+from delineate.evaluation.subgroups import SIZE, SMALL
 from delineate.reports.charts import Chart, ForestRow, forest_plot
-from delineate.reports.evaluation_figures import Row, Sheet, count_of, with_interval
+from delineate.reports.charts.words import fixed
+from delineate.reports.comparison_tables import show_p
+from delineate.reports.evaluation_figures import Row, Sheet, count_of, with_interval, words_of
+from delineate.reports.score_parts import GroupRecord
 from delineate.reports.score_records import CaseRecord, ScoresRecord, number
 
+NO_GAP = (math.nan, math.nan)
+_FIGURE = "dice"
 _MOST_VALUES = 15  # of a kind of group; with more it names cases rather than groups
 _SEED = 0
 
@@ -24,7 +29,8 @@ _SEED = 0
 class GroupFacts:
     """The cases of one group: `dice`, the mean over cases of each case's mean Dice, and its interval by patient.
 
-    `gap`: this mean minus that of all other cases; it describes.
+    `gap`: this mean minus that of all other cases; it describes. Its interval, and the p-value of a permutation test
+    corrected by Holm over groups, are there where the evaluation was asked for these groups, else NaN.
     """
 
     name: str
@@ -33,6 +39,8 @@ class GroupFacts:
     with_misses: int
     dice: tuple[float, float, float]
     gap: float
+    gap_interval: tuple[float, float] = NO_GAP
+    p: float = math.nan
 
     @property
     def small(self) -> bool:
@@ -46,11 +54,18 @@ class GroupKind:
     name: str
     groups: tuple[GroupFacts, ...]
 
+    @property
+    def tested(self) -> bool:
+        return any(not math.isnan(group.p) for group in self.groups)
+
 
 def group_kinds(scores: ScoresRecord) -> tuple[GroupKind, ...]:
     """Every way of grouping that has more than one group. Cases without a value are a group of their own."""
     names = dict.fromkeys(name for case in scores.cases.values() for name in case.groups)
-    kinds = (_kind(name, list(scores.cases.values())) for name in names)
+    tested = {
+        (one.by, one.group): one for one in scores.subgroups.scores if one.metric == _FIGURE and not one.structure
+    }
+    kinds = (_kind(name, list(scores.cases.values()), tested) for name in names)
     return tuple(kind for kind in kinds if kind is not None)
 
 
@@ -63,15 +78,15 @@ def unshown_kinds(scores: ScoresRecord) -> tuple[str, ...]:
     return tuple(name for name, found in values.items() if len(found) > _MOST_VALUES)
 
 
-def _kind(name: str, cases: Sequence[CaseRecord]) -> GroupKind | None:
+def _kind(name: str, cases: Sequence[CaseRecord], tested: Mapping[tuple[str, str], GroupRecord]) -> GroupKind | None:
     values = [case.groups.get(name) or NOT_RECORDED for case in cases]
     groups = in_order(values)
     if not 1 < len(groups) <= _MOST_VALUES:
         return None
-    return GroupKind(name, tuple(_facts(group, values, cases) for group in groups))
+    return GroupKind(name, tuple(_facts(group, values, cases, tested.get((name, group))) for group in groups))
 
 
-def _facts(group: str, values: Sequence[str], cases: Sequence[CaseRecord]) -> GroupFacts:
+def _facts(group: str, values: Sequence[str], cases: Sequence[CaseRecord], tested: GroupRecord | None) -> GroupFacts:
     inside = [case for case, value in zip(cases, values, strict=True) if value == group]
     outside = [case for case, value in zip(cases, values, strict=True) if value != group]
     dice = _mean_dice(inside)
@@ -82,7 +97,13 @@ def _facts(group: str, values: Sequence[str], cases: Sequence[CaseRecord]) -> Gr
         with_misses=sum(bool(case.missed) for case in inside),
         dice=dice,
         gap=dice[0] - _mean_dice(outside)[0],
+        gap_interval=NO_GAP if tested is None else _limits(tested.gap_interval),
+        p=number(None if tested is None else tested.p_holm),
     )
+
+
+def _limits(interval: tuple[float | None, float | None]) -> tuple[float, float]:
+    return number(interval[0]), number(interval[1])
 
 
 def _mean_dice(cases: Sequence[CaseRecord]) -> tuple[float, float, float]:
@@ -98,21 +119,78 @@ def _mean_dice(cases: Sequence[CaseRecord]) -> tuple[float, float, float]:
 
 def group_sheet(kind: GroupKind) -> Sheet:
     """The groups of one kind, each against all other cases."""
-    rows = tuple(_row(group) for group in kind.groups)
     columns = (_title(kind), "Patients", "Cases", "Mean Dice of cases", "Minus all others", "Cases with a miss")
-    note = f"Small: fewer than {SMALL} patients; what such a group shows may be chance."
-    return Sheet(f"By {kind.name}", columns, rows, note=note if any(group.small for group in kind.groups) else "")
+    head = (*columns, "p") if kind.tested else columns
+    rows = tuple((*_row(group), show_p(group.p)) if kind.tested else _row(group) for group in kind.groups)
+    small = [group.name for group in kind.groups if group.small]
+    return Sheet(f"By {kind.name}", head, rows, note=" ".join(filter(None, (_p_words(kind), _small_words(small)))))
+
+
+def _p_words(kind: GroupKind) -> str:
+    """What the p-values of groups are; "" where there are none."""
+    if not kind.tested:
+        return ""
+    return "p: permutation test of each group against all other cases by patient, corrected by Holm over the groups."
+
+
+def _small_words(groups: Sequence[str]) -> str:
+    """Which groups are small, and what that means; "" if none is."""
+    if not groups:
+        return ""
+    return f"Small, with fewer than {SMALL} patients: {', '.join(groups)}. What they show may be chance."
+
+
+def sizes_sheet(scores: ScoresRecord) -> Sheet | None:
+    """Each structure by its size in the reference; None where evaluation was not asked for it."""
+    found = [one for one in scores.subgroups.scores if one.by == SIZE and one.metric == _FIGURE and one.structure]
+    rows = tuple(
+        (
+            f"{words_of(one.structure or '')}, {one.group}",
+            _patients(one.patients, small=one.small),
+            str(one.cases),
+            with_interval(_FIGURE, number(one.mean), *_limits(one.interval), 3),
+            ga_p_words(number(one.gap), _limits(one.gap_interval)),
+            count_of(one.missed),
+            show_p(number(one.p_holm)),
+        )
+        for one in found
+        if one.cases
+    )
+    columns = ("Structure, size", "Patients", "Cases", "Mean Dice", "Minus all others", "Missed or spurious", "p")
+    note = (
+        "Small, middle and large: thirds of each structure's volumes in the references, unless bands were given. p: "
+        "permutation test, corrected by Holm over sizes and structures."
+    )
+    if any(one.small for one in found if one.cases):
+        note += f" (small) behind a count: fewer than {SMALL} patients; what such a row shows may be chance."
+    return Sheet("By size of the structure", columns, rows, note=note) if rows else None
 
 
 def _row(group: GroupFacts) -> Row:
     return (
         group.name,
-        f"{group.patients}{' (small)' if group.small else ''}",
+        _patients(group.patients, small=group.small),
         str(group.cases),
-        with_interval("dice", *group.dice, 3),
-        "–" if math.isnan(group.gap) else f"{group.gap:+.3f}".replace("-", "\N{MINUS SIGN}"),
+        with_interval(_FIGURE, *group.dice, 3),
+        ga_p_words(group.gap, group.gap_interval),
         count_of(group.with_misses),
     )
+
+
+def _patients(patients: int, *, small: bool) -> str:
+    return f"{patients}{' (small)' if small else ''}"
+
+
+def ga_p_words(gap: float, interval: tuple[float, float]) -> str:
+    """`+0.031 (−0.02 to +0.08)`; without interval the gap alone."""
+    if math.isnan(gap):
+        return "–"
+    shown = _signed(gap, 3)
+    return shown if any(map(math.isnan, interval)) else f"{shown} ({' to '.join(_signed(x, 2) for x in interval)})"
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{'+' * (round(value, places) > 0)}{fixed(value, places)}"
 
 
 def group_chart(kind: GroupKind, mean: float) -> Chart:

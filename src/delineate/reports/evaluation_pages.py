@@ -17,6 +17,13 @@ from delineate.reports.evaluation_charts import (
     size_chart,
     volume_charts,
 )
+from delineate.reports.evaluation_details import (
+    calibration_sheet,
+    lesions_sheet,
+    side_words,
+    sides_sheet,
+    tubes_sheet,
+)
 from delineate.reports.evaluation_figures import (
     FIGURES,
     Figure,
@@ -28,19 +35,22 @@ from delineate.reports.evaluation_figures import (
     words_of,
     worst_first,
 )
-from delineate.reports.evaluation_groups import GroupKind, group_chart, group_kinds, group_sheet, unshown_kinds
+from delineate.reports.evaluation_groups import (
+    GroupKind,
+    group_chart,
+    group_kinds,
+    group_sheet,
+    sizes_sheet,
+    unshown_kinds,
+)
 from delineate.reports.evaluation_tables import (
     advice_sheet,
-    calibration_sheet,
     cases_sheet,
     definitions_sheet,
     failed_sheet,
-    lesions_sheet,
     lost_sheet,
     named_cases,
-    sides_sheet,
     structures_sheet,
-    tubes_sheet,
 )
 from delineate.reports.html import render_template
 from delineate.reports.pages import Pairs
@@ -119,6 +129,7 @@ def view_evaluation(scores: ScoresRecord, title: str, pictures: Mapping[str, byt
         "failed": failed_sheet(scores),
         "lost": lost_sheet(scores),
         "advice": advice_sheet(scores),
+        "sizes": sizes_sheet(scores),
         "lesions": lesions_sheet(scores),
         "tubes": tubes_sheet(scores),
         "sides": sides_sheet(scores),
@@ -189,9 +200,10 @@ def _lost(scores: ScoresRecord) -> Iterator[str]:
         yield f"{count(spurious, 'structure')} found where there is none."
     for pair in scores.sides:
         if pair.left_as_right or pair.right_as_left:
+            left, right = side_words(scores, pair)
             yield (
-                f"Sides swapped, {words_of(pair.left)} and {words_of(pair.right)}: {pair.left_as_right:,} voxels "
-                f"left as right, {pair.right_as_left:,} right as left."
+                f"Sides swapped, {words_of(pair.left)} and {words_of(pair.right)}, in voxels: {left} left as right, "
+                f"{right} right as left."
             )
 
 
@@ -212,7 +224,9 @@ def _verdict(scores: ScoresRecord) -> Iterator[str]:
     if len(known) > 1:
         (worst, lowest), (best, highest) = min(known), max(known)
         yield f"Lowest: {lowest} ({worst:.3f}); highest: {highest} ({best:.3f})."
-    if scores.patients < FEW_PATIENTS:
+    if scores.patients == 1:
+        yield "Of 1 patient there are no intervals."
+    elif scores.patients < FEW_PATIENTS:
         yield f"With {count(scores.patients, 'patient')} the intervals say little."
     few = [words_of(name) for name, row in scores.structures.items() if row.few_patients]
     if few and scores.patients >= FEW_PATIENTS:

@@ -9,7 +9,6 @@ from delineate.metrics.definitions import Better
 from delineate.reports.charts.words import listed
 from delineate.reports.evaluation_figures import (
     FIGURES,
-    Cell,
     Figure,
     Row,
     Sheet,
@@ -23,12 +22,9 @@ from delineate.reports.evaluation_figures import (
 )
 from delineate.reports.score_parts import AdviceRecord
 from delineate.reports.score_records import CaseRecord, ScoresRecord, StructureRecord, number
-from delineate.reports.tables import show_number
 
 _MOST_NAMED = 12  # cases in one cell
 _DISTRUSTED = "\N{DAGGER}"
-_LESIONS = ("lesion_sensitivity", "lesion_f1", "lesion_mean_dice")
-_TUBES = ("cldice", "topology_sensitivity", "topology_precision")
 _OPTIONS = {"cldice": "--tubes", "lesion_f1": "--lesions"}
 
 
@@ -174,78 +170,6 @@ def title_of(metric: str) -> str:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
-
-
-def lesions_sheet(scores: ScoresRecord) -> Sheet | None:
-    """Sensitivity and false positives side by side: either alone can be had for nothing."""
-    rows = []
-    for name, row in scores.structures.items():
-        if row.lesions is not None:
-            found = row.lesions
-            numbers: list[Cell] = [mean_of(metric, row.metrics.get(metric), 3) for metric in _LESIONS]
-            wrong = show_number(number(found.false_positives_a_case), 2)
-            rows.append((
-                words_of(name), str(found.lesions), Figure(str(found.found), (found.found,), Better.HIGHER),
-                count_of(found.missed), numbers[0], wrong, *numbers[1:],
-            ))  # fmt: skip
-    if not rows:
-        return None
-    columns = ("Structure", "Lesions", "Found", "Missed", "Sensitivity", "False a case", "F1", "Lesion Dice")
-    return Sheet(
-        "Lesion by lesion: counts over all cases, means over cases",
-        columns,
-        tuple(rows),
-        note="Read false positives beside the sensitivity: a prediction of nothing has none. Lesion Dice: mean of the "
-        "Dice of every lesion, 0 for a missed one.",
-    )
-
-
-def tubes_sheet(scores: ScoresRecord) -> Sheet | None:
-    """Centre lines, of structures for which they were asked."""
-    rows: tuple[Row, ...] = tuple(
-        (words_of(name), *(mean_of(metric, row.metrics.get(metric), 3) for metric in _TUBES))
-        for name, row in scores.structures.items()
-        if "cldice" in row.metrics
-    )
-    columns = ("Structure", *(FIGURES[metric].title for metric in _TUBES))
-    return Sheet("Centre lines of tubes, means over cases", columns, rows) if rows else None
-
-
-def sides_sheet(scores: ScoresRecord) -> Sheet | None:
-    """Left taken for right; None if that never happened."""
-    rows = tuple(
-        (f"{words_of(pair.left)}, {words_of(pair.right)}", f"{pair.left_as_right:,}", f"{pair.right_as_left:,}")
-        for pair in scores.sides
-        if pair.left_as_right or pair.right_as_left
-    )
-    columns = ("Pair", "Left labelled right, voxels", "Right labelled left, voxels")
-    return Sheet("Left and right taken for each other", columns, rows) if rows else None
-
-
-def calibration_sheet(scores: ScoresRecord) -> Sheet | None:
-    """How well probabilities are calibrated."""
-    rows = tuple(
-        (
-            words_of(name),
-            str(found.cases),
-            f"{found.voxels:,}",
-            show_number(number(found.expected_error), 4),
-            f"{number(found.overconfidence):+.4f}",
-            show_number(number(found.brier), 4),
-        )
-        for name, found in scores.calibration.items()
-    )
-    if not rows:
-        return None
-    near = {found.within_mm for found in scores.calibration.values() if found.within_mm is not None}
-    where = f" Voxels within {min(near):g} mm of the reference or the prediction count." if near else ""
-    return Sheet(
-        "Calibration of the probabilities, over all cases",
-        ("Structure", "Cases", "Voxels", "ECE", "Promised minus kept", "Brier"),
-        rows,
-        note="ECE: the mean difference between probability and how often it comes true. Promised minus kept: above 0, "
-        f"the model is too sure.{where} None of these says how good a segmentation is.",
-    )
 
 
 def cases_sheet(scores: ScoresRecord) -> Sheet:

@@ -60,10 +60,11 @@ class SideRecord(msgspec.Struct, frozen=True):
 
 
 class LabelRecord(msgspec.Struct, frozen=True):
-    """A structure's value and colour."""
+    """A structure's value and colour. `consists_of`: where structures overlap, the values in the files that are it."""
 
     value: int
     colour: tuple[int, int, int]
+    consists_of: tuple[int, ...] = ()
 
 
 class LabelsRecord(msgspec.Struct, frozen=True):
@@ -91,6 +92,34 @@ class CalibrationRecord(msgspec.Struct, frozen=True):
     overconfidence: float | None = None
     brier: float | None = None
     curve: tuple[BinRecord, ...] = ()
+
+
+class GroupRecord(msgspec.Struct, frozen=True):
+    """One figure of one structure (None: the cases' means) in one group of cases against all others.
+
+    `gap`: the group's mean minus that of the rest; `p_holm`: of a permutation test, corrected over what it was tested
+    with. None where there is no value.
+    """
+
+    by: str = ""
+    group: str = ""
+    structure: str | None = None
+    metric: str = ""
+    cases: int = 0
+    patients: int = 0
+    small: bool = False
+    missed: int = 0
+    mean: float | None = None
+    interval: tuple[float | None, float | None] = (None, None)
+    gap: float | None = None
+    gap_interval: tuple[float | None, float | None] = (None, None)
+    p_holm: float | None = None
+
+
+class GroupsRecord(msgspec.Struct, frozen=True):
+    """Scores of the groups that were asked for."""
+
+    scores: tuple[GroupRecord, ...] = ()
 
 
 class DefinitionRecord(msgspec.Struct, frozen=True):

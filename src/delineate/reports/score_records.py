@@ -17,6 +17,7 @@ from delineate.reports.score_parts import (
     ConfusionRecord,
     DefinitionsRecord,
     ErrorsRecord,
+    GroupsRecord,
     LabelsRecord,
     LesionsRecord,
     ProvenanceRecord,
@@ -117,6 +118,7 @@ class ScoresRecord(msgspec.Struct, frozen=True):
     sides: tuple[SideRecord, ...] = ()
     labels: LabelsRecord | None = None
     calibration: dict[str, CalibrationRecord] = {}
+    subgroups: GroupsRecord = GroupsRecord()
     definitions: DefinitionsRecord = DefinitionsRecord()
     provenance: ProvenanceRecord = ProvenanceRecord()
     problems: tuple[str, ...] = ()

@@ -156,7 +156,7 @@ def evaluate(
     about = {
         "worst": [evaluation.worst_json(one) for one in worst],
         "files": files_json(pairs, names),
-        "labels": labels_json(names.labels),
+        "labels": labels_json(names.labels, names.regions),
         "sides": sides_json(swaps),
         "calibration": calibration_json(scored),
         "provenance": provenance_json(references, predictions, pairs, kind=names.kind, resample=options.resample),

@@ -15,16 +15,18 @@ from delineate.metrics.calibration import WITHIN_MM, Calibration, pool_calibrati
 from delineate.volume import Kind
 from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair
-from delineate.workflow.results import read_record
+from delineate.workflow.results import ResultRecord, read_record
 from delineate.workflow.scoring import ScoredPair
 
 
-def labels_json(labels: LabelSet) -> dict[str, object]:
-    """Values and colours of the structures, for pictures."""
-    return {
-        "overlaps": labels.overlaps,
-        "structures": {label.name: {"value": label.value, "colour": list(label.colour)} for label in labels},
+def labels_json(labels: LabelSet, regions: ResultRecord | None = None) -> dict[str, object]:
+    """Values and colours of the structures, for pictures; of `regions` also the values in the files that are each."""
+    structures: dict[str, dict[str, object]] = {
+        label.name: {"value": label.value, "colour": list(label.colour)} for label in labels
     }
+    for name, values in ({} if regions is None else regions.regions).items():
+        structures[name]["consists_of"] = list(values)
+    return {"overlaps": labels.overlaps, "structures": structures}
 
 
 def sides_json(swaps: Sequence[SideConfusion]) -> list[dict[str, object]]:

@@ -14,10 +14,12 @@ from delineate.labels import Label, LabelSet
 from delineate.reports.error_pictures import error_slices
 from delineate.reports.evaluation_figures import counted, worst_first
 from delineate.reports.evaluation_pages import MOST_WORST, render_evaluation
+from delineate.reports.score_parts import LabelsRecord
 from delineate.reports.score_records import CaseRecord, FilesRecord, ScoresRecord, parse_scores
 from delineate.volume import Kind, Volume, reorient
 from delineate.workflow.pairing import Pair
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.results import ResultRecord
 from delineate.workflow.scoring import ScoreOptions, read_reference, usable_prediction
 
 SCORES, PAGE = "scores.json", "report.html"
@@ -84,11 +86,28 @@ def _picture(record: ScoresRecord, case_id: str) -> bytes:
         overlaps=record.labels.overlaps,
     )
     pair = Pair(case_id, Path(files.reference), Path(files.prediction))
-    reference = read_reference(pair, labels)
+    reference = read_reference(pair, labels, _regions(record.labels))
+    if reference.labels.names != labels.names:
+        raise InputError(
+            "the scores do not say which values are which structure, and the prediction does not know all of them",
+            expected=list(labels.names),
+            got=list(reference.labels.names),
+            case=case_id,
+            remedy="Evaluate again.",
+        )
     options = ScoreOptions({}, resample=record.provenance.resampled)
     prediction, _ = usable_prediction(pair, labels, reference.grid, options)
     image = _image(files, record.provenance.kind, reference.grid)
     return error_slices(image, reference, prediction, _worst_structure(record.cases[case_id]))
+
+
+def _regions(labels: LabelsRecord) -> ResultRecord | None:
+    """What values structures consist of, as it was when they were scored; None where that is not known or needed."""
+    known = {name: list(one.consists_of) for name, one in labels.structures.items() if one.consists_of}
+    if not labels.overlaps or len(known) < len(labels.structures):
+        return None
+    values = {name: one.value for name, one in labels.structures.items()}
+    return ResultRecord(case="", labels=values, volumes_ml={}, model="", series_uid=None, seconds=0, regions=known)
 
 
 def _image(files: FilesRecord, kind: str, grid: Grid) -> Volume | None:
