@@ -29,6 +29,10 @@ def test_cases_whose_patients_nobody_named_are_not_of_one_patient() -> None:
     assert ties([CaseTraces("a", "")], [CaseTraces("b", "")]) == []
 
 
+def test_a_case_that_is_named_like_a_patient_is_tied_to_the_patients_cases() -> None:
+    assert ties([CaseTraces("anna", "")], [CaseTraces("anna_2", "anna")]) == [("anna", "anna_2", (Tie.PATIENT,))]
+
+
 def test_file_series_and_name_tie_cases() -> None:
     training = [CaseTraces("a", "p", ("f1", "f2"), ("1.2",)), CaseTraces("b", "q", ("f3",), ("1.3",))]
     test = [CaseTraces("b", "r"), CaseTraces("c", "s", ("f2",)), CaseTraces("d", "t", (), ("1.2", "1.9"))]

@@ -139,7 +139,8 @@ def test_the_command_ends_with_one_where_something_is_found(training: Path, tmp_
     found = CliRunner().invoke(leakage, [str(training), str(tmp_path / "scans"), "-o", str(tmp_path / "out")])
     clean = CliRunner().invoke(leakage, [str(training), str(tmp_path / "other")])
     assert (found.exit_code, clean.exit_code) == (1, 0), found.output + clean.output
-    assert "1 of 1 test case" in found.output
+    assert "1 of 1 test case was found in training (2 cases)" in found.output
+    assert "None of 1 test case was found" in clean.output
     assert (tmp_path / "out" / "leakage.csv").is_file()
 
 

@@ -23,7 +23,9 @@ from delineate.cli.options import (
 @click.command()
 @click.argument("training", type=EXISTING)
 @click.argument("test", type=EXISTING, required=False)
-@click.option("--model", type=EXISTING, help="Only cases of TRAINING that this model has seen; TEST: else the others.")
+@click.option(
+    "--model", type=EXISTING, help="Of TRAINING only what this model has seen; without TEST, the rest is the test."
+)
 @click.option("--look/--no-look", default=True, help="Whether to compare images by what they show. [default: look]")
 @click.option("-o", "--output", type=PATH, help="Folder for leakage.json and leakage.csv.")
 @click.option("--threads", type=click.IntRange(1), help="Images read at once. [default: all CPUs]")
@@ -33,8 +35,8 @@ def leakage(
 ) -> None:
     """Find test cases that were seen in training: the same patient, file, series, name, or nearly the same image.
 
-    TRAINING and TEST are datasets, or folders of NIfTI files. Without TEST, and without a model, cases of TRAINING that
-    hold the same. Images are known again resampled, mirrored, in other values and without some slices. Exit with 1 if
+    TRAINING and TEST are datasets, or folders of NIfTI files. Without TEST and without a model, pairs within
+    TRAINING. Images are known again resampled, mirrored, in other values and without some slices. Exit with 1 if
     something is found.
 
     \b
@@ -55,7 +57,7 @@ def leakage(
         warn(remark)
     for problem in result.problems:
         complain(problem)
-    say(result.summary[0].upper() + result.summary[1:])
+    say(result.summary)
     if output is not None:
         say(" and ".join(map(str, write_leakage(result, output, training=training, test=test))))
     sys.exit(SOME_FAILED if result.leaks or result.problems else 0)

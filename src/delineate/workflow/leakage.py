@@ -49,9 +49,12 @@ class LeakageResult:
     def summary(self) -> str:
         """In one sentence."""
         if not self.test:
-            return f"{len(self.leaks) or 'no'} pair(s) of {self.training} cases hold the same"
-        tainted = len({leak.test for leak in self.leaks})
-        return f"{tainted or 'none'} of {self.test} test cases belong(s) to one of {self.training} training cases"
+            count = f"{len(self.leaks)} pairs" if len(self.leaks) != 1 else "1 pair"
+            return f"{count} of {self.training} cases hold the same" if self.leaks else "No two cases hold the same"
+        seen = len({leak.test for leak in self.leaks})
+        of = f"of {self.test} test case{'' if self.test == 1 else 's'}"
+        where = f"found in training ({self.training} case{'' if self.training == 1 else 's'})"
+        return f"{seen} {of} {'was' if seen == 1 else 'were'} {where}" if seen else f"None {of} was {where}"
 
 
 @dataclass(frozen=True, slots=True)
