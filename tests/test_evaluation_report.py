@@ -28,9 +28,11 @@ from delineate import evaluation, formats
 from delineate.cli import main
 from delineate.errors import InputError
 from delineate.evaluation import CaseScores
+from delineate.evaluation.comparison_output import group_json
+from delineate.evaluation.subgroups import score_groups, size_grouping
 from delineate.labels import label_set
 from delineate.metrics import Status
-from delineate.metrics.definitions import Better
+from delineate.metrics.definitions import METRICS, Better
 from delineate.reports.error_pictures import error_slices
 from delineate.reports.evaluation_details import calibration_sheet, sides_sheet
 from delineate.reports.evaluation_figures import counted, ranked_median, worst_first
@@ -72,7 +74,10 @@ def cohort(tmp_path: Path) -> Path:
 def record_of(cases: Sequence[CaseScores]) -> ScoresRecord:
     """Through the file's text, as the page gets them."""
     summary = evaluation.summarise(cases, generator=np.random.default_rng(3), resamples=20)
-    return parse_scores(json.dumps(evaluation.to_json(summary)))
+    dice = [metric for metric in METRICS if metric.name == "dice"]
+    sizes = score_groups(cases, size_grouping(cases, edges=[0.05]), np.random.default_rng(4), metrics=dice)
+    groups = {"scores": [group_json(one) for one in sizes]}
+    return parse_scores(json.dumps(evaluation.to_json(summary) | {"subgroups": groups}))
 
 
 def case(dice: float | None, **others: Any) -> dict[str, Any]:
@@ -192,7 +197,7 @@ def test_groups_that_were_tested_say_how_sure_their_gap_is() -> None:
     assert "p" not in group_sheet(group_kinds(record(cases))[0]).columns
     sizes = view.sheets["sizes"]
     assert sizes is not None
-    assert sizes.rows[0][:2] == ("liver, small", "3 (small)")
+    assert sizes.rows[0][:2] == ("liver, small", "3 (few)")
 
 
 def test_of_one_patient_no_intervals_are_spoken_of() -> None:

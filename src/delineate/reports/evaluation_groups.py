@@ -146,10 +146,10 @@ def sizes_sheet(scores: ScoresRecord) -> Sheet | None:
     rows = tuple(
         (
             f"{words_of(one.structure or '')}, {one.group}",
-            _patients(one.patients, small=one.small),
+            f"{one.patients}{' (few)' if one.small else ''}",
             str(one.cases),
             with_interval(_FIGURE, number(one.mean), *_limits(one.interval), 3),
-            ga_p_words(number(one.gap), _limits(one.gap_interval)),
+            _gap_words(number(one.gap), _limits(one.gap_interval)),
             count_of(one.missed),
             show_p(number(one.p_holm)),
         )
@@ -162,26 +162,22 @@ def sizes_sheet(scores: ScoresRecord) -> Sheet | None:
         "permutation test, corrected by Holm over sizes and structures."
     )
     if any(one.small for one in found if one.cases):
-        note += f" (small) behind a count: fewer than {SMALL} patients; what such a row shows may be chance."
+        note += f" Few: fewer than {SMALL} patients; what such a row shows may be chance."
     return Sheet("By size of the structure", columns, rows, note=note) if rows else None
 
 
 def _row(group: GroupFacts) -> Row:
     return (
         group.name,
-        _patients(group.patients, small=group.small),
+        f"{group.patients}{' (small)' if group.small else ''}",
         str(group.cases),
         with_interval(_FIGURE, *group.dice, 3),
-        ga_p_words(group.gap, group.gap_interval),
+        _gap_words(group.gap, group.gap_interval),
         count_of(group.with_misses),
     )
 
 
-def _patients(patients: int, *, small: bool) -> str:
-    return f"{patients}{' (small)' if small else ''}"
-
-
-def ga_p_words(gap: float, interval: tuple[float, float]) -> str:
+def _gap_words(gap: float, interval: tuple[float, float]) -> str:
     """`+0.031 (−0.02 to +0.08)`; without interval the gap alone."""
     if math.isnan(gap):
         return "–"
