@@ -94,7 +94,7 @@ def record(cases: Mapping[str, Mapping[str, Any]], **others: Any) -> ScoresRecor
     return parse_scores(json.dumps(content))
 
 
-@hypothesis_settings(deadline=None, max_examples=20)
+@hypothesis_settings(deadline=None, max_examples=12)
 @given(cases=st.lists(pairs(), min_size=2, max_size=3), data=st.data())
 def test_missing_a_structure_makes_no_figure_of_the_page_better(
     cases: list[tuple[LabelMap, LabelMap]], data: st.DataObject

@@ -119,7 +119,7 @@ def _mean_dice(cases: Sequence[CaseRecord]) -> tuple[float, float, float]:
 
 def group_sheet(kind: GroupKind) -> Sheet:
     """The groups of one kind, each against all other cases."""
-    columns = (_title(kind), "Patients", "Cases", "Mean Dice of cases", "Minus all others", "Cases with a miss")
+    columns = (_title(kind), "Patients", "Cases", "Mean Dice", "Minus all others", "With a miss")
     head = (*columns, "p") if kind.tested else columns
     rows = tuple((*_row(group), show_p(group.p)) if kind.tested else _row(group) for group in kind.groups)
     small = [group.name for group in kind.groups if group.small]
