@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from delineate.metrics.definitions import Better
-from delineate.reports.charts.words import listed
+from delineate.reports.charts.words import count, listed
 from delineate.reports.evaluation_figures import (
     FIGURES,
     Figure,
@@ -69,11 +69,14 @@ def _structure_row(name: str, row: StructureRecord, scores: ScoresRecord) -> Row
     errors = [number(case.structures[name].get("volume_error_percent")) for case in _having(name, scores, "scored")]
     off = ranked_median(errors, row.missed + row.spurious)
     off_words = "–" if math.isnan(off) else "lost" if math.isinf(off) else f"{off:.1f} %"
-    few = f", {row.patients} patient{'s' * (row.patients != 1)}" if row.few_patients else ""
+    counted_cases = row.scored + row.missed + row.spurious
+    few = " (few)" if row.few_patients else ""
+    if row.few_patients and row.patients != counted_cases:
+        few = f" of {count(row.patients, 'patient')}"
     marked = _marker(row.advice)
     return (
         words_of(name),
-        f"{row.scored + row.missed + row.spurious}{few}",
+        f"{counted_cases}{few}",
         marked("dice", mean_of("dice", dice, 3)),
         marked("surface_dice", mean_of("surface_dice", surface, 3)),
         marked("hd95_mm", mean_of("hd95_mm", hd95, 1)),
