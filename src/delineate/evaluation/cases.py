@@ -131,6 +131,11 @@ def nanmean(values: Sequence[float]) -> float:
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
+def or_null(value: float) -> float | None:
+    """None for NaN, which JSON has not."""
+    return None if math.isnan(value) else float(value)
+
+
 def _tolerances(tolerance_mm: float | Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
     if not isinstance(tolerance_mm, Mapping):
         return dict.fromkeys(names, float(tolerance_mm))

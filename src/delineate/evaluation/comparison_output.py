@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from delineate.evaluation.cases import or_null
 from delineate.evaluation.comparing import FEW_PATIENTS, LEVEL, Difference
 from delineate.evaluation.intervals import CONFIDENCE
 from delineate.evaluation.permutation import RESAMPLES
@@ -148,8 +149,3 @@ def group_rows(scores: Sequence[GroupScore]) -> list[list[str]]:
         )
         rows.append([*map(str, about), *("" if math.isnan(number) else f"{number:.6g}" for number in numbers)])
     return rows
-
-
-def or_null(value: float) -> float | None:
-    """None for NaN, which JSON has not."""
-    return None if math.isnan(value) else float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from delineate.evaluation.cases import or_null
 from delineate.evaluation.intervals import CONFIDENCE, FEW_PATIENTS
 from delineate.evaluation.observers import SYMMETRIC, CaseAgreement, Comparison, Place
 
@@ -64,15 +65,11 @@ def _place(place: Place) -> dict[str, object]:
         "cases": place.cases,
         "patients": place.patients,
         "few_patients": place.patients < FEW_PATIENTS,
-        "readers": _or_null(place.readers),
-        "reader_means": {reader: _or_null(mean) for reader, mean in place.reader_means.items()},
-        "model": _or_null(place.model),
-        "difference": _or_null(place.difference),
-        "interval": [_or_null(limit) for limit in place.interval],
-        "percentile": _or_null(place.percentile),
+        "readers": or_null(place.readers),
+        "reader_means": {reader: or_null(mean) for reader, mean in place.reader_means.items()},
+        "model": or_null(place.model),
+        "difference": or_null(place.difference),
+        "interval": [or_null(limit) for limit in place.interval],
+        "percentile": or_null(place.percentile),
         "within_readers": place.within_readers,
     }
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

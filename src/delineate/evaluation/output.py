@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from delineate.evaluation.cases import CaseScores, counted, figures_of, mean_of_case, measured
+from delineate.evaluation.cases import CaseScores, counted, figures_of, mean_of_case, measured, or_null
 from delineate.evaluation.intervals import CONFIDENCE, FEW_PATIENTS
 from delineate.evaluation.summaries import PERCENTILES, Evaluation, LesionCounts, StructureSummary, Summary
 from delineate.evaluation.worst import WorstCase
@@ -36,7 +36,7 @@ def to_json(evaluation: Evaluation) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
         "patients": evaluation.patients,
-        "mean": {metric: _or_null(value) for metric, value in evaluation.mean.items()},
+        "mean": {metric: or_null(value) for metric, value in evaluation.mean.items()},
         "mean_interval": {metric: _limits(pair) for metric, pair in evaluation.intervals.items()},
         "structures": {
             name: _structure_json(summary, evaluation.cases[0].tolerance_mm[name])
@@ -56,7 +56,7 @@ def case_json(case: CaseScores, metrics: Sequence[Metric]) -> dict[str, object]:
         "groups": dict(case.groups),
         "failed": case.failed or None,
         "diagonal_mm": case.diagonal_mm,
-        "mean": {metric.name: _or_null(mean_of_case(case, metric)) for metric in metrics},
+        "mean": {metric.name: or_null(mean_of_case(case, metric)) for metric in metrics},
         "structures": {name: _structure_of_case(case, name, metrics) for name in case.scores},
     }
 
@@ -65,19 +65,19 @@ def worst_json(worst: WorstCase) -> dict[str, object]:
     """One of the worst cases: its reasons, and where its errors lie."""
     return {
         "case": worst.case.case_id,
-        "mean_dice": _or_null(worst.mean_dice),
+        "mean_dice": or_null(worst.mean_dice),
         "reasons": [
             {
                 "structure": reason.structure or None,
                 "cause": reason.cause.value,
                 "words": reason.words,
-                "value": _or_null(reason.value),
+                "value": or_null(reason.value),
                 "unit": reason.unit,
             }
             for reason in worst.reasons
         ],
         "errors": {
-            name: {key: _or_null(value) for key, value in asdict(errors).items()}
+            name: {key: or_null(value) for key, value in asdict(errors).items()}
             for name, errors in worst.errors.items()
         },
     }
@@ -128,7 +128,7 @@ def _counts_json(counts: LesionCounts) -> dict[str, object]:
         "found": counts.found,
         "missed": counts.missed,
         "false_positives": counts.false_positives,
-        "false_positives_a_case": _or_null(counts.false_positives_a_case),
+        "false_positives_a_case": or_null(counts.false_positives_a_case),
     }
 
 
@@ -142,13 +142,13 @@ def _advice_json(advice: Advice) -> dict[str, object]:
 
 def _summary_json(summary: Summary) -> dict[str, object]:
     return {
-        "mean": _or_null(summary.mean),
+        "mean": or_null(summary.mean),
         "interval": None if summary.interval is None else _limits(summary.interval),
-        "median": _or_null(summary.median),
-        "std": _or_null(summary.std),
-        "min": _or_null(summary.minimum),
-        "max": _or_null(summary.maximum),
-        **{f"p{p:02}": _or_null(value) for p, value in zip(PERCENTILES, summary.percentiles, strict=True)},
+        "median": or_null(summary.median),
+        "std": or_null(summary.std),
+        "min": or_null(summary.minimum),
+        "max": or_null(summary.maximum),
+        **{f"p{p:02}": or_null(value) for p, value in zip(PERCENTILES, summary.percentiles, strict=True)},
         "count": summary.count,
     }
 
@@ -160,7 +160,7 @@ def _structure_of_case(case: CaseScores, name: str, metrics: Sequence[Metric]) -
     enter = {metric.name: counted(case, name, metric) for metric in metrics}
     return {
         "status": scores.status.value,
-        **{key: _or_null(value) for key, value in values.items()},
+        **{key: or_null(value) for key, value in values.items()},
         "reference_ml": scores.reference_ml,
         "prediction_ml": scores.prediction_ml,
         "counted": {key: v for key, v in enter.items() if not math.isnan(v) and v != values[key]},
@@ -191,8 +191,4 @@ def _metric_json(metric: Mapping[str, object]) -> dict[str, object]:
 
 
 def _limits(pair: tuple[float, float]) -> list[float | None]:
-    return [_or_null(value) for value in pair]
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return [or_null(value) for value in pair]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,13 +15,13 @@ from delineate.errors import DelineateError, GeometryMismatch, InputError
 from delineate.evaluation.consensus import Method, consensus
 from delineate.evaluation.observer_output import DEFINITIONS, agreement_rows, places_json
 from delineate.evaluation.observers import MODEL, Against, CaseAgreement, Place, compare_readers, places
-from delineate.files import write_text
+from delineate.files import write_csv, write_text
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
 from delineate.settings import Settings
 from delineate.volume import Segmentation, align
 from delineate.workflow.naming import Names, find_names
-from delineate.workflow.pairing import Pair, Pairing, label_maps
+from delineate.workflow.pairing import Pair, Pairing, label_maps, name_folders
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record, read_result
 from delineate.workflow.scoring import bring_onto, cases_at_once, read_prediction, work_through
@@ -113,7 +111,7 @@ def agree(
     it, and counted. A model without usable prediction counts as having found nothing. Raises `InputError` for fewer
     than two folders, one that is given twice or holds no label map, and if no case can be compared.
     """
-    readers = _name_readers(folders)
+    readers = name_folders(folders, taken=(MODEL,))
     files = {reader: label_maps(folder) for reader, folder in readers.items()}
     empty = [reader for reader, found in files.items() if not found]
     if empty:
@@ -141,20 +139,6 @@ def agree(
     )
     _write(report, work.names.labels)
     return report
-
-
-def _name_readers(folders: Sequence[Path]) -> dict[str, Path]:
-    """Readers by their folders' names; where these are equal, by as much of the paths as tells them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    if len(folders) < 2 or len(set(parts)) < len(parts):
-        raise InputError(
-            "agreement is between readers", expected="two folders or more, all different", got=len(folders)
-        )
-    for length in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names) and MODEL not in names:
-            break
-    return dict(zip(names, folders, strict=True))
 
 
 def _find_names(
@@ -299,9 +283,7 @@ def _write(result: AgreementResult, labels: LabelSet) -> None:
         "definitions": DEFINITIONS,
     }
     write_text(result.report, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(agreement_rows(result.cases))
-    write_text(result.table, text.getvalue())
+    write_csv(result.table, agreement_rows(result.cases))
     if result.consensus is not None and not labels.overlaps:
         # As nnU-Net does: it names the values for whoever reads the folder as references.
         values = {"background": 0, **dict(zip(labels.names, labels.values, strict=True))}

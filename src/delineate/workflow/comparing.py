@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +15,13 @@ from delineate.evaluation.comparing import FEW_PATIENTS, Difference, compare_mod
 from delineate.evaluation.comparison_output import DEFINITIONS, comparison_rows, difference_json, ranking_json
 from delineate.evaluation.ranking import By, Ranking, rank_models
 from delineate.evaluation.rivals import COMPARED, MAIN, Rivals, line_up
-from delineate.files import write_text
+from delineate.files import write_csv, write_text
 from delineate.metrics.definitions import Metric
 from delineate.settings import Settings
 from delineate.workflow.evaluating import SEED, EvaluationOptions
 from delineate.workflow.evaluation_records import provenance_json
 from delineate.workflow.naming import Names, find_names
-from delineate.workflow.pairing import CaseChoice, Pairing, pair_up
+from delineate.workflow.pairing import CaseChoice, Pairing, name_folders, pair_up
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.scoring import score_pairs
 
@@ -77,7 +75,7 @@ def compare(
     given twice, figures that are not known, a folder of which no case can be scored, and what `pair_up` raises.
     """
     figures, options = _figures(metrics), options or EvaluationOptions()
-    folders = _name_models(results)
+    folders = name_folders(results)
     pairings, remarks = _pair_all(references, folders, options.choice)
     every = tuple(pair for pairing in pairings.values() for pair in pairing.pairs)
     names = find_names(references, Pairing(every, dataset=next(iter(pairings.values())).dataset))
@@ -123,20 +121,6 @@ def _figures(names: Sequence[str]) -> tuple[Metric, ...]:
     if unknown:
         raise InputError("figures that models are not compared by", expected=f"some of {list(known)}", got=unknown)
     return tuple(known[name] for name in dict.fromkeys(names)) or MAIN
-
-
-def _name_models(folders: Sequence[Path]) -> dict[str, Path]:
-    """Models by their folders' names; where these are equal, by as much of the paths as tells them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    if len(folders) < 2 or len(set(parts)) < len(parts):
-        raise InputError(
-            "a comparison is between models", expected="two folders or more, all different", got=len(folders)
-        )
-    file = next((folder for folder in folders if not folder.is_dir()), None)
-    if file is not None:
-        raise InputError("results are compared by the folder", expected="a folder of label maps", path=file)
-    length = next(n for n in range(1, max(map(len, parts)) + 1) if len({part[-n:] for part in parts}) == len(parts))
-    return dict(zip(("/".join(part[-length:]) for part in parts), folders, strict=True))
 
 
 def _pair_all(
@@ -201,7 +185,4 @@ def _write(result: ComparisonResult, figures: Sequence[Metric], sources: Mapping
         "definitions": DEFINITIONS,
     }
     write_text(result.report, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    text = io.StringIO()
-    rows = comparison_rows(result.rivals, [metric for metric in figures if metric in compared])
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(result.table, text.getvalue())
+    write_csv(result.table, comparison_rows(result.rivals, [metric for metric in figures if metric in compared]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from delineate.evaluation.comparison_output import GROUP_DEFINITIONS, group_json
 from delineate.evaluation.intervals import FEW_PATIENTS
 from delineate.evaluation.subgroups import GroupScore
 from delineate.evaluation.worst import WorstCase
-from delineate.files import write_text
+from delineate.files import write_csv, write_text
 from delineate.labels import Colour, LabelSet
 from delineate.metrics.definitions import METRICS
 from delineate.reports.score_tables import ScoreRow
@@ -217,16 +215,10 @@ def _write_scores(folder: Path, content: Mapping[str, object]) -> Path:
 
 def _write_table(folder: Path, summary: Evaluation, groups: Sequence[GroupScore]) -> Path:
     path = folder / "scores.csv"
-    _write_rows(path, evaluation.csv_rows(summary))
+    write_csv(path, evaluation.csv_rows(summary))
     if groups:
-        _write_rows(folder / "subgroups.csv", group_rows(groups))
+        write_csv(folder / "subgroups.csv", group_rows(groups))
     return path
-
-
-def _write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def _swaps(summary: Evaluation, names: Names) -> tuple[SideConfusion, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from delineate.evaluation import SideConfusion
+from delineate.evaluation.cases import or_null
 from delineate.labels import LabelSet
 from delineate.metrics.calibration import WITHIN_MM, Calibration, pool_calibrations
 from delineate.volume import Kind
@@ -95,13 +95,13 @@ def _pooled(cases: Sequence[Calibration]) -> dict[str, object]:
         "cases": len(cases),
         "voxels": pooled.voxels,
         "within_mm": WITHIN_MM,
-        **{name: _or_null(value) for name, value in figures.items()},
+        **{name: or_null(value) for name, value in figures.items()},
         "curve": [
             {
                 "lower": part.lower,
                 "upper": part.upper,
-                "confidence": _or_null(part.confidence),
-                "frequency": _or_null(part.frequency),
+                "confidence": or_null(part.confidence),
+                "frequency": or_null(part.frequency),
                 "count": part.count,
             }
             for part in pooled.curve
@@ -111,7 +111,3 @@ def _pooled(cases: Sequence[Calibration]) -> dict[str, object]:
 
 def _path(path: Path | None) -> str | None:
     return None if path is None else str(path.absolute())
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from delineate.files import write_text
+from delineate.files import write_csv, write_text
 from delineate.findings import Finding
 from delineate.geometry import Grid, TripleMM, index_to_world
 from delineate.labels import Code, Label
@@ -146,11 +144,7 @@ def read_json(path: Path) -> FindingsFile:
 
 def write_table(path: Path, cases: Sequence[CaseFindings]) -> None:
     """Write findings.csv, atomically: a row a finding, in `COLUMNS`; numbers as they are, units in words."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows(_row(case.case, one) for case in cases for one in case.found.findings)
-    write_text(path, text.getvalue())
+    write_csv(path, [COLUMNS, *(_row(case.case, one) for case in cases for one in case.found.findings)])
 
 
 def _row(case: str, one: Finding) -> tuple[object, ...]:

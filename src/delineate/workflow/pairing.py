@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,25 @@ def pair_up(references: Path, predictions: Path, choice: CaseChoice = CaseChoice
             path=predictions,
         )
     return Pairing(paired.pairs, paired.problems, paired.remarks, dataset)
+
+
+def name_folders(folders: Sequence[Path], *, taken: Collection[str] = ()) -> dict[str, Path]:
+    """Folders of label maps by their names; where these are equal, or taken, by as much of their paths as tells them
+    apart.
+
+    Raises `InputError` for fewer than two, one that is given twice, and a file.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    if len(folders) < 2 or len(set(parts)) < len(parts):
+        raise InputError("only several can be compared", expected="two folders or more, all different", got=len(parts))
+    file = next((folder for folder in folders if not folder.is_dir()), None)
+    if file is not None:
+        raise InputError("results are compared by the folder", expected="a folder of label maps", path=file)
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names) and not set(names) & set(taken):
+            break
+    return dict(zip(names, folders, strict=True))
 
 
 def label_maps(folder: Path) -> dict[str, Path]:
