@@ -61,12 +61,12 @@ def plain_step(network: nn.Module, image: Tensor, target: Tensor, *, autocast: b
     return step
 
 
-def our_step(network: nn.Module, image: Tensor, target: Tensor) -> Callable[[], None]:
+def our_step(network: nn.Module, image: Tensor, target: Tensor, *, autocast: bool = True) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             outputs = network(image)
         deep_supervision_loss(dice_ce_loss, outputs, target).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
@@ -123,6 +123,7 @@ def main() -> None:
         )
         for deep in (False, True)
     }
+    kept["delineate, memory kept, float32"] = our_step(our_network(given.features), last, target, autocast=False)
     rows += in_turns(kept, given.repeats)
     print_table(f"Training step, batch {given.batch}, patch {tuple(given.patch)}", rows, reference=peer)
 

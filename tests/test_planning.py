@@ -119,6 +119,12 @@ def test_left_right_flips_of_pairs_are_refused() -> None:
         make_plan(fingerprint(pairs=(("left_kidney", "right_kidney"),)), CPU, PlanOptions(flip_axes=(0,)))
 
 
+def test_a_plan_trains_in_what_the_machine_is_fast_in() -> None:
+    plan = make_plan(fingerprint(), Machine("cpu", 8 * 10**9, "float32"))
+    assert plan.training.precision == "float32"
+    assert make_plan(fingerprint(), CPU).training.precision == "bfloat16"
+
+
 def test_batch_shrinks_to_the_memory() -> None:
     whole = make_plan(fingerprint(), CPU)
     tight = make_plan(fingerprint(), Machine("cpu", training_bytes(whole) - 1))

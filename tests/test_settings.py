@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from delineate.settings import detect
 
@@ -24,3 +25,13 @@ def test_the_cache_follows_the_desktop_standard(monkeypatch: pytest.MonkeyPatch)
 
 def test_auto_finds_a_device() -> None:
     assert detect("auto").device in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(
+    ("own", "precision"), [({}, "float32"), ({"avx512_vnni": True}, "float32"), ({"avx512_bf16": True}, "bfloat16")]
+)
+def test_a_cpu_that_only_imitates_bfloat16_trains_in_float32(
+    monkeypatch: pytest.MonkeyPatch, own: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: own)
+    assert detect("cpu").precision == precision

@@ -14,6 +14,8 @@ from delineate.volume import Kind
 SCHEMA_VERSION = 1
 STORED = "stored"
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class ClipZScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="clip_zscore"):
     """Clip to lower..upper, subtract the mean, divide by std; the same numbers for every case (CT)."""
@@ -114,7 +116,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     decay: Literal["cosine", "poly"] = "cosine"
     gradient_clip: float = 12.0
     ema_decay: float = 0.99
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    precision: Precision = "bfloat16"
     validations: int = 10
     seed: int = 0
 

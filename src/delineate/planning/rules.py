@@ -17,6 +17,7 @@ from delineate.planning.plan import (
     NetworkPlan,
     Normalisation,
     Plan,
+    Precision,
     Preparation,
     Tiling,
     TrainingPlan,
@@ -28,10 +29,12 @@ from delineate.volume import Kind
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a plan must fit: `device` is "cpu", "cuda" or "mps"; `memory_bytes` is for one training step."""
+    """What a plan must fit: `device` is "cpu", "cuda" or "mps"; `memory_bytes` is for one training step; `precision`:
+    what the device trains fastest in."""
 
     device: str
     memory_bytes: int
+    precision: Precision = "bfloat16"
 
 
 class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +61,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     loss: Literal["dice", "dice_ce"] = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float | None = None
-    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    precision: Precision | None = None
     flip_axes: tuple[int, ...] | None = None
     mirror: bool = True
     seed: int = 0
@@ -73,13 +76,12 @@ class _Device:
     base_features: int
     most_features: int
     steps: int
-    precision: Literal["float32", "bfloat16", "float16"]
 
 
 _DEVICES = {
-    "cpu": _Device(200_000, 200_000, 16, 128, 2_000, "bfloat16"),
-    "cuda": _Device(2_100_000, 4_200_000, 32, 320, 25_000, "bfloat16"),
-    "mps": _Device(500_000, 1_000_000, 32, 256, 10_000, "float32"),
+    "cpu": _Device(200_000, 200_000, 16, 128, 2_000),
+    "cuda": _Device(2_100_000, 4_200_000, 32, 320, 25_000),
+    "mps": _Device(500_000, 1_000_000, 32, 256, 10_000),
 }
 _WEIGHT_DECAYS = {"adam": 0.0, "adamw": 5e-2, "sgd": 3e-5}
 _LEARNING_RATES = {"adam": 1e-3, "adamw": 2e-3, "sgd": 1e-2}
@@ -95,7 +97,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
     """
     options = options or PlanOptions()
     _check_options(options, fingerprint)
-    device = _DEVICES[machine.device.split(":")[0]]
+    device = _device(machine)
     reasons: list[str] = []
     spacing = _choose_spacing(fingerprint, device, options, reasons)
     patch = _choose_patch(fingerprint, spacing, device, options, reasons)
@@ -115,7 +117,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
         normalisation=_choose_normalisation(fingerprint, options),
         patch_size=patch,
         network=network,
-        training=_choose_training(batch, device, options),
+        training=_choose_training(batch, machine, options),
         augmentation=AugmentationPlan(flip_axes=flips),
         tiling=_choose_tiling(flips, options),
         preparation=_choose_preparation(options),
@@ -309,10 +311,14 @@ def _choose_preparation(options: PlanOptions) -> Preparation:
     )
 
 
-def _choose_training(batch: int, device: _Device, options: PlanOptions) -> TrainingPlan:
+def _device(machine: Machine) -> _Device:
+    return _DEVICES[machine.device.split(":")[0]]
+
+
+def _choose_training(batch: int, machine: Machine, options: PlanOptions) -> TrainingPlan:
     return TrainingPlan(
         batch_size=batch,
-        steps=device.steps,
+        steps=_device(machine).steps,
         samples_per_image=options.samples_per_image,
         positive_fraction=0.5 if options.positive_fraction is None else options.positive_fraction,
         missing_labels=options.missing_labels,
@@ -321,7 +327,7 @@ def _choose_training(batch: int, device: _Device, options: PlanOptions) -> Train
         learning_rate=options.learning_rate or _LEARNING_RATES[options.optimiser],
         weight_decay=_WEIGHT_DECAYS[options.optimiser],
         decay="poly" if options.optimiser == "sgd" else "cosine",
-        precision=options.precision or device.precision,
+        precision=options.precision or machine.precision,
         seed=options.seed,
     )
 

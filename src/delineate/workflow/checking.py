@@ -68,7 +68,7 @@ def check(
         return CheckReport(tuple(problems), ())
     labels = dataset.labels
     fingerprint = summarise(dataset.name, measured, channels=dataset.channels, labels=labels.names, pairs=labels.pairs)
-    plan = make_plan(fingerprint, Machine(settings.device, settings.memory_bytes))
+    plan = make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision))
     usable = {m.fingerprint.id for m in measured}
     chosen = _choose([case for case in dataset.cases if case.id in usable], problems, most_previews)
     paths = []

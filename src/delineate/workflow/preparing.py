@@ -52,7 +52,7 @@ def plan_dataset(
 ) -> Plan:
     """Plan a dataset for this machine."""
     fingerprint = measure(dataset, settings, watch=watch)
-    return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes), options)
+    return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision), options)
 
 
 def prepare_cases(
