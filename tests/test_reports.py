@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delineate.dataset import Case, Dataset, Problem
+from delineate.dataset import Problem
 from delineate.errors import GeometryMismatch
 from delineate.geometry import ORIENTATIONS, Box, Grid, compose_affine
 from delineate.labels import LabelSet, label_set
@@ -35,7 +35,7 @@ from delineate.reports.display import (
 from delineate.reports.figures import comparison_figure, preview_figure
 from delineate.reports.pages import CasePanel, Page, describe_plan, render, write_index
 from delineate.reports.score_tables import ScoreRow, mean_row, scores_table
-from delineate.reports.tables import cases_table, count_problems, problems_table
+from delineate.reports.tables import count_problems, problems_table
 from delineate.volume import Kind, Segmentation, Volume, reorient
 
 LABELS = label_set({1: "left_kidney", 2: "right_kidney"})
@@ -318,13 +318,6 @@ def test_the_mean_leaves_out_what_has_no_value() -> None:
     mean = mean_row(ROWS)
     assert (mean.dice, mean.hd95_mm, mean.missed, mean.spurious) == (0.9, 2.04, 2, 1)
     assert math.isnan(mean_row([]).dice)
-
-
-def test_cases_are_listed() -> None:
-    case = Case("a", "P7", (Path("a_0000.nii"), Path("a_0001.nii")), None, "Ulm")
-    text = shown(cases_table(Dataset("Two", ("T1", "T2"), LABELS, (case,))))
-    assert "Two: 1 cases" in text
-    assert all(word in text for word in ("P7", "Ulm", "a_0000.nii, a_0001.nii", "none"))
 
 
 def test_the_page_holds_everything_and_needs_nothing_else(tmp_path: Path) -> None:

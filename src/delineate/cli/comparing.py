@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from delineate.cli.evaluating import Tolerance
+from delineate.cli.evaluating import evaluation_options, scoring_options
 from delineate.cli.options import (
     EXISTING,
     PATH,
@@ -27,12 +28,7 @@ from delineate.cli.options import (
 @click.argument("results", type=EXISTING, nargs=-1, required=True, metavar="RESULTS_A RESULTS_B [RESULTS_C ...]")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for comparison.json and comparison.csv.")
 @click.option("--metrics", type=Words(), default=(), help="Figures to compare. [default: dice,surface_dice,hd95_mm]")
-@click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
-@click.option("--tolerance", "tolerances", type=Tolerance(), multiple=True, help="Of single structures.")
-@click.option("--set-aside-by", type=EXISTING, help="Compare on the cases that this model's training set aside.")
-@click.option("--resample", is_flag=True, help="Bring predictions of another grid onto the reference's.")
-@click.option("--lesions", type=Words(), default=(), help="Structures to compare lesion by lesion, too: tumour,cyst.")
-@click.option("--tubes", type=Words(), default=(), help="Structures to compare by their centre lines (clDice), too.")
+@scoring_options
 @click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
 @users_errors
 def compare(
@@ -41,13 +37,8 @@ def compare(
     output: Path,
     *,
     metrics: tuple[str, ...],
-    tolerance_mm: float,
-    tolerances: tuple[tuple[tuple[str, float], ...], ...],
-    set_aside_by: Path | None,
-    resample: bool,
-    lesions: tuple[str, ...],
-    tubes: tuple[str, ...],
     threads: int | None,
+    **scoring: Any,
 ) -> None:
     """Compare models by their results on the same cases: which one is better, and whether that may be chance.
 
@@ -60,23 +51,13 @@ def compare(
     """
     from delineate.reports.comparison_tables import differences_table, pairs_table, ranking_table
     from delineate.workflow.comparing import compare as run
-    from delineate.workflow.evaluating import EvaluationOptions
-    from delineate.workflow.pairing import CaseChoice, cases_set_aside
 
-    options = EvaluationOptions(
-        tolerance_mm=tolerance_mm,
-        tolerances_mm={name: mm for group in tolerances for name, mm in group},
-        choice=CaseChoice(None if set_aside_by is None else cases_set_aside(set_aside_by)),
-        resample=resample,
-        lesions=lesions,
-        tubes=tubes,
-    )
     with open_watch() as watch:
         found = run(
             references,
             results,
             output,
-            options=options,
+            options=evaluation_options(scoring),
             metrics=metrics,
             settings=settings_of("cpu", threads, None, None),
             watch=watch,

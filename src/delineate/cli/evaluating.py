@@ -15,6 +15,7 @@ from delineate.cli.options import (
     Words,
     complain,
     open_watch,
+    option_group,
     say,
     settings_of,
     users_errors,
@@ -68,21 +69,27 @@ class Edges(click.ParamType[tuple[str, tuple[float, ...]]]):
         return name.strip(), edges
 
 
+scoring_options = option_group(
+    click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice."),
+    click.option("--tolerance", "tolerances", type=Tolerance(), multiple=True, help="Of single structures."),
+    click.option(
+        "--set-aside-by", type=EXISTING, help="Score the cases that this model's training set aside, all of them."
+    ),
+    click.option("--resample", is_flag=True, help="Bring predictions of another grid onto the reference's."),
+    click.option("--lesions", type=Words(), default=(), help="Structures to score lesion by lesion, too: tumour,cyst."),
+    click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too."),
+)
+"""How predictions are scored, whatever is made of the scores; see `evaluation_options`."""
+
+
 @click.command()
 @click.argument("references", type=EXISTING)
 @click.argument("predictions", type=EXISTING)
 @click.option("-o", "--output", type=PATH, help="Folder for the scores and the page. [default: PREDICTIONS]")
-@click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of surface Dice.")
-@click.option("--tolerance", "tolerances", type=Tolerance(), multiple=True, help="Of single structures.")
+@scoring_options
 @click.option("--tolerances", "tolerance_file", type=EXISTING, help='The same as JSON: {"liver": 3, "spleen": 2}.')
-@click.option(
-    "--set-aside-by", type=EXISTING, help="Score the cases that this model's training set aside, all of them."
-)
 @click.option("--only-predicted", is_flag=True, help="Do not count cases without prediction as failures.")
-@click.option("--resample", is_flag=True, help="Bring predictions of another grid onto the reference's.")
-@click.option("--lesions", type=Words(), default=(), help="Structures to score lesion by lesion, too: tumour,cyst.")
 @click.option("--smallest-lesion", type=click.FloatRange(0), default=0.0, help="Ignore lesions below so many mm³.")
-@click.option("--tubes", type=Words(), default=(), help="Structures to score by their centre lines (clDice), too.")
 @click.option("--groups", "table", type=EXISTING, help="CSV or TSV with a column case or patient: compare its groups.")
 @click.option("--dicom", type=EXISTING, help="The tree that the dataset was imported from: groups by its headers, too.")
 @click.option("--key", "key_file", type=EXISTING, help="Of --dicom, if the import replaced UIDs (--deidentify).")
@@ -116,7 +123,7 @@ def evaluate(
             references,
             predictions,
             output=output,
-            options=_options_of(**options),
+            options=evaluation_options(options),
             settings=settings_of("cpu", threads, None, None),
             watch=watch,
         )
@@ -146,34 +153,21 @@ def evaluate(
     sys.exit(SOME_FAILED if result.problems or result.failures else 0)
 
 
-def _options_of(
-    *,
-    tolerance_mm: float,
-    tolerances: tuple[tuple[tuple[str, float], ...], ...],
-    tolerance_file: Path | None,
-    set_aside_by: Path | None,
-    only_predicted: bool,
-    resample: bool,
-    smallest_lesion: float,
-    table: Path | None,
-    dicom: Path | None,
-    key_file: Path | None,
-    by: tuple[str, ...],
-    bands: tuple[tuple[str, tuple[float, ...]], ...],
-    **others: Any,
-) -> EvaluationOptions:
+def evaluation_options(given: dict[str, Any]) -> EvaluationOptions:
+    """From what `scoring_options` take, and what only `evaluate` takes where it is there."""
     from delineate.workflow.evaluating import EvaluationOptions, read_tolerances
     from delineate.workflow.group_tables import GroupOptions
     from delineate.workflow.pairing import CaseChoice, cases_set_aside
 
+    options = dict(given)
+    model, tolerance_file = options.pop("set_aside_by"), options.pop("tolerance_file", None)
+    cases = None if model is None else cases_set_aside(model)
     told = {} if tolerance_file is None else read_tolerances(tolerance_file)
-    cases = None if set_aside_by is None else cases_set_aside(set_aside_by)
+    table, dicom, key_file = (options.pop(name, None) for name in ("table", "dicom", "key_file"))
     return EvaluationOptions(
-        tolerance_mm=tolerance_mm,
-        tolerances_mm=told | {name: mm for group in tolerances for name, mm in group},
-        choice=CaseChoice(cases, only_predicted=only_predicted),
-        resample=resample,
-        smallest_lesion_mm3=smallest_lesion,
-        groups=GroupOptions(table, dicom, key_file, by, dict(bands)),
-        **others,
+        tolerances_mm=told | {name: mm for group in options.pop("tolerances") for name, mm in group},
+        choice=CaseChoice(cases, only_predicted=options.pop("only_predicted", False)),
+        smallest_lesion_mm3=options.pop("smallest_lesion", 0.0),
+        groups=GroupOptions(table, dicom, key_file, options.pop("by", ()), dict(options.pop("bands", ()))),
+        **options,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delineate.dataset import Dataset, Problem, Severity
+from delineate.dataset import Problem, Severity
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -96,18 +96,6 @@ def count_problems(problems: Iterable[Problem]) -> str:
         if counts[severity]
     ]
     return ", ".join(shown) or "no problems found"
-
-
-def cases_table(dataset: Dataset) -> Table:
-    """A line a case, with its patient, site and files."""
-    table = plain_table(f"{dataset.name}: {len(dataset.cases)} cases")
-    for column in ("case", "patient", "site", "images", "reference"):
-        table.add_column(column, overflow="fold")
-    for case in dataset.cases:
-        images = ", ".join(path.name for path in case.images)
-        reference = "none" if case.reference is None else case.reference.name
-        table.add_row(*map(plain_text, (case.id, case.patient_id, case.site or "", images, reference)))
-    return table
 
 
 def series_table(rows: Sequence[SeriesRow], *, title: str = "Series") -> RenderableType:
