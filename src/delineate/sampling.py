@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -59,6 +59,12 @@ class Batch:
     targets: Tensor
     annotated: Tensor | None
     cases: tuple[str, ...]
+
+    def to(self, device: str) -> Batch:
+        """The same batch on a device."""
+        annotated = None if self.annotated is None else self.annotated.to(device, non_blocking=True)
+        images, targets = (part.to(device, non_blocking=True) for part in (self.images, self.targets))
+        return replace(self, images=images, targets=targets, annotated=annotated)
 
 
 def index_case(case: PreparedCase, *, seed: int, padding: Literal["lowest", "zero"] = "lowest") -> TrainingCase:

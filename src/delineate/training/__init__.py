@@ -1,0 +1,31 @@
+"""From batches to weights: a loop over steps, what it minimises, and the state it leaves after each of them."""
+
+from delineate.training.facts import Facts, HistoryRow, Phase, extend, learning_rate, mean_dice, refit
+from delineate.training.loop import record, take_recent_loss, time_step, train
+from delineate.training.objectives import Objective, supervised
+from delineate.training.optimisers import make_optimiser
+from delineate.training.state import TrainingState, averaged_network, pack, start, unpack
+from delineate.training.validation import validate
+
+__all__ = [
+    "Facts",
+    "HistoryRow",
+    "Objective",
+    "Phase",
+    "TrainingState",
+    "averaged_network",
+    "extend",
+    "learning_rate",
+    "make_optimiser",
+    "mean_dice",
+    "pack",
+    "record",
+    "refit",
+    "start",
+    "supervised",
+    "take_recent_loss",
+    "time_step",
+    "train",
+    "unpack",
+    "validate",
+]

@@ -1,0 +1,95 @@
+"""What is known of a run beside its tensors: its length, its learning rate, its history. Plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from delineate.errors import TrainingError
+from delineate.planning import TrainingPlan
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """Learning rate from step `first` to `last`: up from `start` to `peak`, then down to zero at `last`."""
+
+    first: int
+    last: int
+    start: float
+    peak: float
+
+
+class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the learning curve. `validation_dice`: one value a structure, None where nothing was validated."""
+
+    step: int
+    epoch: float
+    seconds: float
+    loss: float | None
+    learning_rate: float
+    validation_dice: tuple[float | None, ...] | None = None
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """All of a run's state that is not a tensor. `seconds` counts the time of stopped and resumed parts together.
+
+    `stage_seconds`: what of it was spent on something else than steps, by what it was.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    phases: tuple[Phase, ...]
+    history: tuple[HistoryRow, ...] = ()
+    best_dice: float | None = None
+    best_step: int | None = None
+    deadline_seconds: float | None = None  # of a run of given minutes
+    validation_seconds: float = 0.0  # the last one's
+    stage_seconds: dict[str, float] = {}
+    loss_scale: float = 2.0**16  # of float16 on a GPU
+
+    @property
+    def last_step(self) -> int:
+        return self.phases[-1].last
+
+
+def learning_rate(phases: Sequence[Phase], step: int, plan: TrainingPlan) -> float:
+    """The rate at a step (from 0): linear warm-up, then cosine or polynomial (power 0.9) decay to zero."""
+    phase = next((p for p in phases if step < p.last), phases[-1])
+    length = max(1, phase.last - phase.first)
+    warmup = max(1, round(plan.warmup_fraction * length))
+    done = step - phase.first
+    if done < warmup:
+        return phase.start + (phase.peak - phase.start) * (done + 1) / warmup
+    share = min(1.0, (done - warmup) / max(1, length - warmup))
+    return phase.peak * (0.5 * (1 + math.cos(math.pi * share)) if plan.decay == "cosine" else (1 - share) ** 0.9)
+
+
+def refit(facts: Facts, last: int) -> Facts:
+    """The run with its present phase ending at step `last` instead, which is at least one step ahead."""
+    *before, phase = facts.phases
+    moved = msgspec.structs.replace(phase, last=max(last, facts.step + 1))
+    return msgspec.structs.replace(facts, phases=(*before, moved))
+
+
+def extend(facts: Facts, last: int, plan: TrainingPlan) -> Facts:
+    """A finished run with a further phase up to step `last`; the rate starts where it stood, so nothing jumps.
+
+    Raises `TrainingError` if the run has already gone as far.
+    """
+    if last <= facts.last_step:
+        raise TrainingError(
+            "the run cannot be extended",
+            expected=f"more than {facts.last_step} steps",
+            got=last,
+            remedy="Ask for more.",
+        )
+    ended = learning_rate(facts.phases, facts.last_step, plan)
+    phase = Phase(first=facts.last_step, last=last, start=ended, peak=plan.learning_rate / 2)
+    return msgspec.structs.replace(facts, phases=(*facts.phases, phase))
+
+
+def mean_dice(dice: Sequence[float | None] | None) -> float | None:
+    """Mean over the structures that were there; None if none was."""
+    known = [value for value in dice or () if value is not None]
+    return sum(known) / len(known) if known else None
