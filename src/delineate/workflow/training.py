@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from delineate.preprocessing import PreparedCase
 from delineate.reports.charts.learning import learning_curves, learning_curves_figure
 from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
 from delineate.settings import Settings
-from delineate.training import TrainingState
+from delineate.training import Objective, TrainingState, supervised
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
 from delineate.workflow.run_records import environment, populations
@@ -58,6 +58,28 @@ class Division:
     test: int = 0
 
 
+def _nothing(state: TrainingState) -> None:
+    """The fresh weights as they are."""
+
+
+def _always(step: int, dice: float) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a caller decides of a run.
+
+    `objective`: what is minimised. `begin`: called once, with a fresh run before its first step (to put other weights
+    into it). `goes_on`: asked after each validation, with the step and the mean Dice; if not, the run is saved and
+    ends there.
+    """
+
+    objective: Objective = supervised
+    begin: Callable[[TrainingState], None] = _nothing
+    goes_on: Callable[[int, float], bool] = _always
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What stays the same during a run."""
@@ -69,6 +91,7 @@ class Run:
     training: Sequence[TrainingCase]
     validation: Sequence[PreparedCase]
     settings: Settings
+    course: Course
 
 
 def divide(dataset: Dataset, division: Division, *, seed: int = 0) -> Split:
@@ -101,6 +124,7 @@ def train(
     division: Division,
     settings: Settings,
     plan: Plan | PlanOptions | None = None,
+    course: Course = Course(),
     watch: Watch = nobody,
 ) -> Model | None:
     """Train, or go on with the run that `folder` holds. None if it was stopped before its end.
@@ -110,11 +134,12 @@ def train(
     began = time.monotonic()
     use_threads(settings)
     keep_freed_memory()
-    run = _open_run(dataset, RunFolder(folder), division, settings, plan, watch)
+    run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch), course=course)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
     if state is None:
         state = training.start(run.plan, device=settings.device)
+        course.begin(state)
     _add_time(state, "planning and preparing", time.monotonic() - began)
     began -= state.facts.seconds
     _apply_budget(state, run, budget, fresh=fresh)
@@ -160,7 +185,7 @@ def _open_run(
     prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
     count = len(split.training)
     indexed = [_indexed(case, plan) for case in prepared[:count]]
-    return Run(dataset, folder, plan, split, indexed, prepared[count:], settings)
+    return Run(dataset, folder, plan, split, indexed, prepared[count:], settings, Course())
 
 
 def _indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
@@ -190,9 +215,17 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
     saved = time.monotonic()
     started_step, started = state.facts.step, time.monotonic()
     validating = 0.0
-    note = ""
+    note, given_up = "", False
     board = _Board(run.folder.folder / "tensorboard", state.facts.step, run.plan.labels)
-    for _ in training.train(state, run.training, run.plan, device=run.settings.device, workers=_workers(run.settings)):
+    steps = training.train(
+        state,
+        run.training,
+        run.plan,
+        objective=run.course.objective,
+        device=run.settings.device,
+        workers=_workers(run.settings),
+    )
+    for _ in steps:
         facts = state.facts
         facts.seconds = time.monotonic() - began
         first, last = facts.phases[-1].first, facts.last_step
@@ -210,13 +243,14 @@ def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch
             facts.seconds = time.monotonic() - began
             _add_time(state, "validation", facts.validation_seconds)
             note = _record(run, state, board, dice)
+            given_up = not run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
         elif ended or _due(facts.step - first, last - first, RECORDS):
             note = _record(run, state, board, None)
         watch("Training", facts.step, last, note)
         if validated or ended or stop.asked or time.monotonic() - saved > run.settings.save_seconds:
             run.folder.save_state(state)
             saved = time.monotonic()
-        if stop.asked:
+        if stop.asked or given_up:
             break
     board.close()
 
