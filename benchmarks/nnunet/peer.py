@@ -3,7 +3,8 @@
     .venv-nnunet/bin/python benchmarks/nnunet/peer.py train [MODEL ...]
     .venv-nnunet/bin/python benchmarks/nnunet/peer.py predict [MODEL ...] [--mirror] [--float32] [--limit N]
 
-and what `measure.py` starts and times: `random-model`, `batch`, `case`, `export`; each prints its seconds as JSON.
+and what `measure.py` and `../time_to_dice.py` start and time: `random-model`, `batch`, `case`, `export`,
+`prepare-timed`, `train-timed`, `step`; each prints its seconds as JSON.
 """
 
 from __future__ import annotations
@@ -72,11 +73,37 @@ def export(arguments: argparse.Namespace) -> None:
     print(json.dumps(times))
 
 
+def prepare_timed(arguments: argparse.Namespace) -> None:
+    import peer_timed
+
+    split = json.loads(arguments.split.read_text())
+    name = peer_timed.prepare(arguments.source, arguments.number, split["training"], split["scored"])
+    print(json.dumps({"name": name}))
+
+
+def train_timed(arguments: argparse.Namespace) -> None:
+    import peer_timed
+
+    taken = peer_timed.train(
+        arguments.name, arguments.minutes, arguments.target, seed=arguments.seed, mirrored=arguments.mirror
+    )
+    print(json.dumps(taken))
+
+
+def step(arguments: argparse.Namespace) -> None:
+    import peer_timed
+
+    print(json.dumps(peer_timed.step(arguments.name, steps=arguments.steps, batch=arguments.batch)))
+
+
+RUNS = (train, predict, random_model, batch, case, export, prepare_timed, train_timed, step)
+
+
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     root.add_argument("--threads", type=int, default=os.cpu_count())
     add = root.add_subparsers(required=True).add_parser
-    commands = {run: add(run.__name__.replace("_", "-")) for run in (train, predict, random_model, batch, case, export)}
+    commands = {run: add(run.__name__.replace("_", "-")) for run in RUNS}
     for run, command in commands.items():
         command.set_defaults(run=run)
     for run in (train, predict):
@@ -87,13 +114,22 @@ def parser() -> argparse.ArgumentParser:
     commands[batch].add_argument("model")
     for run in (random_model, case, export):
         commands[run].add_argument("folder", type=Path, help="a trained-model folder")
-    for run in (predict, case):
+    commands[prepare_timed].add_argument("source", type=Path, help="a data set in MSD layout")
+    commands[prepare_timed].add_argument("number", type=int, help="the data set's number in nnU-Net")
+    commands[prepare_timed].add_argument("split", type=Path, help='a JSON file {"training": [...], "scored": [...]}')
+    for run in (train_timed, step):
+        commands[run].add_argument("name", help="the data set's folder in nnU-Net")
+    commands[train_timed].add_argument("minutes", type=float)
+    commands[train_timed].add_argument("--seed", type=int, default=0)
+    commands[step].add_argument("--steps", type=int, default=8)
+    commands[step].add_argument("--batch", type=int)
+    for run in (predict, case, train_timed):
         commands[run].add_argument("--mirror", action="store_true")
     commands[case].add_argument("image", type=Path)
     commands[case].add_argument("--tiles", type=int, help="so many windows only, the rest extrapolated")
     commands[export].add_argument("logits", type=Path, help="an .npy file")
     commands[export].add_argument("--shape", type=int, nargs=3, required=True)
-    for run in (batch, case, export):
+    for run in (batch, case, export, train_timed):
         commands[run].add_argument("target", type=Path)
     return root
 

@@ -186,6 +186,13 @@ plan_options = option_group(
     click.option("--learning-rate", type=float),
     click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: by device]"),
     click.option("--mirror/--no-mirror", default=True, help="In prediction, where training flips. [default: mirror]"),
+    click.option(
+        "--validations",
+        type=click.IntRange(1),
+        default=10,
+        show_default=True,
+        help="Of a run; with 1 only the last weights are scored, so that no score is of a chosen checkpoint.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True),
 )
 

@@ -64,6 +64,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     precision: Precision | None = None
     flip_axes: tuple[int, ...] | None = None
     mirror: bool = True
+    validations: int = 10
     seed: int = 0
 
 
@@ -141,7 +142,8 @@ def _check_options(options: PlanOptions, fingerprint: Fingerprint) -> None:
         raise PlanError("no structure to learn", remedy="List the labels in dataset.json.")
 
 
-def _in_orientation(values: TripleMM, orientation: str) -> TripleMM:
+def in_orientation(values: TripleMM, orientation: str) -> TripleMM:
+    """Values along the fingerprint's axes, in the order of another orientation's."""
     # The fingerprint's axes are R/L, A/P, S/I.
     i, j, k = (values[next(n for n, pair in enumerate(("RL", "AP", "SI")) if letter in pair)] for letter in orientation)
     return i, j, k
@@ -150,21 +152,31 @@ def _in_orientation(values: TripleMM, orientation: str) -> TripleMM:
 def _choose_spacing(fingerprint: Fingerprint, device: _Device, options: PlanOptions, reasons: list[str]) -> TripleMM:
     if options.spacing_mm is not None:
         return options.spacing_mm
-    spacing = _in_orientation(fingerprint.median_spacing_mm, options.orientation)
-    extent = _in_orientation(fingerprint.median_extent_mm, options.orientation)
+    spacing = in_orientation(fingerprint.median_spacing_mm, options.orientation)
+    extent = in_orientation(fingerprint.median_extent_mm, options.orientation)
     reasons.append("spacing: the median of the dataset, {:.3g} x {:.3g} x {:.3g} mm".format(*spacing))
-    voxels = math.prod(e / s for e, s in zip(extent, spacing, strict=True))
     most = 8 * device.patch_voxels
+    if math.prod(e / s for e, s in zip(extent, spacing, strict=True)) <= most:
+        return _rounded(spacing)
+    coarse = coarsened(spacing, extent, most=most)
+    reasons.append(f"coarsened to at least {min(coarse):.3g} mm, so that a scan is a few patches on this device")
+    return coarse
+
+
+def coarsened(spacing: TripleMM, extent: TripleMM, *, most: float) -> TripleMM:
+    """A spacing at which an extent in mm holds at most so many voxels.
+
+    The finest axes are coarsened first: they carry the most voxels and lose the least.
+    """
+    voxels = math.prod(e / s for e, s in zip(extent, spacing, strict=True))
     if voxels <= most:
         return _rounded(spacing)
-    # Coarsen the finest axes first: they carry the most voxels and lose the least.
     fine, coarse = min(spacing), max(spacing) * (voxels / most) ** (1 / 3)
     for _ in range(60):
         middle = (fine + coarse) / 2
         size = math.prod(e / max(s, middle) for e, s in zip(extent, spacing, strict=True))
         fine, coarse = (middle, coarse) if size > most else (fine, middle)
     i, j, k = (max(s, coarse) for s in spacing)
-    reasons.append(f"coarsened to at least {coarse:.3g} mm, so that a scan is a few patches on this device")
     return _rounded((i, j, k))
 
 
@@ -180,7 +192,7 @@ def _choose_patch(
     if options.patch_size is not None:
         patch = options.patch_size
         return (patch[0], patch[1], 1) if flat else patch
-    extent = _in_orientation(fingerprint.median_extent_mm, options.orientation)
+    extent = in_orientation(fingerprint.median_extent_mm, options.orientation)
     wanted = [e / s for e, s in zip(extent, spacing, strict=True)] if options.resize_to is None else options.resize_to
     sizes = [_round_up(n) for n in wanted]
     if flat:
@@ -328,6 +340,7 @@ def _choose_training(batch: int, machine: Machine, options: PlanOptions) -> Trai
         weight_decay=_WEIGHT_DECAYS[options.optimiser],
         decay="poly" if options.optimiser == "sgd" else "cosine",
         precision=options.precision or machine.precision,
+        validations=options.validations,
         seed=options.seed,
     )
 
