@@ -1,5 +1,6 @@
 """A Plan says everything about how a model is prepared for, trained and run; `make_plan` makes one for a dataset."""
 
+from delineate.planning.configurations import covered_share, make_configurations
 from delineate.planning.plan import (
     SCHEMA_VERSION,
     STORED,
@@ -42,6 +43,8 @@ __all__ = [
     "ZScore",
     "check_plan",
     "choose_strides",
+    "covered_share",
+    "make_configurations",
     "make_plan",
     "plan_from_json",
     "plan_to_json",
