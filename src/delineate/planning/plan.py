@@ -95,6 +95,41 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     low_resolution: tuple[float, float] = (0.5, 1.0)
 
 
+class TransferPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which weights a run begins with, and how those that are taken are treated.
+
+    `source`: the digest of the model they come from. `fresh`: parameters of which all or a part starts anew: they are
+    never frozen, and learn at the full rate. The others' rate is `backbone_rate` times as large. Those that `freeze`
+    names rest for the first `freeze_fraction` of the run; then their rate rises from zero.
+    """
+
+    source: str
+    fresh: tuple[str, ...] = ()
+    freeze: Literal["nothing", "encoder", "all_but_head"] = "nothing"
+    freeze_fraction: float = 0.2
+    backbone_rate: float = 1.0
+
+
+class PretrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Masked reconstruction: blocks of `block` voxels, `masked_fraction` of them, are hidden from the network, which
+    learns to say what the intensities there are (He et al. 2022)."""
+
+    block: Triple
+    masked_fraction: float = 0.6
+
+
+class DistillationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Learning from a larger model's outputs (Hinton et al. 2015).
+
+    `teacher`: its digest. `temperature`: both networks' logits are divided by it. `weight`: of the teacher's outputs in
+    the loss, from 0 to 1; what is left is the references'.
+    """
+
+    teacher: str
+    temperature: float = 2.0
+    weight: float = 0.5
+
+
 class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How weights are found. An epoch is `samples_per_image` patches from each training image.
 
@@ -119,6 +154,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     precision: Precision = "bfloat16"
     validations: int = 10
     seed: int = 0
+    transfer: TransferPlan | None = None
+    distillation: DistillationPlan | None = None
 
 
 class Tiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,6 +217,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `orientation`: three of R/L, A/P, I/S, or "stored": the axes as the file or series has them.
     `regions`: if there are any, one for each label, in the same order: outputs are sigmoids, and structures overlap.
     `previous`: labels of the cascade's stage before, whose masks (0 or 1) follow the channels in the network's input.
+    `pretraining`: the network finds no structures yet, but the channels' own intensities where they are hidden.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -200,6 +238,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     preparation: Preparation = Preparation()
     regions: tuple[Region, ...] = ()
     previous: tuple[str, ...] = ()
+    pretraining: PretrainingPlan | None = None
     reasons: tuple[str, ...] = ()
 
     @property
@@ -208,7 +247,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def classes(self) -> int:
-        """Channels of the network's output: background and the labels, or the regions."""
+        """Channels of the network's output: background and the labels, or the regions; in pretraining, the image's."""
+        if self.pretraining is not None:
+            return len(self.channels)
         return len(self.regions) or 1 + len(self.labels)
 
     @property
@@ -249,6 +290,22 @@ def _makes_sense(how: Normalisation) -> bool:
     return not isinstance(how, ZScore) or 0 <= how.lower_percentile < how.upper_percentile <= 100
 
 
+def _learning_facts(plan: Plan) -> dict[str, bool]:
+    transfer, pretraining, distillation = plan.training.transfer, plan.pretraining, plan.training.distillation
+    facts = {}
+    if transfer is not None:
+        facts["freeze_fraction must be from 0 to 1"] = 0 <= transfer.freeze_fraction <= 1
+        facts["backbone_rate must be above 0, and 1 at most"] = 0 < transfer.backbone_rate <= 1
+    if pretraining is not None:
+        facts["masked_fraction must be between 0 and 1"] = 0 < pretraining.masked_fraction < 1
+        facts["block must be positive"] = min(pretraining.block) > 0
+        facts["a plan of pretraining has no labels"] = not plan.labels and not plan.regions and not plan.previous
+    if distillation is not None:
+        facts["temperature must be positive"] = distillation.temperature > 0
+        facts["the teacher's weight must be above 0, and 1 at most"] = 0 < distillation.weight <= 1
+    return facts
+
+
 def check_plan(plan: Plan) -> None:
     """Raises `PlanError` if parts of a (hand-edited) plan contradict each other."""
     network, patch = plan.network, plan.patch_size
@@ -275,6 +332,7 @@ def check_plan(plan: Plan) -> None:
         "batch_size and steps must be positive": min(plan.training.batch_size, plan.training.steps) > 0,
         "overlap must be from 0 to below 1": 0 <= plan.tiling.overlap < 1,
         "positive_fraction must be from 0 to 1": 0 <= plan.training.positive_fraction <= 1,
+        **_learning_facts(plan),
     }
     for rule, holds in facts.items():
         if not holds:
