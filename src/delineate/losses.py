@@ -15,7 +15,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-IGNORE = 255
+from delineate.preprocessing import IGNORE
+
+__all__ = ["IGNORE", "LOSSES", "Loss", "deep_supervision_loss", "dice_ce_loss", "dice_loss", "shrink_target"]
 
 _SMOOTH = 1e-5
 

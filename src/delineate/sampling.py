@@ -29,7 +29,7 @@ from delineate.augmentation import (
 from delineate.errors import DatasetError, DelineateError, TrainingError
 from delineate.geometry import Box, FloatArray, Triple
 from delineate.planning import Plan
-from delineate.preprocessing import PreparedCase
+from delineate.preprocessing import IGNORE, PreparedCase
 from delineate.volume import cut
 
 MOST_LOCATIONS = 10_000  # voxels kept per structure to centre patches on
@@ -53,12 +53,14 @@ class Batch:
     """`images` (B, C, I, J, K) float32, `targets` (B, I, J, K) int64, and the cases' ids.
 
     `annotated` (B, classes), bool: what each case's reference says something about; None if about everything.
+    `step`: the number of the batch, for objectives that draw something of their own.
     """
 
     images: Tensor
     targets: Tensor
     annotated: Tensor | None
     cases: tuple[str, ...]
+    step: int = 0
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""
@@ -78,7 +80,7 @@ def index_case(case: PreparedCase, *, seed: int, padding: Literal["lowest", "zer
     shape = case.target.shape
     flat = case.target.ravel()
     found = []
-    values = tuple(int(value) for value in np.unique(flat[flat > 0]))
+    values = tuple(int(value) for value in np.unique(flat[(flat > 0) & (flat != IGNORE)]))
     for value in values:
         where = np.flatnonzero(flat == value)
         if where.size > MOST_LOCATIONS:
@@ -105,7 +107,7 @@ def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
         targets.append(target)
         chosen_cases.append(chosen)
     ids = tuple(chosen.case.id for chosen in chosen_cases)
-    return Batch(torch.stack(images), torch.stack(targets).long(), _annotated(chosen_cases, plan), ids)
+    return Batch(torch.stack(images), torch.stack(targets).long(), _annotated(chosen_cases, plan), ids, step)
 
 
 def _annotated(cases: Sequence[TrainingCase], plan: Plan) -> Tensor | None:

@@ -8,7 +8,7 @@ from delineate.preprocessing.boxes import find_box
 from delineate.preprocessing.doubts import doubts
 from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
-from delineate.preprocessing.preparing import PreparedCase, prepare
+from delineate.preprocessing.preparing import IGNORE, PreparedCase, prepare
 from delineate.preprocessing.restoring import (
     label_type,
     reduce_slabs,
@@ -28,6 +28,7 @@ from delineate.preprocessing.traces import (
 )
 
 __all__ = [
+    "IGNORE",
     "FloatImage",
     "Focus",
     "PreparedCase",

@@ -35,12 +35,19 @@ from delineate.preprocessing.traces import (
 from delineate.resampling import blend_slices, blend_windows, contiguous, vote_matrices
 from delineate.volume import Allocate, Array, Kind, Segmentation, Volume, align, change_array_axes, cut
 
-_MOST_LABELS = 255  # of a target
+IGNORE = 255
+"""Of a target: voxels that the reference says nothing about. They are neither learned from nor scored."""
+
+_MOST_LABELS = IGNORE - 1  # of a target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedCase:
-    """`image`: (C, I, J, K) float32, normalised; `target`: label map (I, J, K) of uint8, or None."""
+    """`image`: (C, I, J, K) float32, normalised; `target`: label map (I, J, K) of uint8, or None.
+
+    The target's values are 0 (background), 1.. in the order of the plan's labels (of its `parts`, if it has regions),
+    and `IGNORE`.
+    """
 
     id: str
     image: FloatImage
@@ -66,7 +73,7 @@ def prepare(
     values that it has in the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is
     needed, see `prepare_bytes`.
     Raises `PlanError` if the image has other channels than the plan, a stage before is missing, or a reference is given
-    for more than 255 labels; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
+    for more than 254 labels; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
     `GeometryMismatch` if the reference or the stage before is not on the image; `LabelError` if one lacks a label.
     """
     _check_image(case_id, image, plan)
