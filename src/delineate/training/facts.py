@@ -47,6 +47,7 @@ class Facts(msgspec.Struct, kw_only=True):
     validation_seconds: float = 0.0  # the last one's
     stage_seconds: dict[str, float] = {}
     loss_scale: float = 2.0**16  # of float16 on a GPU
+    released: int | None = None  # the step from which weights that were frozen learn
 
     @property
     def last_step(self) -> int:

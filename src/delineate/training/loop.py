@@ -13,6 +13,7 @@ from delineate.errors import TrainingError
 from delineate.planning import Plan
 from delineate.sampling import Batch, TrainingCase, iterate_batches, steps_per_epoch
 from delineate.training.facts import HistoryRow, learning_rate, mean_dice
+from delineate.training.freezing import set_rates
 from delineate.training.objectives import Objective, supervised
 from delineate.training.state import TrainingState, start
 
@@ -39,8 +40,7 @@ def train(
     )
     for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
         state.network.train()
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(state.facts.phases, state.facts.step, plan.training)
+        set_rates(state.network, state.optimiser, state.facts, plan.training)
         loss = _take_step(state, batch.to(device), plan, scaler, objective)
         _update_average(state, plan.training.ema_decay)
         state.recent_losses.append(loss)

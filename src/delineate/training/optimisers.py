@@ -6,13 +6,12 @@ import torch
 from torch import nn
 
 from delineate.planning import TrainingPlan
+from delineate.training.freezing import parameter_groups
 
 
 def make_optimiser(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     """The plan's optimiser; biases and norms, vectors all, are not decayed."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = list(parameter_groups(network, plan))
     if plan.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=True)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
