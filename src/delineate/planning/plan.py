@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Literal
 
 import msgspec
 
 from delineate.errors import PlanError
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
+from delineate.labels import LabelSet, Region, region_labels
 from delineate.volume import Kind
 
 SCHEMA_VERSION = 1
 STORED = "stored"
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Annotators = Literal["first", "sample", "majority", "staple"]
 
 
 class ClipZScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="clip_zscore"):
@@ -71,7 +74,11 @@ class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Probabilities are per patch; ranges are (lowest, highest), sampled uniformly."""
+    """Probabilities are per patch; ranges are (lowest, highest), sampled uniformly.
+
+    `channel_dropout`: the probability that a channel of several is blanked; never are all. What was trained so also
+    segments scans that lack a channel.
+    """
 
     spatial_probability: float = 0.7
     rotation_degrees: tuple[float, float, float] = (25.0, 25.0, 25.0)  # largest angle about each array axis
@@ -93,6 +100,7 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     gamma: tuple[float, float] = (0.7, 1.5)
     low_resolution_probability: float = 0.1
     low_resolution: tuple[float, float] = (0.5, 1.0)
+    channel_dropout: float = 0.0
 
 
 class TransferPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,12 +143,21 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `missing_labels`: what it means that a structure is not in a case's reference: it is "absent" from the patient (a
     lesion, say), or "unknown", because nobody drew it: then the case says nothing about it, for or against.
+    `balance`: how much more often than its cases do a rare structure is drawn: patches on a structure show each in
+    proportion to its frequency to the power 1 - `balance`: 0 as cases come, 1 all structures equally often.
+    `off_centre`: how far from a patch's centre the voxel may lie that it was drawn for, as a share of the way to the
+    border; 0 is centred, moved into the case.
+    `annotators`: of several readers' references, the "first" one's, in each patch one that is drawn ("sample"), or what
+    they come to by "majority" or "staple".
     """
 
     batch_size: int
     steps: int
     samples_per_image: int = 4
     positive_fraction: float = 0.5
+    balance: float = 0.0
+    off_centre: float = 0.0
+    annotators: Annotators = "first"
     missing_labels: Literal["absent", "unknown"] = "absent"
     loss: Literal["dice", "dice_ce"] = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -198,18 +215,6 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     anisotropy: float = 3.0
 
 
-class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A structure that may hold others (nnU-Net's regions): one sigmoid output of the network.
-
-    In a label map it is painted with `paints`, in the order of the plan's regions; afterwards it consists of the
-    voxels with one of `values`.
-    """
-
-    name: str
-    values: tuple[int, ...]
-    paints: int
-
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole recipe. `patch_size`, `spacing_mm` and axes refer to arrays in `orientation`.
 
@@ -253,9 +258,42 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return len(self.regions) or 1 + len(self.labels)
 
     @property
+    def learnt_from(self) -> tuple[str, ...]:
+        """Digests of the models whose weights or outputs a run of this plan learns from."""
+        transfer, distillation = self.training.transfer, self.training.distillation
+        return (() if transfer is None else (transfer.source,)) + (
+            () if distillation is None else (distillation.teacher,)
+        )
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The values of which regions consist; value n of a prepared target is the n-th of them, from 1."""
+        return tuple(sorted({value for region in self.regions for value in region.values}))
+
+    def drawn(self, values: Container[int]) -> tuple[bool, ...]:
+        """Of each output of the network, whether a reference has it that holds these values of prepared targets.
+
+        Background is always drawn; a region is where one of its parts is.
+        """
+        if not self.regions:
+            return (True, *(n in values for n in range(1, self.classes)))
+        found = {part for n, part in enumerate(self.parts, start=1) if n in values}
+        return tuple(not found.isdisjoint(region.values) for region in self.regions)
+
+    @property
     def inputs(self) -> int:
         """Channels of the network's input."""
         return len(self.channels) + len(self.previous)
+
+
+def labels_found(plan: Plan, labels: LabelSet) -> LabelSet:
+    """The structures that a model of this plan finds in scans, of a dataset's labels: the plan's regions if it has some.
+
+    Nothing is ignored in them. Raises `LabelError` if the dataset lacks a label of the plan.
+    """
+    if plan.regions:
+        return region_labels(plan.regions)
+    return LabelSet(tuple(labels.named(name) for name in plan.labels), overlaps=labels.overlaps)
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -332,6 +370,9 @@ def check_plan(plan: Plan) -> None:
         "batch_size and steps must be positive": min(plan.training.batch_size, plan.training.steps) > 0,
         "overlap must be from 0 to below 1": 0 <= plan.tiling.overlap < 1,
         "positive_fraction must be from 0 to 1": 0 <= plan.training.positive_fraction <= 1,
+        "balance and off_centre must be from 0 to 1": 0 <= plan.training.balance <= 1
+        and 0 <= plan.training.off_centre <= 1,
+        "channel_dropout must be from 0 to below 1": 0 <= plan.augmentation.channel_dropout < 1,
         **_learning_facts(plan),
     }
     for rule, holds in facts.items():
