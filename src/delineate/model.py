@@ -90,7 +90,8 @@ class Model:
     """Weights with everything needed to use them.
 
     `more_folds`: further weights of the same plan; the logits of all are averaged. `previous`: the cascade's stage
-    before, whose masks the network sees as well. `overlays`: further models; what they find is painted over what this
+    before, whose masks the network sees as well. `partners`: further models of the same structures by other plans; the
+    probabilities of all are averaged in the scan. `overlays`: further models; what they find is painted over what this
     one found, in their order. `plan.labels` are what this network finds, `labels` all structures of the result.
     """
 
@@ -103,6 +104,7 @@ class Model:
     previous: Model | None = None
     overlays: tuple[Model, ...] = ()
     locator: Locator | None = None
+    partners: tuple[Model, ...] = ()
     _digests: dict[str, str] = field(init=False, repr=False, default_factory=dict)
 
     @property
@@ -113,6 +115,7 @@ class Model:
     def stages(self) -> dict[str, Model]:
         """The other models this one consists of, by the name of their folder."""
         found = {} if self.previous is None else {"previous": self.previous}
+        found |= {f"partner_{n}": partner for n, partner in enumerate(self.partners, start=1)}
         found |= {f"overlay_{n}": overlay for n, overlay in enumerate(self.overlays, start=1)}
         return found if self.locator is None else found | {"locator": self.locator.model}
 
@@ -187,6 +190,7 @@ def load_model(folder: Path) -> Model:
         more_folds=tuple(folds[1:]),
         previous=stages.get("previous"),
         overlays=tuple(stages[name] for name in sorted(stages, key=_number) if name.startswith("overlay_")),
+        partners=tuple(stages[name] for name in sorted(stages, key=_number) if name.startswith("partner_")),
         locator=_locator(card, stages, folder),
     )
     model._digests["model"] = _combined(card.files, card.stages, card.locate)
@@ -261,6 +265,7 @@ def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | No
         plan=msgspec.structs.replace(model.plan, tiling=tiling),
         previous=None if model.previous is None else tiled(model.previous),
         overlays=tuple(map(tiled, model.overlays)),
+        partners=tuple(map(tiled, model.partners)),
         locator=None if model.locator is None else replace(model.locator, model=tiled(model.locator.model)),
     )
 

@@ -57,7 +57,7 @@ def write_nnunet(model: Model, folder: Path) -> tuple[str, ...]:
 
 def _stages(model: Model) -> dict[str, Model]:
     """The model's stages by nnU-Net's names of configurations. Raises `ExportError` for those it has none for."""
-    if model.overlays or model.locator is not None:
+    if model.overlays or model.partners or model.locator is not None:
         raise ExportError(
             "nnU-Net has no models of several parts",
             got=f"a model with {', '.join(name for name in model.stages if name != 'previous')}",

@@ -68,6 +68,9 @@ def stage_notes(model: Model) -> tuple[str, ...]:
         notes.append(f"{len(model.folds)} networks of the same plan: their logits are averaged.")
     if model.previous is not None:
         notes.append("previous/ finds first what this network sees as masks, 0 or 1, beside the channels.")
+    if model.partners:
+        names = "partner_1/" if len(model.partners) == 1 else f"partner_1/ to partner_{len(model.partners)}/"
+        notes.append(f"The probabilities of this network and of {names} are averaged in the scan's own grid.")
     if model.overlays:
         notes.append(f"overlay_1/ to overlay_{len(model.overlays)}/ are painted over what this network finds, in turn.")
     if model.locator is not None:

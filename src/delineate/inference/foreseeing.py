@@ -40,12 +40,14 @@ def foresee(
     """
     estimates = []
     for stage, maps in _stages(model):
-        demand = scan_demand(grid, stage.plan, choice, folds=len(stage.folds), options=options)
+        together = bool(model.partners) and (stage is model or any(stage is partner for partner in model.partners))
+        wanted = replace(options, with_probabilities=True) if together else options
+        demand = scan_demand(grid, stage.plan, choice, folds=len(stage.folds), options=wanted)
         demand = replace(
             demand,
             held_bytes=held_bytes,
             volume_bytes=volume_bytes,
-            other_bytes=other_bytes + maps * demand.labels_bytes,
+            other_bytes=other_bytes + maps * demand.labels_bytes + together * _sum_bytes(stage.plan, grid),
             postprocessing_bytes=_postprocessing_bytes(stage, grid),
         )
         estimates.append(fit(demand, stage.plan, options.memory_bytes)[1])
@@ -78,6 +80,11 @@ def _stages(model: Model) -> Iterator[tuple[Model, int]]:
     for stage in model.stages.values():
         held = before + 1 if any(stage is overlay for overlay in model.overlays) else 0
         yield from ((part, maps + held) for part, maps in _stages(stage))
+
+
+def _sum_bytes(plan: Plan, grid: Grid) -> int:
+    """The probabilities of the models so far, where several are averaged."""
+    return 4 * plan.classes * math.prod(grid.shape)
 
 
 def _postprocessing_bytes(model: Model, grid: Grid) -> int:

@@ -70,7 +70,7 @@ def check_locate(model: Model, locate: Locate) -> None:
             "the model has no first stage to look with",
             remedy="Name a model that looks, e.g. one trained by `delineate train DATASET locator --spacing 6,6,6`.",
         )
-    if any(part.plan.resize_to is not None for part in (model, *model.overlays)):
+    if any(part.plan.resize_to is not None for part in (model, *model.partners, *model.overlays)):
         raise PlanError("a model that resizes every scan to one shape cannot be run on a part of it")
     if len(look.plan.channels) != len(model.plan.channels):
         raise PlanError(

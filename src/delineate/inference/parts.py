@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from delineate.geometry import Box
+from delineate.inference.ensembles import Mean, most_probable
 from delineate.inference.extents import all_network_voxels, network_voxels, spacing_on
 from delineate.inference.focusing import windows_around
 from delineate.inference.locating import Sight, coarse, cut_off, find, region_around
 from delineate.inference.predicting import InferenceOptions, predict_stage
 from delineate.inference.prediction import NO_WINDOWS, Prediction, added_windows, apply_rules_to
 from delineate.inference.regions import map_type, paint_over, region_masks, translate, values_of
-from delineate.inference.stages import Runners, overlays_of, shared
+from delineate.inference.stages import Runners, overlays_of, partners_of, shared
 from delineate.inference.streaming import WindowCount
 from delineate.inference.windows import Progress
 from delineate.model import Model
@@ -54,6 +55,12 @@ class Scan:
     volume: Volume
     options: InferenceOptions
     _last: tuple[object, PreparedCase] | None = field(default=None, init=False)
+
+    def with_probabilities(self) -> Scan:
+        """The same scan, prepared as far, for a model whose probabilities are wanted."""
+        scan = Scan(self.volume, replace(self.options, with_probabilities=True))
+        scan._last = self._last
+        return scan
 
     def prepared(self, plan: Plan, region: Box | None, previous: Segmentation | None) -> PreparedCase:
         where = (plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground, plan.preparation)
@@ -123,6 +130,8 @@ def run_parts(
     Later overlays are painted over earlier ones. Parts none of whose structures are wanted are not run.
     """
     model, grid = job.model, scan.volume.grid
+    if model.partners and area.wants(model.plan.labels):
+        return _run_together(job, scan, progress, area=area, previous=previous)
     before = model.previous if previous is None and area.wants(model.plan.labels) else None
     overlays = {name: part for name, part in overlays_of(model).items() if area.wants(part.labels.names)}
     works = [0 if before is None else all_network_voxels(before, grid), network_voxels(model, grid)]
@@ -142,6 +151,27 @@ def run_parts(
     return _assembled(model, scan, found, stages)
 
 
+def _run_together(job: Job, scan: Scan, progress: Progress, *, area: Area, previous: Segmentation | None) -> Prediction:
+    """A model and its partners, one after the other: their mean probabilities, in the scan's own grid."""
+    model, labels = job.model, job.model.labels
+    alone = replace(model, partners=(), locator=None, postprocessing=())
+    partners = [job.stage(name) for name in partners_of(model)]
+    members = [Job(alone, job.runners, job.quick), *partners]
+    shares = shared(progress, [all_network_voxels(member.model, scan.volume.grid) for member in members])
+    asked, mean, found = scan.with_probabilities(), Mean(), list[Prediction]()
+    for member, told in zip(members, shares, strict=True):
+        before = previous if member is members[0] else None
+        result = run_parts(member, asked, told, area=area, previous=before)
+        assert result.probabilities is not None
+        mean.add(result.probabilities)
+        found.append(replace(result, probabilities=None))
+    probabilities = mean.take()
+    label_map = most_probable(probabilities, labels, model.plan.regions, allocate=scan.options.allocate)
+    region, kept = found[0].region, probabilities if scan.options.with_probabilities else None
+    together = _Found(label_map, kept, region=region, cut=_cut(label_map, region, model))
+    return _assembled(model, scan, together, found)
+
+
 def look_for(structures: Sequence[str], job: Job, scan: Scan, progress: Progress) -> Look:
     """Run a model, quickly, on the scan made as coarse as the model's voxels, to see where structures are."""
     seen, block = coarse(scan.volume, spacing_on(scan.volume.grid, job.model.plan))
@@ -153,7 +183,8 @@ def look_for(structures: Sequence[str], job: Job, scan: Scan, progress: Progress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """What one network found. `label_map`: in the values of the model's labels, or as its regions are painted."""
+    """What one network found. `label_map`: in the values of the model's labels, or as its regions are painted;
+    `probabilities`: in the order of these labels."""
 
     label_map: Array
     probabilities: FloatImage | None = None
@@ -170,7 +201,8 @@ def _run_network(job: Job, scan: Scan, progress: Progress, *, area: Area, previo
     prepared = scan.prepared(plan, region, previous)
     result = predict_stage(prepared, plan, job.runners.folds, options=scan.options, progress=progress)
     label_map = result.labels if plan.regions else _in_values(result.labels, model, scan.options.allocate)
-    return _Found(label_map, result.probabilities, result.windows, region, _cut(label_map, region, model))
+    probabilities = _in_order(result.probabilities, model)
+    return _Found(label_map, probabilities, result.windows, region, _cut(label_map, region, model))
 
 
 def _in_values(classes: Array, model: Model, allocate: Allocate) -> Array:
@@ -210,7 +242,7 @@ def _assembled(model: Model, scan: Scan, found: _Found, stages: Sequence[Predict
     prediction = Prediction(
         Segmentation(array, volume.grid, labels, source=volume.source, author=model.digest),
         found.label_map,
-        probabilities=_in_order(found.probabilities, model),
+        probabilities=found.probabilities,
         windows=windows,
         region=found.region,
         cut=tuple(dict.fromkeys((*found.cut, *(name for stage in stages for name in stage.cut)))),

@@ -40,12 +40,18 @@ def overlays_of(model: Model) -> dict[str, Model]:
     return {name: stage for name, stage in model.stages.items() if name.startswith("overlay_")}
 
 
+def partners_of(model: Model) -> dict[str, Model]:
+    """The models averaged with this one, by the names of their stages, in their order."""
+    return {name: stage for name, stage in model.stages.items() if name.startswith("partner_")}
+
+
 def check_stages(model: Model, *, with_probabilities: bool = False) -> None:
     """Raises `PlanError` or `LabelError` if the stages of a model do not fit together, or cannot give probabilities."""
     for name in model.plan.labels:
         model.labels.named(name)
     _check_cascade(model)
     _check_overlays(model)
+    _check_partners(model)
     if with_probabilities and model.overlays:
         raise PlanError(
             "a model of several parts has no probabilities that add up",
@@ -79,6 +85,22 @@ def _check_overlays(model: Model) -> None:
         values_of(stage.labels, model.labels)
         if model.plan.regions or stage.plan.regions:
             raise PlanError("regions cannot be painted over each other", remedy="Run the parts one by one.")
+
+
+def _check_partners(model: Model) -> None:
+    for partner in model.partners:
+        if partner.overlays or model.overlays:
+            raise PlanError("models of several parts cannot be averaged", remedy="Average their parts one by one.")
+        if (partner.labels, partner.plan.labels, partner.plan.regions) != (
+            model.labels,
+            model.plan.labels,
+            model.plan.regions,
+        ):
+            raise PlanError(
+                "models that are averaged must find the same structures",
+                expected=list(model.labels.names),
+                got=list(partner.labels.names),
+            )
 
 
 def shared(progress: Progress, works: Sequence[float]) -> list[Progress]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from delineate.engines import EngineChoice, Runner
 from delineate.errors import PlanError
 from delineate.inference import Runners
-from delineate.inference.stages import overlays_of
+from delineate.inference.stages import overlays_of, partners_of
 from delineate.model import Model, with_tiling
 from delineate.workflow.readying import ReadyModel
 
@@ -82,7 +82,7 @@ def variants_of(model: Model) -> Variants:
 def _parts(model: Model) -> Iterator[Model]:
     """The networks whose structures come into the result."""
     yield model
-    for part in (*(() if model.previous is None else (model.previous,)), *model.overlays):
+    for part in (*(() if model.previous is None else (model.previous,)), *model.partners, *model.overlays):
         yield from _parts(part)
 
 
@@ -97,6 +97,7 @@ def _one_fold(model: Model, fold: int, count: int) -> Model:
         own,
         previous=None if model.previous is None else _one_fold(model.previous, fold, count),
         overlays=tuple(_one_fold(part, fold, count) for part in model.overlays),
+        partners=tuple(_one_fold(part, fold, count) for part in model.partners),
     )
 
 
@@ -111,7 +112,7 @@ def _runners_of_fold(whole: Runners, fold: int, count: int) -> Runners:
 
 def _mirrored(model: Model, whole: Runners, axes: tuple[int, ...]) -> Runners:
     ours = tuple(axis for axis in axes if axis in _flips(model))
-    parts = {"previous", *overlays_of(model)}
+    parts = {"previous", *partners_of(model), *overlays_of(model)}
     stages = {
         name: _mirrored(model.stages[name], stage, axes) if name in parts else stage
         for name, stage in whole.stages.items()
