@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
@@ -287,13 +288,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def labels_found(plan: Plan, labels: LabelSet) -> LabelSet:
-    """The structures that a model of this plan finds in scans, of a dataset's labels: the plan's regions if it has some.
+    """What a model of this plan finds in scans: the plan's regions if it has some, else a dataset's labels.
 
-    Nothing is ignored in them. Raises `LabelError` if the dataset lacks a label of the plan.
+    Nothing is ignored in a scan.
     """
-    if plan.regions:
-        return region_labels(plan.regions)
-    return LabelSet(tuple(labels.named(name) for name in plan.labels), overlaps=labels.overlaps)
+    return region_labels(plan.regions) if plan.regions else replace(labels, ignore=None)
 
 
 def plan_to_json(plan: Plan) -> str:

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from delineate import training
 from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last, k_folds, train_on_all
-from delineate.errors import DatasetError, InputError
+from delineate.errors import DatasetError, InputError, TrainingError
 from delineate.files import write_bytes
 from delineate.model import Model, Provenance, load_model, save_model, versions
 from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions, training_bytes
-from delineate.preprocessing import PreparedCase
+from delineate.preprocessing import IGNORE, PreparedCase
 from delineate.reports.charts.learning import learning_curves, learning_curves_figure
 from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
 from delineate.settings import Settings
@@ -49,13 +51,14 @@ class Budget:
 class Division:
     """Who is trained on: fold `fold` of `folds` validates (None trains on all), or the last `hold_out` cases do.
 
-    `test`: so many last cases are set aside first, and seen by nobody.
+    `test`: so many last cases are set aside first, and seen by nobody. `given`: a split made elsewhere, instead.
     """
 
     folds: int = 5
     fold: int | None = 0
     hold_out: int | None = None
     test: int = 0
+    given: Split | None = None
 
 
 def _nothing(state: TrainingState) -> None:
@@ -97,6 +100,9 @@ class Run:
 def divide(dataset: Dataset, division: Division, *, seed: int = 0) -> Split:
     """The split of a dataset. Raises `DatasetError` if there are too few patients for it."""
     known = digest(dataset)
+    if division.given is not None:
+        check_split(division.given, dataset)
+        return replace(division.given, dataset_digest=known)
     held_out: tuple[str, ...] = ()
     if division.test:
         outer = hold_out_last(dataset, division.test, dataset_digest=known)
@@ -134,9 +140,12 @@ def train(
     began = time.monotonic()
     use_threads(settings)
     keep_freed_memory()
+    if isinstance(plan, Plan) and not RunFolder(folder).exists:  # before it is the run's, for good
+        _check_course(plan, course, fresh=True)
     run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch), course=course)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
+    _check_course(run.plan, course, fresh=fresh)
     if state is None:
         state = training.start(run.plan, device=settings.device)
         course.begin(state)
@@ -188,7 +197,22 @@ def _open_run(
     return Run(dataset, folder, plan, split, indexed, prepared[count:], settings, Course())
 
 
+def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
+    """Raises `TrainingError` if the plan asks for another way to learn, or to begin, than the caller has."""
+    if course.objective is supervised and (plan.pretraining or plan.training.distillation):
+        command = "delineate distil" if plan.training.distillation else "delineate pretrain"
+        raise TrainingError("the plan is of another kind of run", remedy=f"Go on with `{command}`.")
+    if fresh and course.begin is _nothing and plan.training.transfer is not None:
+        raise TrainingError(
+            "the plan begins with the weights of another model",
+            expected=f"the model {plan.training.transfer.source[:12]}",
+            remedy="Give it (--from MODEL), or take training.transfer out of the plan.",
+        )
+
+
 def _indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
+    if case.target is None:  # nothing is known of any voxel
+        case = replace(case, target=np.broadcast_to(np.uint8(IGNORE), case.image.shape[1:]))
     return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding)
 
 
