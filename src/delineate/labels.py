@@ -5,8 +5,10 @@ from __future__ import annotations
 import colorsys
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from delineate.errors import LabelError
 
@@ -36,16 +38,32 @@ class Label:
     code: Code | None = None
 
 
+class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A structure that may hold others (nnU-Net's regions): one sigmoid output of a network.
+
+    In a label map it is painted with `paints`, in the order of the regions; afterwards it consists of the voxels with
+    one of `values`.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    paints: int
+
+
 @dataclass(frozen=True, slots=True)
 class LabelSet:
     """The structures of a segmentation, in order of value; 0 is always background and not listed.
 
     `overlaps`: a voxel may belong to several structures, so that masks are stored one a label.
-    Raises `LabelError` for values below 1, or values or names that occur twice.
+    `regions`: where label maps on disk hold overlapping structures, the values of which each consists; in the order
+    in which they are painted. `ignore`: the value of voxels that a reference says nothing about.
+    Raises `LabelError` for values below 1, or values or names that occur twice, and for a structure without region.
     """
 
     labels: tuple[Label, ...]
     overlaps: bool = False
+    regions: tuple[Region, ...] = ()
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label.value)))
@@ -54,6 +72,11 @@ class LabelSet:
         for what, items in (("values", self.values), ("names", self.names)):
             if len(set(items)) != len(items):
                 raise LabelError(f"label {what} occur twice", got=list(items))
+        bare = set(self.names) - {region.name for region in self.regions}
+        if self.regions and (bare or not self.overlaps):
+            raise LabelError("structures without a region", got=sorted(bare) or "labels that do not overlap")
+        if self.ignore is not None and self.ignore in (0, *self.structure_values):
+            raise LabelError("the value to ignore is a structure's", got=self.ignore)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,6 +91,16 @@ class LabelSet:
     @property
     def values(self) -> tuple[int, ...]:
         return tuple(label.value for label in self.labels)
+
+    @property
+    def structure_values(self) -> tuple[int, ...]:
+        """What structures' voxels have in a label map on disk: the values, or of regions those they consist of."""
+        return tuple(sorted({v for region in self.regions for v in region.values})) if self.regions else self.values
+
+    @property
+    def stored_values(self) -> tuple[int, ...]:
+        """`structure_values`, and the value that is ignored, if there is one."""
+        return self.structure_values if self.ignore is None else (*self.structure_values, self.ignore)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -95,6 +128,44 @@ def label_set(names: Mapping[int, str], *, overlaps: bool = False) -> LabelSet:
         Label(int(value), str(name), _default_colour(n)) for n, (value, name) in enumerate(sorted(names.items()))
     )
     return LabelSet(labels, overlaps=overlaps)
+
+
+def make_regions(named: Mapping[str, Sequence[int]], paints: Sequence[int] | None = None) -> tuple[Region, ...]:
+    """Regions from name -> values, in the order in which they are painted, each with its number of `paints`.
+
+    Without `paints` the largest regions come first, so that those inside are painted over them, and each is painted
+    with the value that the fewest others share. Raises `LabelError` for no regions, values below 1, two regions of the
+    same values, and paints that a region does not consist of, or that are not one a region.
+    """
+    values = {name: tuple(sorted(set(some))) for name, some in named.items()}
+    for name, some in values.items():
+        if not some or min(some) < 1:
+            raise LabelError(f"region {name!r} needs values, from 1", got=list(some))
+    if not values or len(set(values.values())) < len(values):
+        raise LabelError("regions must differ in their values", got={name: list(v) for name, v in values.items()})
+    if paints is not None and len(paints) != len(values):
+        raise LabelError("one value is painted a region", expected=f"{len(values)} values", got=list(paints))
+    if paints is None:
+        values = dict(sorted(values.items(), key=lambda item: -len(item[1])))
+        shared = {v: sum(v in some for some in values.values()) for some in values.values() for v in some}
+        paints = [min(some, key=lambda value: (shared[value], value)) for some in values.values()]
+    regions = [Region(name=name, values=some, paints=p) for (name, some), p in zip(values.items(), paints, strict=True)]
+    for region in regions:
+        if region.paints not in region.values:
+            raise LabelError(
+                f"region {region.name!r} is painted with a value that it does not consist of",
+                expected=f"one of {list(region.values)}",
+                got=region.paints,
+            )
+    return tuple(regions)
+
+
+def region_labels(regions: Sequence[Region], *, ignore: int | None = None) -> LabelSet:
+    """The structures that regions are. Each has the value that it paints; 1, 2, ... where two paint the same."""
+    paints = [region.paints for region in regions]
+    values = paints if len(set(paints)) == len(paints) else range(1, len(paints) + 1)
+    names = {value: region.name for value, region in zip(values, regions, strict=True)}
+    return replace(label_set(names, overlaps=True), regions=tuple(regions), ignore=ignore)
 
 
 def is_one_line(name: str) -> bool:

@@ -86,8 +86,9 @@ class Segmentation:
 
     `array`: label map (I, J, K) of unsigned integers, or, where `labels.overlaps`, masks
     (len(labels), I, J, K) of bool in the labels' order; read-only. `author`: the digest of the model, or
-    the person, that made it. Raises `GeometryMismatch` if array and grid differ in shape, `LabelError`
-    for an array of another type.
+    the person, that made it. `ignored`: mask (I, J, K) of voxels that a reference says nothing about, which are
+    background in `array`; None where there are none. Raises `GeometryMismatch` if array and grid differ in shape,
+    `LabelError` for an array of another type.
     """
 
     array: Array
@@ -95,6 +96,7 @@ class Segmentation:
     labels: LabelSet
     source: Source = field(default_factory=Source)
     author: str | None = None
+    ignored: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         leading = (len(self.labels),) if self.labels.overlaps else ()
@@ -110,6 +112,8 @@ class Segmentation:
                 expected="bool masks" if self.labels.overlaps else "unsigned integers",
                 got=self.array.dtype,
             )
+        if self.ignored is not None and (self.ignored.shape, self.ignored.dtype.kind) != (self.grid.shape, "b"):
+            raise GeometryMismatch("what is ignored does not fit the grid", expected=self.grid.shape, got=self.ignored)
         object.__setattr__(self, "array", read_only(self.array))
 
     def mask(self, name: str, box: Box | None = None) -> npt.NDArray[np.bool_]:
@@ -120,6 +124,27 @@ class Segmentation:
             mask: npt.NDArray[np.bool_] = self.array[self.labels.names.index(name)][part]
             return mask
         return np.asarray(self.array[part] == label.value)
+
+
+def from_values(
+    values: npt.NDArray[np.unsignedinteger], grid: Grid, labels: LabelSet, source: Source | None = None
+) -> Segmentation:
+    """What a label map (I, J, K) as it is on disk says: masks where the labels have regions, and what is ignored.
+
+    Values that no label has are background. Without regions and a value to ignore the array is taken as it is.
+    """
+    source = source or Source()
+    ignored = None if labels.ignore is None else np.asarray(values == labels.ignore)
+    if not labels.regions:
+        array = values if ignored is None else np.where(ignored, values.dtype.type(0), values)
+        return Segmentation(array, grid, labels, source, ignored=ignored)
+    members = {region.name: np.zeros(int(np.iinfo(values.dtype).max) + 1, bool) for region in labels.regions}
+    for region in labels.regions:
+        members[region.name][list(region.values)] = True
+    masks = np.empty((len(labels), *values.shape), bool)
+    for name, mask in zip(labels.names, masks, strict=True):
+        np.take(members[name], values, out=mask)
+    return Segmentation(masks, grid, labels, source, ignored=ignored)
 
 
 def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:
@@ -183,7 +208,15 @@ Image = TypeVar("Image", "Volume", "Segmentation")
 def reorient(image: Image, orientation: str) -> Image:
     """The same voxels with the array's axes along `orientation`; bit-exact, reversible."""
     change = axis_change(image.grid.orientation, orientation)
-    return replace(image, array=change_array_axes(image.array, change), grid=change_axes(image.grid, change))
+    grid = change_axes(image.grid, change)
+    return _moved(image, lambda array: change_array_axes(array, change), grid)
+
+
+def _moved(image: Image, move: Callable[[Array], Array], grid: Grid) -> Image:
+    """The image with all its arrays moved onto another grid."""
+    if isinstance(image, Segmentation) and image.ignored is not None:
+        return replace(image, array=move(image.array), grid=grid, ignored=move(image.ignored))
+    return replace(image, array=move(image.array), grid=grid)
 
 
 def align(segmentation: Segmentation, grid: Grid) -> Segmentation:
@@ -207,4 +240,4 @@ def align(segmentation: Segmentation, grid: Grid) -> Segmentation:
 
 def crop(image: Image, box: Box, *, fill: float = 0) -> Image:
     """The part of the image in `box`; where the box reaches outside, the image is padded with `fill`."""
-    return replace(image, array=cut(image.array, box, fill=fill), grid=crop_grid(image.grid, box))
+    return _moved(image, lambda array: cut(array, box, fill=fill), crop_grid(image.grid, box))

@@ -21,7 +21,7 @@ from delineate.formats.dicom.writing import write_dicom_series
 from delineate.formats.nifti import is_nifti_name, read_label_values, write_segmentation, write_volume
 from delineate.geometry import Grid, largest_distance_mm, same_space
 from delineate.labels import LabelSet
-from delineate.volume import Allocate, Array, Kind, Segmentation, Source, Volume
+from delineate.volume import Allocate, Array, Kind, Segmentation, Source, Volume, from_values
 
 __all__ = [
     "Action",
@@ -85,18 +85,18 @@ def read_channels(
 
 
 def read_segmentation(path: Path, labels: LabelSet) -> Segmentation:
-    """A NIfTI label map as uint8 or uint16, (I, J, K).
+    """A NIfTI label map as uint8 or uint16, (I, J, K); masks where the labels have regions. What is ignored is apart.
 
     Raises `LabelError` for values that are not in `labels` (see also `read_label_values`), with the number of their
-    voxels, and for a `LabelSet` with overlaps; and what `read_volume` raises.
+    voxels, and for a `LabelSet` with overlaps but no regions; and what `read_volume` raises.
     """
-    if labels.overlaps:
+    if labels.overlaps and not labels.regions:
         raise LabelError("one label map cannot hold overlapping structures", path=path)
     if not is_nifti_name(path):
         raise UnreadableImage("label maps are read from NIfTI files", expected=".nii.gz or .nii", path=path)
     array, grid = read_label_values(path)
     check_label_values(array, labels, path)
-    return Segmentation(array, grid, labels, Source(path=path))
+    return from_values(array, grid, labels, Source(path=path))
 
 
 def is_image(path: Path) -> bool:
@@ -166,11 +166,11 @@ def check_label_values(array: Array, labels: LabelSet, path: Path | None = None)
     counts = np.zeros(highest + 1, dtype=np.int64)
     for slab in np.moveaxis(array, -1, 0):
         counts += np.bincount(slab.reshape(-1), minlength=len(counts))
-    unknown = [value for value in np.flatnonzero(counts).tolist() if value and value not in labels.values]
+    unknown = [value for value in np.flatnonzero(counts).tolist() if value and value not in labels.stored_values]
     if unknown:
         raise LabelError(
             "label map with values that have no label",
-            expected=f"0 or one of {list(labels.values)}",
+            expected=f"0 or one of {list(labels.stored_values)}",
             got=", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:10]),
             path=path,
             remedy="Correct the label map, or add the values to the dataset's labels.",

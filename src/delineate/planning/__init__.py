@@ -1,5 +1,6 @@
 """A Plan says everything about how a model is prepared for, trained and run; `make_plan` makes one for a dataset."""
 
+from delineate.labels import Region
 from delineate.planning.configurations import covered_share, make_configurations
 from delineate.planning.plan import (
     SCHEMA_VERSION,
@@ -12,7 +13,6 @@ from delineate.planning.plan import (
     Plan,
     Preparation,
     PretrainingPlan,
-    Region,
     Rescale,
     Tiling,
     TrainingPlan,
@@ -21,6 +21,7 @@ from delineate.planning.plan import (
     Window,
     ZScore,
     check_plan,
+    labels_found,
     plan_from_json,
     plan_to_json,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "check_plan",
     "choose_strides",
     "covered_share",
+    "labels_found",
     "make_configurations",
     "make_plan",
     "plan_from_json",

@@ -8,7 +8,7 @@ from delineate.preprocessing.boxes import find_box
 from delineate.preprocessing.doubts import doubts
 from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
-from delineate.preprocessing.preparing import IGNORE, PreparedCase, prepare
+from delineate.preprocessing.preparing import PreparedCase, prepare
 from delineate.preprocessing.restoring import (
     label_type,
     reduce_slabs,
@@ -16,6 +16,7 @@ from delineate.preprocessing.restoring import (
     restore_logits,
     restore_probabilities,
 )
+from delineate.preprocessing.targets import IGNORE
 from delineate.preprocessing.traces import (
     Focus,
     Trace,

@@ -21,6 +21,7 @@ from delineate.preprocessing.intensities import (
     scale,
     value_range,
 )
+from delineate.preprocessing.targets import IGNORE, encode
 from delineate.preprocessing.traces import (
     Focus,
     Trace,
@@ -34,11 +35,6 @@ from delineate.preprocessing.traces import (
 )
 from delineate.resampling import blend_slices, blend_windows, contiguous, vote_matrices
 from delineate.volume import Allocate, Array, Kind, Segmentation, Volume, align, change_array_axes, cut
-
-IGNORE = 255
-"""Of a target: voxels that the reference says nothing about. They are neither learned from nor scored."""
-
-_MOST_LABELS = IGNORE - 1  # of a target
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,13 +63,14 @@ def prepare(
 ) -> PreparedCase:
     """Orient, crop to the foreground, resample, normalise; in the plan's order.
 
-    The target's values are 1.. in the order of the plan's labels, whatever values the reference uses.
+    The target's values are 1.. in the order of the plan's labels (or parts, see `Plan.parts`), whatever values the
+    reference uses, and `IGNORE` where it says nothing.
     `previous`: what the cascade's stage before found; the masks of the plan's `previous` follow the channels.
     `region`: a box in the scan's own indices. Only what its voxels depend on is prepared (or more, see `Focus`), to the
     values that it has in the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is
     needed, see `prepare_bytes`.
     Raises `PlanError` if the image has other channels than the plan, a stage before is missing, or a reference is given
-    for more than 254 labels; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
+    for more than 254 labels, see `encode`; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
     `GeometryMismatch` if the reference or the stage before is not on the image; `LabelError` if one lacks a label.
     """
     _check_image(case_id, image, plan)
@@ -164,12 +161,9 @@ def _resample(source: _Source, out: FloatImage, trace: Trace, plan: Plan) -> Non
 
 
 def _prepare_target(reference: Segmentation, trace: Trace, plan: Plan) -> npt.NDArray[np.uint8]:
-    if len(plan.labels) > _MOST_LABELS:
-        raise PlanError("too many structures to learn", expected=f"at most {_MOST_LABELS}", got=len(plan.labels))
-    lookup = np.zeros(max(reference.labels.values, default=0) + 1, dtype=np.uint8)
-    for index, name in enumerate(plan.labels, start=1):
-        lookup[reference.labels.named(name).value] = index
-    labels = lookup[_cropped(reference.array, trace)]
+    labels = encode(_cropped(reference.array, trace), reference.labels, plan)
+    if reference.ignored is not None:
+        labels[_cropped(reference.ignored, trace)] = IGNORE
     if plan.preparation.resampling == "delineate":
         nearest = label_matrices(trace, plan)[1]
         return np.ascontiguousarray(labels[np.ix_(*(matrix.first for matrix in nearest))])
