@@ -22,9 +22,18 @@ class Objective(Protocol):
 
 def supervised(network: nn.Module, batch: Batch, plan: Plan) -> Tensor:
     """The plan's loss against the references."""
+    return reference_loss(outputs_of(network, batch.images, plan), batch, plan)
+
+
+def outputs_of(network: nn.Module, images: Tensor, plan: Plan) -> Tensor | tuple[Tensor, ...]:
+    """What the network says of images (B, C, I, J, K), computed in the plan's precision."""
     dtype = DTYPES[plan.training.precision]
-    with torch.autocast(batch.images.device.type, dtype, enabled=dtype is not torch.float32):
-        outputs = run_network(network, batch.images, plan)
+    with torch.autocast(images.device.type, dtype, enabled=dtype is not torch.float32):
+        return run_network(network, images, plan)
+
+
+def reference_loss(outputs: Tensor | tuple[Tensor, ...], batch: Batch, plan: Plan) -> Tensor:
+    """The plan's loss of a network's outputs, of one resolution or several, against the batch's references."""
     loss = LOSSES[plan.training.loss]
     if isinstance(outputs, tuple):
         return deep_supervision_loss(loss, outputs, batch.targets, annotated=batch.annotated)
