@@ -34,6 +34,7 @@ def prepare(source: Path, number: int, training: Sequence[str], scored: Sequence
 
     Gives back the folder's name; does nothing where all of it is there.
     """
+    os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - nnU-Net's spelling
     name = f"Dataset{number}_{source.name.capitalize()}"
     content = json.loads((source / "dataset.json").read_text())
     splits = PREPROCESSED / name / "splits_final.json"
@@ -59,7 +60,7 @@ def prepare(source: Path, number: int, training: Sequence[str], scored: Sequence
 
 
 def trainer_of(name: str, *, seed: int) -> Any:
-    os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - nnU-Net's spelling; patches are made beside the steps
+    os.environ["nnUNet_n_proc_DA"] = "1"  # noqa: SIM112 - patches are made beside the steps
     folder = PREPROCESSED / name
     plans = json.loads((folder / f"{PLAIN}.json").read_text()) | {"continue_training": False}
     dataset = json.loads((folder / "dataset.json").read_text())
