@@ -112,7 +112,23 @@ def _link(temporary: Path, path: Path) -> None:
 
 def temporary_name(path: Path) -> Path:
     """A hidden name beside `path` that says which process made it, so that others know when nobody needs it."""
-    return path.with_name(f".{uuid.uuid4().hex[:8]}.{_place()}-{_process(os.getpid())}.partial.{path.name}")
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.{this_process()}.partial.{path.name}")
+
+
+def this_process() -> str:
+    """A name that no other process has, on this machine or another."""
+    return f"{_place()}-{_process(os.getpid())}"
+
+
+def is_running(process: str) -> bool | None:
+    """Whether a process runs, by its name of `this_process`; None for one of another machine, or a name that is none.
+
+    There it may run or not.
+    """
+    parts = process.split("-")
+    if len(parts) != 3 or parts[0] != _place() or not (parts[1].isdecimal() and parts[2].isdecimal()):
+        return None
+    return _is_running(int(parts[1]), float(parts[2]))
 
 
 @functools.cache

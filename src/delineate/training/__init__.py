@@ -5,7 +5,7 @@ from delineate.training.loop import record, take_recent_loss, time_step, train
 from delineate.training.objectives import Objective, supervised
 from delineate.training.optimisers import make_optimiser
 from delineate.training.state import TrainingState, averaged_network, pack, start, unpack
-from delineate.training.validation import validate
+from delineate.training.validation import case_dice, validate
 
 __all__ = [
     "Facts",
@@ -14,6 +14,7 @@ __all__ = [
     "Phase",
     "TrainingState",
     "averaged_network",
+    "case_dice",
     "extend",
     "learning_rate",
     "make_optimiser",

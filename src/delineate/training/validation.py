@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
 from delineate.errors import TrainingError
 from delineate.inference import dice_per_label, predict_logits
@@ -18,20 +20,30 @@ from delineate.training.state import TrainingState, averaged_network
 def validate(
     state: TrainingState, cases: Sequence[PreparedCase], plan: Plan, *, device: str = "cpu"
 ) -> tuple[float | None, ...]:
-    """Mean Dice of each structure over cases, with the averaged weights and full sliding windows.
+    """Mean Dice of each structure over cases, with the averaged weights and full sliding windows; see `case_dice`.
 
-    A structure missed altogether counts as 0; one absent from reference and prediction is left out, as is one that
-    the reference lacks if the plan says that this means unknown; None if no case has it.
+    None if no case has the structure.
     """
-    network = averaged_network(state, plan, device=device)
-    rows = []
-    for case in cases:
+    rows = case_dice(averaged_network(state, plan, device=device), cases, plan, device=device)
+    means = torch.from_numpy(rows).nanmean(0).tolist()
+    return tuple(None if math.isnan(mean) else mean for mean in means)
+
+
+def case_dice(
+    network: nn.Module, cases: Sequence[PreparedCase], plan: Plan, *, device: str = "cpu"
+) -> npt.NDArray[np.float32]:
+    """(cases, labels) Dice of each structure in each case, on the prepared grid; (0, labels) for no cases.
+
+    A structure missed altogether counts as 0; NaN for one absent from reference and prediction, and for one that the
+    reference lacks if the plan says that this means unknown. The network must be on `device`. Raises `TrainingError`
+    for a case without a reference.
+    """
+    rows = np.empty((len(cases), plan.classes - 1), dtype=np.float32)
+    for row, case in zip(rows, cases, strict=True):
         if case.target is None:
             raise TrainingError("a validation case has no reference", case=case.id)
         labels = predict_logits(network, case.image, plan, device=device).argmax(0).astype("uint8")
-        dice = dice_per_label(labels, case.target, plan.classes)
+        row[:] = dice_per_label(labels, case.target, plan.classes)
         if plan.training.missing_labels == "unknown":
-            dice[~np.isin(np.arange(1, plan.classes), case.target)] = np.nan
-        rows.append(torch.from_numpy(dice))
-    means = torch.stack(rows).nanmean(0).tolist()
-    return tuple(None if math.isnan(mean) else mean for mean in means)
+            row[~np.isin(np.arange(1, plan.classes), case.target)] = np.nan
+    return rows
