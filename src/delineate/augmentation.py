@@ -27,6 +27,7 @@ class Augmentation:
 
     `matrix`: 3x3, from an offset in voxels from the patch's centre to the offset in the case. `shift`: voxels.
     `displacement`: (3, 5, 5, 5) in voxels, or None. `noise_seed` makes the noise repeatable.
+    `blanked`: channels that are taken away.
     """
 
     matrix: FloatArray
@@ -40,6 +41,7 @@ class Augmentation:
     contrast: float
     gamma: float
     low_resolution: float
+    blanked: tuple[int, ...] = ()
 
     @property
     def is_spatial(self) -> bool:
@@ -47,9 +49,17 @@ class Augmentation:
 
 
 def sample_augmentation(
-    plan: AugmentationPlan, spacing_mm: TripleMM, patch: Triple, rng: np.random.Generator
+    plan: AugmentationPlan,
+    spacing_mm: TripleMM,
+    patch: Triple,
+    rng: np.random.Generator,
+    *,
+    channels: tuple[int, ...] = (),
 ) -> Augmentation:
-    """Draw the parameters for one patch. A patch of one slice (2D) is only changed within its plane."""
+    """Draw the parameters for one patch. A patch of one slice (2D) is only changed within its plane.
+
+    `channels`: those that may be taken away; one of them stays.
+    """
     flat = patch[2] == 1
     spatial = rng.random() < plan.spatial_probability
     elastic = rng.random() < plan.elastic_probability
@@ -67,6 +77,7 @@ def sample_augmentation(
         contrast=_sometimes(rng, plan.contrast_probability, plan.contrast, 1.0),
         gamma=_sometimes(rng, plan.gamma_probability, plan.gamma, 1.0),
         low_resolution=_sometimes(rng, plan.low_resolution_probability, plan.low_resolution, 1.0),
+        blanked=_sample_blanked(plan, rng, channels) if plan.channel_dropout > 0 and len(channels) > 1 else (),
     )
 
 
@@ -79,6 +90,12 @@ def _sometimes(rng: np.random.Generator, probability: float, span: tuple[float, 
     # Both numbers are always drawn, so that changing one probability leaves the other draws as they were.
     happens, value = rng.random() < probability, float(rng.uniform(*span))
     return value if happens else otherwise
+
+
+def _sample_blanked(plan: AugmentationPlan, rng: np.random.Generator, channels: tuple[int, ...]) -> tuple[int, ...]:
+    gone, last = rng.random(len(channels)) < plan.channel_dropout, int(rng.integers(len(channels)))
+    gone[last] &= not gone.all()
+    return tuple(channel for channel, is_gone in zip(channels, gone, strict=True) if is_gone)
 
 
 def _sample_matrix(plan: AugmentationPlan, spacing_mm: TripleMM, rng: np.random.Generator, *, flat: bool) -> FloatArray:
@@ -135,6 +152,20 @@ def source_positions(patch: Triple, augmentation: Augmentation) -> Tensor:
         smooth = functional.interpolate(field, size=patch, mode="trilinear", align_corners=True)
         positions = positions + smooth[0].permute(1, 2, 3, 0)
     return positions
+
+
+def source_position(patch: Triple, augmentation: Augmentation, voxel: FloatArray) -> FloatArray:
+    """(3,) where one voxel (its index in the patch) comes from: what `source_positions` holds there."""
+    half = (np.asarray(patch) - 1) / 2
+    position = augmentation.matrix @ (voxel - half)
+    if augmentation.displacement is None:
+        return np.asarray(position, dtype=np.float64)
+    moved: npt.NDArray[np.float64] = augmentation.displacement.astype(np.float64)
+    for place, last in zip(voxel, 2 * half, strict=True):
+        between = place / last * (CONTROL_POINTS - 1) if last > 0 else 0.0
+        weights = np.clip(1 - np.abs(np.arange(CONTROL_POINTS) - between), 0, 1)
+        moved = np.tensordot(moved, weights, axes=(1, 0))
+    return np.asarray(position + moved, dtype=np.float64)
 
 
 def sample_at(array: Tensor, positions: Tensor, *, mode: str) -> Tensor:

@@ -8,7 +8,7 @@ from delineate.preprocessing.boxes import find_box
 from delineate.preprocessing.doubts import doubts
 from delineate.preprocessing.intensities import FloatImage, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
-from delineate.preprocessing.preparing import PreparedCase, prepare
+from delineate.preprocessing.preparing import PreparedCase, prepare, with_readers
 from delineate.preprocessing.restoring import (
     label_type,
     reduce_slabs,
@@ -51,4 +51,5 @@ __all__ = [
     "trace_scan",
     "turn",
     "uncrop",
+    "with_readers",
 ]

@@ -42,13 +42,14 @@ class PreparedCase:
     """`image`: (C, I, J, K) float32, normalised; `target`: label map (I, J, K) of uint8, or None.
 
     The target's values are 0 (background), 1.. in the order of the plan's labels (of its `parts`, if it has regions),
-    and `IGNORE`.
+    and `IGNORE`. `others`: the targets of further readers.
     """
 
     id: str
     image: FloatImage
     target: npt.NDArray[np.uint8] | None
     trace: Trace
+    others: tuple[npt.NDArray[np.uint8], ...] = ()
 
 
 def prepare(
@@ -90,6 +91,16 @@ def prepare(
         _prepare_previous(previous, prepared[len(plan.channels) :], trace, plan, inside)
     target = None if reference is None else _prepare_target(align(reference, image.grid), trace, plan)
     return PreparedCase(case_id, prepared, target, trace)
+
+
+def with_readers(prepared: PreparedCase, references: Sequence[Segmentation], plan: Plan) -> PreparedCase:
+    """The case with the targets of further readers beside its own.
+
+    Raises `GeometryMismatch` for a reference that is not on the scan, `LabelError` for one that lacks a label.
+    """
+    trace = prepared.trace
+    others = tuple(_prepare_target(align(reference, trace.original), trace, plan) for reference in references)
+    return replace(prepared, others=others)
 
 
 def _prepare_channel(

@@ -1,0 +1,111 @@
+"""Which case the n-th patch is of, and which structure it is to show.
+
+Both depend on the plan's seed and n alone. As cases come, each is drawn once in a round, and in a case each of its
+structures is equally likely; then a structure that few cases have is hardly ever seen. Balanced, the structure is drawn
+first and then a case that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from delineate.geometry import FloatArray
+from delineate.planning import Plan
+from delineate.sampling.cases import TrainingCase
+
+ANYWHERE = 0
+_LONGEST_ROUND = 4  # times the cases
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A patch to be made of case `case`, on the structure of this value; `ANYWHERE` in the case; None: whether it is on
+    a structure, and on which, is left to the patch."""
+
+    case: int
+    structure: int | None = None
+
+
+def draw(cases: Sequence[TrainingCase], plan: Plan, number: int) -> Draw:
+    """The `number`-th patch (from 0) of a run."""
+    seed, balance = plan.training.seed, plan.training.balance
+    if balance == 0:
+        # Every image once in each round, in an order of its own.
+        order = np.random.default_rng((seed, 1, number // len(cases))).permutation(len(cases))
+        return Draw(int(order[number % len(cases)]))
+    held = tuple(case.values_of_all for case in cases)
+    shares = _shares(held, balance, plan.training.missing_labels == "unknown")
+    background = 1 - plan.training.positive_fraction if shares.structures else 1.0
+    return _at(_place_in_round(len(cases), background, seed, number), len(cases), background, shares)
+
+
+def reading_of(chosen: TrainingCase, structure: int | None, plan: Plan, number: int) -> TrainingCase:
+    """The case as one of its readers saw it, who is drawn: of those that have the structure the patch is to show."""
+    if not chosen.others:
+        return chosen
+    able = [one for one in chosen.readings if not structure or structure in one.values]
+    return able[int(np.random.default_rng((plan.training.seed, 2, number, 1)).integers(len(able)))]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shares:
+    """Of the patches on a structure. `structures`: values in the targets; `ends`: where each one's share of 0..1 ends;
+    `cases`: indices of the cases that have it; `case_ends`: where each one's share of the structure's ends."""
+
+    structures: tuple[int, ...]
+    ends: FloatArray
+    cases: tuple[npt.NDArray[np.int64], ...]
+    case_ends: tuple[FloatArray, ...]
+
+
+@lru_cache(maxsize=8)
+def _shares(held: tuple[tuple[int, ...], ...], balance: float, unknown: bool) -> Shares:
+    """`held`: the structures of each case. Where what is missing is `unknown`, cases in which more was drawn come more
+    often: they say more of what surrounds a structure."""
+    structures = tuple(sorted({value for case in held for value in case}))
+    has = np.array([[value in case for value in structures] for case in held], dtype=bool).reshape(len(held), -1)
+    counts = has.sum(axis=1)
+    rate = (has / np.maximum(counts, 1)[:, None]).mean(axis=0)  # of each structure, as cases come
+    wanted = rate ** (1 - balance)
+    worth = np.ones(len(held))
+    if unknown and structures:
+        worth = has @ (has.mean(axis=0) ** -balance)
+    cases = tuple(np.flatnonzero(column) for column in has.T)
+    return Shares(structures, _ends(wanted), cases, tuple(_ends(worth[chosen]) for chosen in cases))
+
+
+def _ends(weights: FloatArray) -> FloatArray:
+    ends: FloatArray = np.cumsum(weights) / max(float(weights.sum()), 1e-300)
+    return ends
+
+
+def _place_in_round(count: int, background: float, seed: int, number: int) -> float:
+    """From 0 to below 1: the shares laid end to end, a round looks at places that are evenly apart, in random order.
+
+    A round is long enough that each case's share of the background is met once.
+    """
+    length = min(_LONGEST_ROUND * count, int(np.ceil(count / background))) if background > 0 else _LONGEST_ROUND * count
+    rng = np.random.default_rng((seed, 3, number // length, 1))
+    start = rng.random()
+    return float((rng.permutation(length)[number % length] + start) / length)
+
+
+def _at(place: float, count: int, background: float, shares: Shares) -> Draw:
+    if place < background:
+        return Draw(min(int(place / background * count), count - 1), ANYWHERE)
+    rest = (place - background) / (1 - background)
+    index, within = _find(shares.ends, rest)
+    case, _ = _find(shares.case_ends[index], within)
+    return Draw(int(shares.cases[index][case]), shares.structures[index])
+
+
+def _find(ends: FloatArray, place: float) -> tuple[int, float]:
+    """The share in which a place from 0 to below 1 lies, and how far into it, from 0 to below 1."""
+    index = min(int(np.searchsorted(ends, place, side="right")), len(ends) - 1)
+    before = float(ends[index - 1]) if index else 0.0
+    return index, min(max((place - before) / (float(ends[index]) - before), 0.0), 1 - 1e-12)
