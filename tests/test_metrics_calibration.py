@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from delineate.errors import InputError
 from delineate.metrics import calibration
-from delineate.metrics.calibration import calibrate_labels, calibrate_structure, pool_calibrations
+from delineate.metrics.calibration import calibrate_structure, pool_calibrations
 
 SHAPE = (6, 9, 11)
 SPACING = (4.0, 1.0, 2.5)
@@ -115,32 +115,6 @@ def test_cases_are_pooled_voxel_by_voxel() -> None:
         pool_calibrations([])
 
 
-def labelled() -> tuple[Any, Any]:
-    """Of label 5 half is said to be 7, at 0.7."""
-    truth, probabilities = np.zeros(SHAPE, np.uint8), np.zeros((2, *SHAPE), np.float32)
-    truth[1:5, 2:4, 2:6] = 5
-    probabilities[0][truth == 5] = 0.9
-    probabilities[:, 1:3, 2:4, 2:6] = np.array([0.2, 0.7])[:, None, None, None]
-    return truth, probabilities
-
-
-def test_the_chosen_label_has_its_probability() -> None:
-    truth, probabilities = labelled()
-    found = calibrate_labels(truth, probabilities, SPACING, (5, 7), within_mm=0, bins=10)
-    some = [b for b in found.curve if b.count]
-    assert [b.confidence for b in some] == pytest.approx([0.7, 0.9])
-    assert [(b.frequency, b.count) for b in some] == [(0, 16), (1, 16)]
-
-
-def test_the_background_has_what_is_left() -> None:
-    truth, probabilities = labelled()
-    background = 1 - probabilities.sum(axis=0, keepdims=True)
-    given_too = calibrate_labels(truth, np.concatenate([background, probabilities]), SPACING, (0, 5, 7))
-    left = calibrate_labels(truth, np.asfortranarray(probabilities), SPACING, (5, 7))
-    assert (given_too.counts == left.counts).all()
-    assert left.voxels > 32
-
-
 @pytest.mark.parametrize(
     ("value", "problem"), [(math.nan, "3 not finite"), (math.inf, "3 not finite"), (1.2, "3 outside 0 to 1")]
 )
@@ -149,16 +123,6 @@ def test_what_is_no_probability_is_counted(value: float, problem: str) -> None:
     probability[0, 0, :3] = value
     with pytest.raises(InputError, match=f"{problem}, of 594 values"):
         calibrate_structure(reference(), probability, SPACING)
-    with pytest.raises(InputError, match=problem):
-        calibrate_labels(reference().astype(np.uint8), probability[None], SPACING, (1,))
-
-
-def test_overlapping_structures_have_no_most_probable_label() -> None:
-    truth, probabilities = labelled()
-    with pytest.raises(InputError, match="16 voxels whose labels together exceed 1"):
-        calibrate_labels(
-            truth, probabilities + np.float32(0.2) * (truth == 5) * (probabilities[0] < 0.5), SPACING, (5, 7)
-        )
 
 
 def test_wrong_arguments_are_named() -> None:
@@ -166,5 +130,3 @@ def test_wrong_arguments_are_named() -> None:
         calibrate_structure(reference().astype(int), said(1, 0), SPACING)
     with pytest.raises(ValueError, match="one shape"):
         calibrate_structure(reference(), said(1, 0)[1:], SPACING)
-    with pytest.raises(ValueError, match="a label for each channel"):
-        calibrate_labels(reference().astype(np.uint8), said(1, 0)[None], SPACING, (1, 2))

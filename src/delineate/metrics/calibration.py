@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 BINS = 15
 WITHIN_MM = 10.0
 
-# Sums of probabilities in 16 and 32 bits miss 1 by a little.
+# Probabilities in 16 bits miss 1 by a little.
 _ROUNDING = 1e-3
 _SLAB_VOXELS = 4_000_000
 
@@ -150,52 +150,11 @@ def calibrate_structure(
     return tally.result()
 
 
-def calibrate_labels(
-    reference: Array,
-    probabilities: Array,
-    spacing_mm: Sequence[float],
-    values: Sequence[int],
-    *,
-    within_mm: float | None = WITHIN_MM,
-    bins: int = BINS,
-) -> Calibration:
-    """The label said to be most probable: how often is it right, at the probability it was given (Guo et al. 2017)?
-
-    `reference`: a label map (I, J, K); `probabilities`: (C, I, J, K), of `values`, the label of each channel. Where 0,
-    the background, is none of them, it has what the others leave of 1. Of two labels as probable as each other the
-    first counts. `Calibration.squares` are those of the chosen label alone. Voxels within `within_mm` of any structure
-    of the reference or chosen count; see `calibrate_structure` for why. Other labels of the reference are background.
-
-    Raises as `calibrate_structure`; `InputError` too for probabilities that together exceed 1, as those of overlapping
-    structures may: these are calibrated one by one. `ValueError` unless there are as many values as channels, all
-    different.
-    """
-    if probabilities.ndim != 4 or len(values) != len(probabilities) or len(set(values)) != len(values):
-        raise ValueError(f"a label for each channel is needed: got {list(values)} for shape {probabilities.shape}")
-    _check(reference.shape, probabilities.shape[1:], spacing_mm, within_mm=within_mm, bins=bins)
-    labels = np.array([*values] if 0 in values else [*values, 0], dtype=np.min_scalar_type(max(values)))
-    truth = np.where(np.isin(reference, labels), reference, 0)
-    chosen = np.zeros(reference.shape, dtype=labels.dtype)
-    confidence = np.zeros(reference.shape, dtype=np.float32)
-    wrong = _Wrong()
-    axis = _slowest(probabilities[0])
-    for slab in _slabs(reference.shape, axis):
-        channels = _with_background(np.asarray(probabilities[:, *slab]), values, wrong)
-        best = channels.argmax(axis=0)
-        chosen[slab] = labels[best]
-        confidence[slab] = np.take_along_axis(channels, best[None], axis=0)[0]
-    wrong.check()
-    tally = _Tally(bins)
-    for slab, near in _regions((truth != 0) | (chosen != 0), spacing_mm, within_mm, axis=axis):
-        tally.add(confidence[slab][near], (chosen[slab] == truth[slab])[near])
-    return tally.result()
-
-
 class _Wrong:
     """Counts what is no probability, to the end: how much there is tells a mishap from a broken model."""
 
     def __init__(self) -> None:
-        self.not_finite = self.outside = self.too_much = self.values = 0
+        self.not_finite = self.outside = self.values = 0
 
     def count(self, values: Array) -> None:
         finite = np.isfinite(values)
@@ -204,11 +163,7 @@ class _Wrong:
         self.outside += int(((values < -_ROUNDING) | (values > 1 + _ROUNDING))[finite].sum())
 
     def check(self) -> None:
-        found = {
-            "not finite": self.not_finite,
-            "outside 0 to 1": self.outside,
-            "voxels whose labels together exceed 1": self.too_much,
-        }
+        found = {"not finite": self.not_finite, "outside 0 to 1": self.outside}
         if any(found.values()):
             raise InputError(
                 "values that are no probabilities",
@@ -217,15 +172,6 @@ class _Wrong:
                 + f", of {self.values} values",
                 remedy="Give probabilities (after softmax or sigmoid), not logits or labels.",
             )
-
-
-def _with_background(channels: Array, values: Sequence[int], wrong: _Wrong) -> Array:
-    wrong.count(channels)
-    if 0 in values:
-        return channels
-    rest = 1 - channels.sum(axis=0, dtype=np.float64, keepdims=True)
-    wrong.too_much += int((rest < -_ROUNDING * len(values)).sum())
-    return np.concatenate([channels, rest.astype(channels.dtype)])
 
 
 class _Tally:
