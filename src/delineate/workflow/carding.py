@@ -112,9 +112,7 @@ def _model_facts(folder: Path, model: Model, provenance: Provenance) -> ModelFac
 
 
 def _rule(rule: Rule) -> str:
-    what = [*(["only its largest part"] if rule.largest_only else [])]
-    what += [f"no part below {rule.smallest_ml:g} mL"] if rule.smallest_ml else []
-    return f"of {rule.label.replace('_', ' ')} {', '.join(what)}"
+    return f"of {rule.label.replace('_', ' ')} {rule.words}"
 
 
 def _apart(paths: Sequence[Path]) -> list[Path]:
