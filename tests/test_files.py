@@ -18,11 +18,13 @@ from delineate.files import (
     atomic_path,
     check_writable,
     exclusive,
+    is_running,
     leftovers,
     scratch_file,
     sweep,
     system_error,
     temporary_name,
+    this_process,
     write_bytes,
     write_once,
     write_text,
@@ -259,3 +261,44 @@ def test_scratch_space_has_no_name_and_is_the_disks(tmp_path: Path) -> None:
         assert status.st_blocks * 512 >= 100_000
     with pytest.raises(ResourceError, match=r"no room for voxels.*: expected 1000000000000.00 GB, got .* GB free"):
         scratch_file(tmp_path / "new", 10**21).__enter__()
+
+
+def test_of_two_that_write_a_folder_at_once_one_is_there_whole(tmp_path: Path) -> None:
+    target = tmp_path / "case"
+    with atomic_path(target) as slow:
+        slow.mkdir()
+        (slow / "of").write_text("the slow one")
+        with atomic_path(target) as fast:
+            fast.mkdir()
+            (fast / "of").write_text("the fast one")
+        assert (target / "of").read_text() == "the fast one"
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+    assert (target / "of").read_text() == "the slow one"
+
+
+def test_a_folder_that_appears_while_another_is_moved_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, exists = tmp_path / "case", Path.exists
+
+    def before_the_other(path: Path) -> bool:
+        found = exists(path)
+        if path == target and not found:
+            target.mkdir()
+            (target / "of").write_text("the other one")
+        return found
+
+    with atomic_path(target) as mine:
+        mine.mkdir()
+        monkeypatch.setattr(Path, "exists", before_the_other)
+    assert (target / "of").read_text() == "the other one"
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+def test_whether_a_process_runs_is_known_of_this_machine_only() -> None:
+    me = this_process()
+    place, number, began = me.split("-")
+    assert is_running(me)
+    assert is_running(f"{place}-{number}-{int(began) - 1000}") is False
+    assert is_running(f"another-{number}-{began}") is None
+    assert is_running("") is None

@@ -35,8 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, to write a file or a folder at; it takes `path`'s name if nothing failed.
 
     The temporary name keeps `path`'s suffixes, because writers choose their format by them. A file
-    replaces an existing one; an existing folder is set aside, replaced, and only then removed. Whatever
-    fails, nothing half-written stays. Raises `ResourceError` if the disk is full or cannot be written.
+    replaces an existing one; an existing folder is set aside, replaced, and only then removed. Of several
+    processes that write one folder at once, one's is there in the end. Whatever fails, nothing half-written
+    stays. Raises `ResourceError` if the disk is full or cannot be written.
     """
     temporary = temporary_name(path)
     try:
@@ -300,13 +301,16 @@ def _flush(path: Path) -> None:
 def _replace_folder(temporary: Path, path: Path) -> None:
     aside = path.with_name(f"{temporary.name}{_ASIDE}")
     if path.exists():
-        path.replace(aside)
+        with suppress(FileNotFoundError):  # another process may be replacing it, too
+            path.replace(aside)
     try:
         temporary.replace(path)
-    except OSError:
-        if aside.exists():
-            aside.replace(path)
-        raise
+    except OSError as error:
+        # Another process was faster: its folder is as whole as this one.
+        if not (error.errno in (errno.ENOTEMPTY, errno.EEXIST) and path.is_dir()):
+            if aside.exists():
+                aside.replace(path)
+            raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
