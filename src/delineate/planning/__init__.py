@@ -2,6 +2,9 @@
 
 from delineate.labels import Region
 from delineate.planning.configurations import covered_share, make_configurations
+from delineate.planning.levels import choose_strides
+from delineate.planning.memory import training_bytes
+from delineate.planning.options import Machine, PlanOptions, Preset, Speed
 from delineate.planning.plan import (
     SCHEMA_VERSION,
     STORED,
@@ -25,7 +28,7 @@ from delineate.planning.plan import (
     plan_from_json,
     plan_to_json,
 )
-from delineate.planning.rules import Machine, PlanOptions, choose_strides, make_plan, training_bytes
+from delineate.planning.rules import make_plan
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -39,9 +42,11 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Preparation",
+    "Preset",
     "PretrainingPlan",
     "Region",
     "Rescale",
+    "Speed",
     "Tiling",
     "TrainingPlan",
     "TransferPlan",

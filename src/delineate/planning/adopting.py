@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
 from delineate.errors import PlanError
 from delineate.labels import label_set
-from delineate.planning.plan import STORED, Normalisation, Plan, TransferPlan, check_plan
+from delineate.planning.plan import STORED, Normalisation, Plan, check_plan
 from delineate.planning.rules import PlanOptions
 from delineate.roi_names import default_table, match_rois
 
@@ -35,15 +34,6 @@ class Matching:
         return self.inputs == tuple((n,) for n in range(len(self.inputs)))
 
 
-@dataclass(frozen=True, slots=True)
-class Handling:
-    """What a person decides of taken weights: see `TransferPlan`."""
-
-    freeze: Literal["nothing", "encoder", "all_but_head"] = "nothing"
-    freeze_fraction: float = 0.2
-    backbone_rate: float = 1.0
-
-
 def adopting_options(options: PlanOptions, source: Plan) -> PlanOptions:
     """The options by which to plan a dataset for weights of `source`; what a person chose stays."""
     wanted = {
@@ -60,11 +50,11 @@ def adopting_options(options: PlanOptions, source: Plan) -> PlanOptions:
     return msgspec.structs.replace(options, **wanted)
 
 
-def adopt(base: Plan, source: Plan, options: PlanOptions, transfer: TransferPlan) -> Plan:
+def adopt(base: Plan, source: Plan, options: PlanOptions, *, digest: str) -> Plan:
     """A dataset's plan `base`, with the network, the preparation and the normalisation of `source`.
 
     `options`: what a person chose: a patch, a spacing or a window of his own stays. `base` was made by
-    `adopting_options`. Raises `PlanError` if the patch does not fit the network.
+    `adopting_options`. `digest`: of the model. Raises `PlanError` if the patch does not fit the network.
     """
     matching = match_plans(source, base)
     normalisation = base.normalisation
@@ -87,8 +77,7 @@ def adopt(base: Plan, source: Plan, options: PlanOptions, transfer: TransferPlan
         preparation=source.preparation,
         augmentation=msgspec.structs.replace(base.augmentation, flip_axes=flips),
         tiling=msgspec.structs.replace(base.tiling, mirror_axes=flips if options.mirror else (), **kept_padding),
-        training=msgspec.structs.replace(base.training, transfer=transfer),
-        reasons=(*base.reasons, _reason(source, transfer)),
+        reasons=(*base.reasons, _reason(source, digest)),
     )
     check_plan(adopted)
     return adopted
@@ -153,10 +142,10 @@ def _flips(base: Plan, source: Plan) -> tuple[int, ...]:
     return base.augmentation.flip_axes
 
 
-def _reason(source: Plan, transfer: TransferPlan) -> str:
+def _reason(source: Plan, digest: str) -> str:
     what = "masked scans" if source.pretraining is not None else f"{len(source.labels)} structures"
     return (
-        f"network, axes and intensities as those of the model {transfer.source[:12]}, which learnt {what} of "
+        f"network, axes and intensities as those of the model {digest[:12]}, which learnt {what} of "
         f"{source.dataset}: its weights are begun with"
     )
 

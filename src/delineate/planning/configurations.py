@@ -9,8 +9,10 @@ import msgspec
 
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import TripleMM
+from delineate.planning.grids import coarsened, in_orientation
+from delineate.planning.options import Machine, PlanOptions
 from delineate.planning.plan import Plan
-from delineate.planning.rules import Machine, PlanOptions, coarsened, in_orientation, make_plan
+from delineate.planning.rules import make_plan
 
 FULL, SLICES, LOW, CASCADE = "3d_fullres", "2d", "3d_lowres", "3d_cascade"
 THICK = 3.0  # times the finest axis, from which slices are worth a network of their own
