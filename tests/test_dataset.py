@@ -121,8 +121,13 @@ def test_entries_and_the_table_tell_patient_site_and_groups(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": {"background": 0, "all": [1, 2]}}, "'all' is a region of several values"),
-        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, "'ignore' label is not supported"),
+        ({"labels": {"background": 0, "all": [1, 2], "part": [0, 2]}}, "region 'part' needs values, from 1"),
+        ({"labels": {"background": 0, "all": [1, 2], "same": [2, 1]}}, "regions must differ in their values"),
+        ({"labels": {"all": [1, 2], "core": 2}, "regions_class_order": [1]}, "expected 2 values, got .1."),
+        ({"labels": {"all": [1, 2], "core": 2}, "regions_class_order": [1, 1]}, "'core' is painted with a value"),
+        ({"labels": {"all": [1, 2], "core": 2}, "regions_class_order": "1,2"}, "no list of whole numbers"),
+        ({"labels": {"background": 0, "ignore": 1, "liver": 2}}, "'ignore' must have one value, above those of all"),
+        ({"labels": {"background": 0, "liver": 2, "ignore": 2}}, "expected 3, got .2."),
         ({"labels": {"background": 0, "liver": "one"}}, "'liver' has no whole number"),
         ({"labels": {"background": 1, "liver": 2}}, "background must have value 0"),
         ({"labels": {"liver": 1, "tumour": 1}}, "'liver' and 'tumour' have one value"),

@@ -161,8 +161,8 @@ def test_a_reference_stored_in_another_orientation_is_turned() -> None:
     np.testing.assert_array_equal(plain, turned)
 
 
-def test_a_target_does_not_hold_more_than_255_structures() -> None:
+def test_a_target_does_not_hold_more_than_254_structures() -> None:
     volume, reference = blob_case(1)
-    plan = tiny_plan(labels=tuple(f"s{n}" for n in range(256)))
-    with pytest.raises(PlanError, match="at most 255, got 256"):
+    plan = tiny_plan(labels=tuple(f"s{n}" for n in range(255)))
+    with pytest.raises(PlanError, match="at most 254, got 255"):
         prepare("a", volume, reference, plan)

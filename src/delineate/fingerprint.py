@@ -12,6 +12,7 @@ import numpy.typing as npt
 from delineate.dataset import channel_kind
 from delineate.errors import DatasetError
 from delineate.geometry import Triple, TripleMM, foreground_box
+from delineate.labels import Region
 from delineate.volume import Array, Kind, Segmentation, Volume, align, reorient
 
 FOREGROUND_ABOVE = {Kind.CT: -400.0, Kind.MR: 0.0, Kind.PET: 0.0, Kind.OTHER: 0.0}
@@ -43,7 +44,10 @@ class CaseFingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan is made from. `pairs`: (left, right) names of structures that both sides have."""
+    """What a plan is made from. `pairs`: (left, right) names of structures that both sides have.
+
+    `regions`: where structures overlap, what each consists of, in the order in which they are painted.
+    """
 
     dataset: str
     channels: tuple[str, ...]
@@ -52,6 +56,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     pairs: tuple[tuple[str, str], ...]
     intensities: tuple[Intensities, ...]
     cases: tuple[CaseFingerprint, ...]
+    regions: tuple[Region, ...] = ()
 
     @property
     def median_spacing_mm(self) -> TripleMM:
@@ -113,6 +118,7 @@ def summarise(
     channels: Sequence[str],
     labels: Sequence[str],
     pairs: Sequence[tuple[str, str]] = (),
+    regions: Sequence[Region] = (),
 ) -> Fingerprint:
     """Pool the cases of a dataset. Raises `DatasetError` if there are none."""
     if not measurements:
@@ -127,6 +133,7 @@ def summarise(
             _pool(np.concatenate([m.samples[c] for m in measurements])) for c in range(len(tuple(channels)))
         ),
         cases=tuple(m.fingerprint for m in measurements),
+        regions=tuple(regions),
     )
 
 

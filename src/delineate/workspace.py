@@ -24,6 +24,7 @@ from delineate.dataset import Case, Split, fingerprint_file, split_from_json, sp
 from delineate.errors import DatasetError, ModelError
 from delineate.files import atomic_path, write_text
 from delineate.geometry import AxisChange, Box, Grid, Triple
+from delineate.labels import LabelSet
 from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.preprocessing import PreparedCase, Trace
 from delineate.training import Facts, TrainingState, pack, unpack
@@ -50,11 +51,15 @@ class PreparedCache:
 
     folder: Path
 
-    def key(self, case: Case, plan: Plan) -> str:
-        """Raises `DatasetError` if a file of the case is missing."""
+    def key(self, case: Case, plan: Plan, labels: LabelSet | None = None) -> str:
+        """`labels`: what the reference's values mean. Raises `DatasetError` if a file of the case is missing."""
         recipe = [_PREPARATION_VERSION, plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground]
         recipe += [[kind.value for kind in plan.kinds], msgspec.to_builtins(plan.normalisation), plan.labels]
         recipe += [msgspec.to_builtins(plan.preparation), plan.previous]
+        recipe += [msgspec.to_builtins(plan.regions)] if plan.regions else []
+        if labels is not None:
+            known = [[label.value, label.name] for label in labels]
+            recipe += [known, msgspec.to_builtins(labels.regions), labels.ignore]
         files = [*case.images, *([case.reference] if case.reference else [])]
         try:
             recipe += [fingerprint_file(path) for path in files]

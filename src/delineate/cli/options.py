@@ -162,6 +162,13 @@ plan_options = option_group(
     click.option("--patch", "patch_size", type=Numbers(3, int), help="Patch in voxels, e.g. 96x96x96 (roi)."),
     click.option("--resize-to", type=Numbers(3, int), help="Resize every case to this shape instead of a spacing."),
     click.option("--window", type=Numbers(4, float), help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1."),
+    click.option(
+        "--region",
+        "regions",
+        multiple=True,
+        metavar="NAME=LABEL,...",
+        help="Unite labels into a structure that may overlap others, e.g. whole=1,2,3 (once a region).",
+    ),
     click.option("--crop/--no-crop", "crop_foreground", default=True, help="Crop to the patient. [default: crop]"),
     click.option("--features", type=Numbers(None, int), help="Channels a level, e.g. 16,32,64,128,256."),
     click.option("--batch", "batch_size", type=click.IntRange(1), help="Patches a step."),

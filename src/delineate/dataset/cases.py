@@ -80,7 +80,9 @@ def digest(dataset: Dataset) -> str:
         for case in dataset.cases
     )
     labels = [[label.value, label.name] for label in dataset.labels]
-    content = [list(dataset.channels), labels, dataset.labels.overlaps, cases]
+    content: list[object] = [list(dataset.channels), labels, dataset.labels.overlaps, cases]
+    if dataset.labels.regions or dataset.labels.ignore is not None:
+        content += [[[one.name, one.values, one.paints] for one in dataset.labels.regions], dataset.labels.ignore]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

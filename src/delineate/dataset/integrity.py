@@ -157,7 +157,7 @@ def check_case(
 
     `image`: (C, I, J, K) as read. `label_array`: the reference's label map (I, J, K) as read, before any
     rounding or casting, of any number type, on `label_grid`; None where the case has no reference.
-    Of overlapping labels only the geometry is checked. Raises `ValueError` for an array without its grid.
+    Of overlapping labels without regions only the geometry is checked. Raises `ValueError` for an array without its grid.
     """
     problems = [*_check_spacing(case, image.grid), *_check_channels(case, image, channels)]
     if label_array is None:
@@ -165,10 +165,11 @@ def check_case(
     if label_grid is None:
         raise ValueError("label_array needs label_grid")
     problems += _check_alignment(case, image.grid, label_grid)
-    if labels.overlaps:
+    if labels.overlaps and not labels.regions:
         return problems
     problems += _check_values(case, label_array, labels)
-    problems += _check_sides(case, label_array, label_grid, labels)
+    if not labels.regions:
+        problems += _check_sides(case, label_array, label_grid, labels)
     return problems
 
 
@@ -239,12 +240,13 @@ def _check_values(case: Case, array: npt.NDArray[Any], labels: LabelSet) -> Iter
         what = f"the reference has values that are not whole numbers: {_listed(broken)}"
         remedy = "It was resampled with interpolation, or is a probability map: make it again with nearest neighbour."
         yield Problem(case.id, "error", what, case.reference, remedy)
-    known = {0, *labels.values}
+    known = {0, *labels.stored_values}
     unknown = {value: n for value, n in counts.items() if value not in known and value not in broken}
     if unknown:
         what = f"the reference has values that dataset.json does not name: {_listed(unknown)}"
         yield Problem(case.id, "error", what, case.reference, "Add the labels to dataset.json, or correct the values.")
-    missing = [label.name for label in labels if label.value not in counts]
+    values = {region.name: region.values for region in labels.regions} or {one.name: (one.value,) for one in labels}
+    missing = [name for name in labels.names if not any(value in counts for value in values[name])]
     if len(missing) == len(labels) and not unknown and not broken:
         remedy = "If the structures are truly absent, keep it; otherwise leave the case out."
         yield Problem(case.id, "warning", "the reference is empty", case.reference, remedy)

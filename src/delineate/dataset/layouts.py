@@ -3,7 +3,8 @@
 Medical Segmentation Decathlon: dataset.json with "modality" {"0": "CT"}, "labels" {"1": "liver"} and a
 "training" list of {"image", "label"}; one file may hold all channels.
 nnU-Net v2: dataset.json with "channel_names", "labels" {"liver": 1} and "file_ending"; cases are the files
-imagesTr/CASE_0000.nii.gz (one a channel) and labelsTr/CASE.nii.gz.
+imagesTr/CASE_0000.nii.gz (one a channel) and labelsTr/CASE.nii.gz. A label that consists of several values, {"whole":
+[1, 2], "core": 2}, makes all of them regions, painted with "regions_class_order"; "ignore" has the highest value.
 An optional cases.csv beside it (case, patient_id, site, and any further columns as groups) says who is who.
 """
 
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from delineate.dataset.cases import Case, Dataset
-from delineate.errors import DatasetError
+from delineate.errors import DatasetError, LabelError
 from delineate.files import write_text
-from delineate.labels import LabelSet, label_set
+from delineate.labels import LabelSet, label_set, make_regions, region_labels
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".tiff", ".tif", ".png", ".npy", ".npz", ".hdr")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -118,22 +119,35 @@ def write_dataset_json(folder: Path, dataset: Dataset) -> Path:
     """Write `folder`/dataset.json so that `open_dataset(folder)` gives the same dataset; returns its path.
 
     Paths inside the folder are written relative to it. Colours and codes of labels are not kept. Raises
-    `DatasetError` for overlapping labels, which this format does not have.
+    `DatasetError` for labels that overlap and have no regions.
     """
     target = folder / "dataset.json"
-    if dataset.labels.overlaps:
-        raise DatasetError("dataset.json cannot say that labels overlap", path=target)
+    if dataset.labels.overlaps and not dataset.labels.regions:
+        raise DatasetError("dataset.json cannot say that labels overlap without the values of each", path=target)
     first = next((case.reference or case.images[0] for case in dataset.cases), Path())
     content = {
         "name": dataset.name,
         "channel_names": {str(n): channel for n, channel in enumerate(dataset.channels)},
-        "labels": {"background": 0, **{label.name: label.value for label in dataset.labels}},
+        **_labels_json(dataset.labels),
         "numTraining": len(dataset.cases),
         "file_ending": first.name[len(_stem(first)) :] or ".nii.gz",
         "training": [_entry(case, folder) for case in dataset.cases],
     }
     write_text(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return target
+
+
+def _labels_json(labels: LabelSet) -> dict[str, Any]:
+    """The labels as nnU-Net writes them."""
+    values: dict[str, Any] = {"background": 0}
+    if labels.regions:
+        values |= {r.name: list(r.values) if len(r.values) > 1 else r.values[0] for r in labels.regions}
+    else:
+        values |= {label.name: label.value for label in labels}
+    if labels.ignore is not None:
+        values["ignore"] = labels.ignore
+    order = {"regions_class_order": [region.paints for region in labels.regions]} if labels.regions else {}
+    return {"labels": values, **order}
 
 
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
@@ -204,36 +218,61 @@ def _labels(content: Mapping[str, Any], path: Path) -> LabelSet:
         )
     decathlon = all(str(key).isdecimal() for key in items)
     pairs = [(key, item) if decathlon else (item, key) for key, item in items.items()]
-    by_value: dict[int, str] = {}
-    for value, name in pairs:
-        number = _label_value(value, str(name), path)
-        if number in by_value:
-            raise DatasetError(f"labels {by_value[number]!r} and {name!r} have one value", got=number, path=path)
-        by_value[number] = str(name)
-    if by_value.pop(0, None) is None and "background" in by_value.values():
-        raise DatasetError("background must have value 0", got=items, path=path)
-    if not by_value:
+    named = [(str(name), _values(value, str(name), path)) for value, name in pairs]
+    found = {name: values for name, values in named if name not in ("background", "ignore") and values != (0,)}
+    _check_special(dict(named), path)
+    if not found:
         raise DatasetError("dataset.json names no label but the background", got=items, path=path)
-    return label_set(by_value)
-
-
-def _label_value(value: object, name: str, path: Path) -> int:
-    if isinstance(value, list):
-        raise DatasetError(
-            f"label {name!r} is a region of several values, which is not supported",
-            expected="one whole number a label",
-            got=value,
-            path=path,
-            remedy="Give every structure a value of its own; unite structures after segmenting.",
-        )
-    if name == "ignore":
-        raise DatasetError(
-            "an 'ignore' label is not supported",
-            path=path,
-            remedy="Make it background in the references, or leave those cases out; then remove it from the labels.",
-        )
+    ignore = dict(named).get("ignore", (None,))[0]
+    if any(len(values) > 1 for values in found.values()):
+        return _regions(found, content.get("regions_class_order"), ignore, path)
+    by_value: dict[int, str] = {}
+    for name, (value,) in ((name, values) for name, values in named if values != (0,) and name != "ignore"):
+        if value in by_value:
+            raise DatasetError(f"labels {by_value[value]!r} and {name!r} have one value", got=value, path=path)
+        by_value[value] = name
     try:
-        return int(str(value))
+        return replace(label_set(by_value), ignore=ignore)
+    except LabelError as error:
+        raise error.at(path) from error
+
+
+def _check_special(named: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """nnU-Net's two names with a meaning: background is 0, and what is ignored has the highest value of all."""
+    if set(named.get("background", (0,))) != {0}:
+        raise DatasetError("background must have value 0", got=list(named["background"]), path=path)
+    ignore = named.get("ignore")
+    highest = max((value for name, values in named.items() if name != "ignore" for value in values), default=0)
+    if ignore is not None and (len(ignore) > 1 or ignore[0] <= highest):
+        raise DatasetError(
+            "'ignore' must have one value, above those of all labels",
+            expected=highest + 1,
+            got=list(ignore),
+            path=path,
+            remedy="Give it the highest value, in dataset.json and in the references.",
+        )
+
+
+def _regions(named: Mapping[str, tuple[int, ...]], order: object, ignore: int | None, path: Path) -> LabelSet:
+    if order is not None and not (isinstance(order, list) and all(isinstance(value, int) for value in order)):
+        raise DatasetError("regions_class_order is no list of whole numbers", got=order, path=path)
+    try:
+        return region_labels(make_regions(named, order), ignore=ignore)
+    except LabelError as error:
+        raise DatasetError(
+            f"dataset.json: {error.problem}",
+            expected=error.expected,
+            got=error.got,
+            path=path,
+            remedy='Such as "labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2].',
+        ) from error
+
+
+def _values(value: object, name: str, path: Path) -> tuple[int, ...]:
+    """The value of a label, or those of a region."""
+    members = value if isinstance(value, list) and value else [value]
+    try:
+        return tuple(int(str(member)) for member in members)
     except ValueError:
         raise DatasetError(
             f"label {name!r} has no whole number as its value", expected="0, 1, 2, ...", got=value, path=path

@@ -17,7 +17,7 @@ from delineate.planning import Machine, Plan, make_plan
 from delineate.preprocessing import find_box, normalise
 from delineate.reports.figures import preview_figure
 from delineate.settings import Settings
-from delineate.volume import Segmentation, Source, Volume
+from delineate.volume import Segmentation, Source, Volume, from_values
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.structures import read_case
 
@@ -67,7 +67,14 @@ def check(
     if previews is None or not measured:
         return CheckReport(tuple(problems), ())
     labels = dataset.labels
-    fingerprint = summarise(dataset.name, measured, channels=dataset.channels, labels=labels.names, pairs=labels.pairs)
+    fingerprint = summarise(
+        dataset.name,
+        measured,
+        channels=dataset.channels,
+        labels=labels.names,
+        pairs=labels.pairs,
+        regions=labels.regions,
+    )
     plan = make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision))
     usable = {m.fingerprint.id for m in measured}
     chosen = _choose([case for case in dataset.cases if case.id in usable], problems, most_previews)
@@ -104,7 +111,7 @@ def look_at(case: Case, dataset: Dataset) -> Look:
         return Look(tuple(problems))
     reference = None
     if array is not None and grid is not None:
-        reference = Segmentation(array, grid, dataset.labels, Source(path=case.reference))
+        reference = from_values(array, grid, dataset.labels, Source(path=case.reference))
     return Look(tuple(problems), image, reference, measure_case(case.id, image, reference, dataset.kinds))
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from delineate import resampling
-from delineate.dataset import Case, Dataset
+from delineate.dataset import Case, Dataset, unite_labels
 from delineate.errors import DatasetError, DelineateError
 from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
 from delineate.labels import LabelSet
@@ -44,13 +44,15 @@ def measure(dataset: Dataset, settings: Settings, *, watch: Watch = nobody) -> F
         channels=dataset.channels,
         labels=dataset.labels.names,
         pairs=dataset.labels.pairs,
+        regions=dataset.labels.regions,
     )
 
 
 def plan_dataset(
     dataset: Dataset, settings: Settings, options: PlanOptions | None = None, *, watch: Watch = nobody
 ) -> Plan:
-    """Plan a dataset for this machine."""
+    """Plan a dataset for this machine. Raises `LabelError` for regions of labels that the dataset lacks."""
+    dataset = unite_labels(dataset, () if options is None else options.regions)
     fingerprint = measure(dataset, settings, watch=watch)
     return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision), options)
 
@@ -65,7 +67,7 @@ def prepare_cases(
     cache = PreparedCache(settings.cache)
 
     def one(case: Case) -> PreparedCase:
-        key = cache.key(case, plan)
+        key = cache.key(case, plan, labels)
         found = cache.load(key, case.id)
         if found is not None:
             return found
