@@ -49,7 +49,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `minutes`: how long training may take; the network's width, patch and batch are chosen for it. `preset`: what to aim
     at where no minutes are given. `window`: (a_min, a_max, b_min, b_max), intensities a mapped onto b. `conventions`:
     whose way scans are prepared and windows blended; with nnU-Net's, a model with a network of nnU-Net's computes the
-    same in its predictor. `regions`: labels to unite into structures that may overlap, each as NAME=LABEL,LABEL.
+    same in its predictor.
     """
 
     architecture: str = "nnunet"
@@ -62,7 +62,6 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     patch_size: Triple | None = None
     resize_to: Triple | None = None
     window: tuple[float, float, float, float] | None = None
-    regions: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()  # "whole=1,2,3": labels of the dataset to unite, before it is measured
     crop_foreground: bool = True
     batch_size: int | None = None

@@ -64,7 +64,6 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         augmentation=AugmentationPlan(flip_axes=flips),
         tiling=_choose_tiling(flips, options),
         preparation=_choose_preparation(options),
-        regions=fingerprint.regions,
         reasons=tuple(reasons),
     )
 
