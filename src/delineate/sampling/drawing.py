@@ -74,7 +74,7 @@ def _shares(held: tuple[tuple[int, ...], ...], balance: float, unknown: bool) ->
     wanted = rate ** (1 - balance)
     worth = np.ones(len(held))
     if unknown and structures:
-        worth = has @ (has.mean(axis=0) ** -balance)
+        worth = has @ (has.mean(axis=0) ** (-balance / 2))
     cases = tuple(np.flatnonzero(column) for column in has.T)
     return Shares(structures, _ends(wanted), cases, tuple(_ends(worth[chosen]) for chosen in cases))
 

@@ -66,7 +66,7 @@ def _placed(
     However the patch is turned, scaled and bent, that voxel is in it: even a structure of one voxel is never lost.
     """
     half = (np.asarray(plan.patch_size) - 1) / 2
-    wanted = rng.uniform(-1, 1, 3) * plan.training.off_centre * half
+    wanted = np.round(half + rng.uniform(-1, 1, 3) * plan.training.off_centre * half) - half
     centre = _moved_inside(voxel - augmentation.matrix @ wanted, shape, plan.patch_size) + augmentation.shift
     offset = np.linalg.solve(augmentation.matrix, voxel - centre)
     place = np.clip(np.round(offset + half), 0, 2 * half)
