@@ -22,6 +22,7 @@ from delineate.cli.options import (
     split_options,
     users_errors,
 )
+from delineate.cli.transferring import take_beginning, transfer_options
 
 
 @click.command()
@@ -158,6 +159,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
 @click.option("--hold-out", type=click.IntRange(1), help="Validate on the last N cases instead.")
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@transfer_options
 @plan_options
 @machine_options
 @users_errors
@@ -167,19 +169,35 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     \b
     Example: delineate train Task09_Spleen spleen --minutes 60
     Example: delineate train Task09_Spleen spleen --hold-out 9 --epochs 500
+    Example: delineate train Task09_Spleen spleen --from total --freeze encoder --minutes 30
     """
     from delineate.dataset import open_dataset
     from delineate.planning import plan_from_json
+    from delineate.reports.learning_tables import transfer_table
     from delineate.workflow.training import Budget
     from delineate.workflow.training import train as run
+    from delineate.workflow.transferring import begin_from
 
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
+    beginning = take_beginning(options)
     machine, options = split_options(options)
     chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
     settings, opened = replace(settings_of(**machine), save_seconds=save_every), open_dataset(dataset)
     with open_watch() as watch:
-        trained = run(opened, model, budget=budget, division=division, settings=settings, plan=chosen, watch=watch)
+        start = begin_from(opened, model, beginning, division=division, settings=settings, plan=chosen, watch=watch)
+        if start.record is not None:
+            watch.print(transfer_table(start.record))
+        trained = run(
+            opened,
+            model,
+            budget=budget,
+            division=division,
+            settings=settings,
+            plan=start.plan,
+            course=start.course,
+            watch=watch,
+        )
     if trained is None:
         click.echo("Stopped. Run the same command to go on.")
         sys.exit(STOPPED)

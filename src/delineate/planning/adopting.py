@@ -9,8 +9,8 @@ import msgspec
 
 from delineate.errors import PlanError
 from delineate.labels import label_set
+from delineate.planning.options import PlanOptions
 from delineate.planning.plan import STORED, Normalisation, Plan, check_plan
-from delineate.planning.rules import PlanOptions
 from delineate.roi_names import default_table, match_rois
 
 BACKGROUND = "background"

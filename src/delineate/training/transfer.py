@@ -143,7 +143,7 @@ def _mean(tensor: Tensor, axis: int, numbers: Sequence[int]) -> Tensor:
     return tensor.index_select(axis, torch.tensor(numbers)).mean(dim=axis)
 
 
-def beginning(weights: Weights, plan: Plan, matching: Matching) -> Callable[[TrainingState], None]:
+def begin_with(weights: Weights, plan: Plan, matching: Matching) -> Callable[[TrainingState], None]:
     """What puts `weights` into a fresh run of `plan`: into the network and into the average of its weights."""
     axes = axes_of(plan)
 

@@ -1,0 +1,44 @@
+"""What a run learns from other models, as tables for the terminal. They are returned; the command line prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from delineate.reports.tables import plain_table, plain_text
+from delineate.training.transfer import Row, TransferRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_ANEW = "starts anew"
+_WIDTH = 72  # or a short table breaks its title and caption
+
+
+def transfer_table(record: TransferRecord) -> Table:
+    """What a run begins with: each structure and channel, and where its weights come from."""
+    share = 100 * record.taken_weights / max(1, record.weights)
+    table = plain_table(
+        f"Begins with the weights of {record.source[:12]} ({record.dataset})",
+        f"{share:.1f} % of {record.weights:,} weights: {len(record.taken)} tensors taken, "
+        f"{len(record.adapted)} adapted, {len(record.fresh)} anew",
+    )
+    table.min_width = _WIDTH
+    table.add_column("what", no_wrap=True)
+    table.add_column("name", overflow="fold")
+    table.add_column("weights from", overflow="fold")
+    _add(table, "structure", record.outputs)
+    table.add_section()
+    _add(table, "channel", record.inputs)
+    if record.notes:
+        table.add_section()
+        for note in record.notes:
+            table.add_row("note", plain_text(note), "")
+    return table
+
+
+def _add(table: Table, what: str, rows: Sequence[Row]) -> None:
+    for row in rows:
+        names = ", ".join(row.taken_from)
+        told = f"the mean of {names}" if len(row.taken_from) > 1 else names
+        table.add_row(what, plain_text(row.name), plain_text(told or _ANEW, "" if told else "yellow"))
