@@ -16,6 +16,7 @@ from delineate.cli import (
     models,
     pictures,
     predicting,
+    recipes,
     reporting,
 )
 
@@ -31,6 +32,7 @@ def main() -> None:
     delineate check    DATASET                    is the dataset sound?
     delineate leakage  TRAINING TEST              was what is tested on seen in training?
     delineate train    DATASET MODEL --minutes 20 train a model
+    delineate recipes                             how tutorials and papers train, ready to use
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
     delineate measure  RESULT --image SCAN        volumes, lesions, distances, what a resection leaves
@@ -61,6 +63,7 @@ for command in (
     leakage.leakage,
     learning.plan,
     learning.train,
+    recipes.recipes,
     predicting.predict,
     engines.engines,
     dicom.export,

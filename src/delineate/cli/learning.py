@@ -22,6 +22,7 @@ from delineate.cli.options import (
     split_options,
     users_errors,
 )
+from delineate.cli.recipes import follow_recipe, recipe_option
 from delineate.cli.transferring import take_beginning, transfer_options
 
 
@@ -113,6 +114,7 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
 @click.command()
 @click.argument("dataset", type=EXISTING)
 @click.option("-o", "--output", type=PATH, help="Write the plan here, to edit and to train with. [default: show it]")
+@recipe_option
 @plan_options
 @machine_options
 @users_errors
@@ -129,7 +131,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     from delineate.workflow.preparing import plan_dataset
     from delineate.workflow.training import time_step
 
-    machine, options = split_options(options)
+    machine, options = split_options(follow_recipe(options))
     settings, opened = settings_of(**machine), open_dataset(dataset)
     with open_watch() as watch:
         made = plan_dataset(opened, settings, plan_options_of(options), watch=watch)
@@ -159,6 +161,7 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
 @click.option("--hold-out", type=click.IntRange(1), help="Validate on the last N cases instead.")
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@recipe_option
 @transfer_options
 @plan_options
 @machine_options
@@ -169,6 +172,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     \b
     Example: delineate train Task09_Spleen spleen --minutes 60
     Example: delineate train Task09_Spleen spleen --hold-out 9 --epochs 500
+    Example: delineate train Task09_Spleen spleen --recipe spleen
     Example: delineate train Task09_Spleen spleen --from total --freeze encoder --minutes 30
     """
     from delineate.dataset import open_dataset
@@ -178,6 +182,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     from delineate.workflow.training import train as run
     from delineate.workflow.transferring import begin_from
 
+    options = follow_recipe(options)
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
     beginning = take_beginning(options)
