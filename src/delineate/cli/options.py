@@ -188,7 +188,12 @@ plan_options = option_group(
         show_default=True,
         help="A structure that is not in a reference: not in the patient, or not drawn?",
     ),
-    click.option("--loss", type=click.Choice(["dice", "dice_ce"]), default="dice_ce", show_default=True),
+    click.option(
+        "--loss",
+        type=click.Choice(["dice", "dice_ce", "dice_focal", "tversky_ce"]),
+        default="dice_ce",
+        show_default=True,
+    ),
     click.option("--optimiser", type=click.Choice(["adam", "adamw", "sgd"]), default="adamw", show_default=True),
     click.option("--learning-rate", type=float),
     click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), help="[default: by device]"),

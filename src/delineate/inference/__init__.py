@@ -6,7 +6,7 @@ from delineate.inference.prediction import Prediction, apply_rules_to
 from delineate.inference.running import place, run_network
 from delineate.inference.segmenting import prepare_scan, segment
 from delineate.inference.stages import Runners, open_stage_runners
-from delineate.inference.validating import dice_per_label, predict_logits
+from delineate.inference.validating import dice_of_case, dice_per_label, paint, predict_logits
 from delineate.inference.windows import Progress, gaussian_weight
 
 __all__ = [
@@ -17,9 +17,11 @@ __all__ = [
     "Runners",
     "StageResult",
     "apply_rules_to",
+    "dice_of_case",
     "dice_per_label",
     "gaussian_weight",
     "open_stage_runners",
+    "paint",
     "place",
     "predict_logits",
     "predict_stage",

@@ -10,7 +10,7 @@ import msgspec
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
-from delineate.planning.plan import Precision
+from delineate.planning.plan import LossName, Precision
 
 Preset = Literal["quick", "balanced", "best"]
 
@@ -69,7 +69,7 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     samples_per_image: int = 4
     positive_fraction: float | None = None
     missing_labels: Literal["absent", "unknown"] = "absent"
-    loss: Literal["dice", "dice_ce"] = "dice_ce"
+    loss: LossName = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float | None = None
     precision: Precision | None = None

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 STORED = "stored"
 
 Precision = Literal["float32", "bfloat16", "float16"]
+LossName = Literal["dice", "dice_ce", "dice_focal", "tversky_ce"]
 Annotators = Literal["first", "sample", "majority", "staple"]
 
 
@@ -160,7 +161,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     off_centre: float = 0.0
     annotators: Annotators = "first"
     missing_labels: Literal["absent", "unknown"] = "absent"
-    loss: Literal["dice", "dice_ce"] = "dice_ce"
+    loss: LossName = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 5e-2

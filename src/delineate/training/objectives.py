@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from delineate.engines.torch_engine import DTYPES
 from delineate.inference import run_network
-from delineate.losses import LOSSES, deep_supervision_loss
+from delineate.losses import deep_supervision_loss, loss_of
 from delineate.planning import Plan
 from delineate.sampling import Batch
 
@@ -34,7 +34,7 @@ def outputs_of(network: nn.Module, images: Tensor, plan: Plan) -> Tensor | tuple
 
 def reference_loss(outputs: Tensor | tuple[Tensor, ...], batch: Batch, plan: Plan) -> Tensor:
     """The plan's loss of a network's outputs, of one resolution or several, against the batch's references."""
-    loss = LOSSES[plan.training.loss]
+    loss = loss_of(plan, batch.targets.device)
     if isinstance(outputs, tuple):
         return deep_supervision_loss(loss, outputs, batch.targets, annotated=batch.annotated)
     return loss(outputs, batch.targets, annotated=batch.annotated)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from delineate.errors import TrainingError
-from delineate.inference import dice_per_label, predict_logits
+from delineate.inference import dice_of_case, paint, predict_logits
 from delineate.planning import Plan
 from delineate.preprocessing import PreparedCase
 from delineate.training.state import TrainingState, averaged_network
@@ -38,12 +38,11 @@ def case_dice(
     reference lacks if the plan says that this means unknown. The network must be on `device`. Raises `TrainingError`
     for a case without a reference.
     """
-    rows = np.empty((len(cases), plan.classes - 1), dtype=np.float32)
+    rows = np.empty((len(cases), len(plan.labels)), dtype=np.float32)
     for row, case in zip(rows, cases, strict=True):
         if case.target is None:
             raise TrainingError("a validation case has no reference", case=case.id)
-        labels = predict_logits(network, case.image, plan, device=device).argmax(0).astype("uint8")
-        row[:] = dice_per_label(labels, case.target, plan.classes)
+        row[:] = dice_of_case(paint(predict_logits(network, case.image, plan, device=device), plan), case.target, plan)
         if plan.training.missing_labels == "unknown":
-            row[~np.isin(np.arange(1, plan.classes), case.target)] = np.nan
+            row[~np.array(plan.drawn(set(np.unique(case.target).tolist())))[-len(row) :]] = np.nan
     return rows

@@ -1,31 +1,18 @@
-"""Losses on logits, for label maps: soft Dice and cross-entropy, and their sum over several resolutions.
+"""Losses for classes of which each voxel has one: a softmax over background and structures.
 
-Shapes: logits (B, C, ...), of any floating type; target (B, ...) of integers from 0 (background) to C - 1, or `IGNORE`
-where the reference says nothing. Everything is computed in float32, also under autocast. Classes that were not
-annotated in a case may be named: `annotated` (B, C) is False for them. Such a class has no Dice in that case, and its
-probability counts as background's (marginal loss, Shi et al. 2021).
+Classes that were not annotated in a case have no Dice there, and their probability counts as background's (marginal
+loss, Shi et al. 2021).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_tversky_loss
 from delineate.preprocessing import IGNORE
-
-__all__ = ["IGNORE", "LOSSES", "Loss", "deep_supervision_loss", "dice_ce_loss", "dice_loss", "shrink_target"]
-
-_SMOOTH = 1e-5
-
-
-class Loss(Protocol):
-    """Logits and target to a scalar of at least 0."""
-
-    def __call__(self, logits: Tensor, target: Tensor, *, annotated: Tensor | None = None) -> Tensor: ...
 
 
 def dice_loss(logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True) -> Tensor:
@@ -44,34 +31,29 @@ def dice_ce_loss(logits: Tensor, target: Tensor, *, annotated: Tensor | None = N
     return _dice(likelihoods, annotated, batch_dice=batch_dice) + _cross_entropy(likelihoods)
 
 
-LOSSES: dict[str, Loss] = {"dice": dice_loss, "dice_ce": dice_ce_loss}
-
-
-def deep_supervision_loss(
-    loss: Loss, outputs: Tensor | Sequence[Tensor], target: Tensor, *, annotated: Tensor | None = None
+def dice_focal_loss(
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True
 ) -> Tensor:
-    """`loss` of every resolution, weighted 1, 1/2, 1/4, ... and divided by the weights' sum; one tensor counts alone.
+    """`dice_loss` plus the mean focal loss of the voxels that are not `IGNORE`.
 
-    `outputs`: logits, highest resolution first. `target` is brought to each one's size by nearest neighbour.
+    That is cross-entropy weighted with (1 - p)^2, p the probability of the voxel's class (Lin et al. 2017, gamma 2):
+    easy voxels, most of the background, hardly count.
     """
-    levels = (outputs,) if isinstance(outputs, Tensor) else outputs
-    weights = [0.5**n for n in range(len(levels))]
-    losses = [
-        weight / sum(weights) * loss(logits, shrink_target(target, logits.shape[2:]), annotated=annotated)
-        for weight, logits in zip(weights, levels, strict=True)
-    ]
-    return torch.stack(losses).sum()
+    likelihoods = _likelihoods(logits, target, annotated)
+    return _dice(likelihoods, annotated, batch_dice=batch_dice) + _cross_entropy(likelihoods, focal=True)
 
 
-def shrink_target(target: Tensor, size: Sequence[int]) -> Tensor:
-    """A label map (B, ...) at a lower resolution `size`, a view: every n-th voxel, from the middle of its block.
+def tversky_ce_loss(
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True
+) -> Tensor:
+    """As `dice_ce_loss`, with the Tversky index in place of Dice: a missed voxel weighs more than one too many.
 
-    Raises `ValueError` if `size` does not divide the target's.
+    See `mean_tversky_loss`.
     """
-    if any(full % small for full, small in zip(target.shape[1:], size, strict=True)):
-        raise ValueError(f"a target of {tuple(target.shape[1:])} cannot be shrunk to {tuple(size)}")
-    factors = [full // small for full, small in zip(target.shape[1:], size, strict=True)]
-    return target[(slice(None), *(slice(factor // 2, None, factor) for factor in factors))]
+    likelihoods = _likelihoods(logits, target, annotated)
+    overlap, predicted, expected = _sums(likelihoods)
+    loss = mean_tversky_loss(overlap, predicted, expected, _known(overlap, annotated), whole_batch=batch_dice)
+    return loss + _cross_entropy(likelihoods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +88,12 @@ def _merge_unannotated(logs: Tensor, target: Tensor, annotated: Tensor) -> tuple
 
 
 def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool) -> Tensor:
+    overlap, predicted, expected = _sums(given)
+    return mean_dice_loss(overlap, predicted + expected, _known(overlap, annotated), whole_batch=batch_dice)
+
+
+def _sums(given: _Likelihoods) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each structure (B, C - 1): the probability where it is, its probability everywhere, and its voxels."""
     probabilities = given.log_probabilities.exp()
     if given.valid is not None:
         probabilities = probabilities * given.valid[:, None]
@@ -114,17 +102,18 @@ def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool) ->
     nothing = hits.new_zeros(probabilities.shape[:2])
     counted = torch.ones_like(hits) if given.valid is None else given.valid.to(hits.dtype)
     overlap = nothing.scatter_add(1, given.target, hits * counted)
-    both = probabilities.sum(dim=2) + nothing.scatter_add(1, given.target, counted)
-    known = torch.ones_like(nothing) if annotated is None else annotated.to(nothing.dtype)
-    overlap, both, known = overlap[:, 1:], both[:, 1:], known[:, 1:]
-    if batch_dice:
-        overlap, both = (overlap * known).sum(0), (both * known).sum(0)
-        known = known.amax(0)
-    dice = (2 * overlap + _SMOOTH) / (both + _SMOOTH)
-    return ((1 - dice) * known).sum() / known.sum().clamp(min=1)
+    expected = nothing.scatter_add(1, given.target, counted)
+    return overlap[:, 1:], probabilities.sum(dim=2)[:, 1:], expected[:, 1:]
 
 
-def _cross_entropy(given: _Likelihoods) -> Tensor:
+def _known(overlap: Tensor, annotated: Tensor | None) -> Tensor:
+    return torch.ones_like(overlap) if annotated is None else annotated[:, 1:].to(overlap.dtype)
+
+
+def _cross_entropy(given: _Likelihoods, *, focal: bool = False) -> Tensor:
+    gains = given.log_likelihood
+    if focal:
+        gains = gains * focal_weight(gains.exp())
     if given.valid is None:
-        return -given.log_likelihood.mean()
-    return -(given.log_likelihood * given.valid).sum() / given.valid.sum().clamp(min=1)
+        return -gains.mean()
+    return -(gains * given.valid).sum() / given.valid.sum().clamp(min=1)

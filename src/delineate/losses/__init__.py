@@ -1,0 +1,76 @@
+"""Losses on logits: overlap and cross-entropy, for classes (softmax) and for regions (sigmoids), on several levels.
+
+Shapes: logits (B, C, ...), of any floating type; target (B, ...) of integers: 0 is background, then the structures (of
+regions their parts), or `IGNORE` where the reference says nothing. Everything is computed in float32, also under
+autocast. What was not annotated in a case may be named: `annotated` (B, C) is False for it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from delineate.losses.classes import dice_ce_loss, dice_focal_loss, dice_loss, tversky_ce_loss
+from delineate.losses.levels import Loss, deep_supervision_loss, shrink_target
+from delineate.losses.regions import (
+    region_dice_ce_loss,
+    region_dice_focal_loss,
+    region_dice_loss,
+    region_members,
+    region_tversky_ce_loss,
+)
+from delineate.planning import Plan
+from delineate.preprocessing import IGNORE
+
+
+class RegionLoss(Protocol):
+    """As `Loss`, of regions; `members` as `region_members` gives them."""
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None
+    ) -> Tensor: ...
+
+
+LOSSES: dict[str, Loss] = {
+    "dice": dice_loss,
+    "dice_ce": dice_ce_loss,
+    "dice_focal": dice_focal_loss,
+    "tversky_ce": tversky_ce_loss,
+}
+REGION_LOSSES: dict[str, RegionLoss] = {
+    "dice": region_dice_loss,
+    "dice_ce": region_dice_ce_loss,
+    "dice_focal": region_dice_focal_loss,
+    "tversky_ce": region_tversky_ce_loss,
+}
+
+
+def loss_of(plan: Plan, device: torch.device | str = "cpu") -> Loss:
+    """The plan's loss, on logits that lie on a device."""
+    if not plan.regions:
+        return LOSSES[plan.training.loss]
+    return partial(REGION_LOSSES[plan.training.loss], members=region_members(plan, device))
+
+
+__all__ = [
+    "IGNORE",
+    "LOSSES",
+    "REGION_LOSSES",
+    "Loss",
+    "RegionLoss",
+    "deep_supervision_loss",
+    "dice_ce_loss",
+    "dice_focal_loss",
+    "dice_loss",
+    "loss_of",
+    "region_dice_ce_loss",
+    "region_dice_focal_loss",
+    "region_dice_loss",
+    "region_members",
+    "region_tversky_ce_loss",
+    "shrink_target",
+    "tversky_ce_loss",
+]
