@@ -53,7 +53,11 @@ def plan_dataset(
 ) -> Plan:
     """Plan a dataset for this machine. Raises `LabelError` for regions of labels that the dataset lacks."""
     dataset = unite_labels(dataset, () if options is None else options.regions)
-    fingerprint = measure(dataset, settings, watch=watch)
+    return plan_measured(measure(dataset, settings, watch=watch), settings, options)
+
+
+def plan_measured(fingerprint: Fingerprint, settings: Settings, options: PlanOptions | None = None) -> Plan:
+    """Plan what was measured already for this machine."""
     return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision), options)
 
 
