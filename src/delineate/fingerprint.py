@@ -86,7 +86,8 @@ def measure_case(
     Raises `GeometryMismatch` if the reference does not lie on the image.
     """
     turned = reorient(image, "RAS")
-    present = foreground_mask(turned.array, kinds)
+    recorded = [n for n in range(turned.channels) if n not in turned.absent]
+    present = foreground_mask(turned.array[recorded] if turned.absent else turned.array, [kinds[n] for n in recorded])
     box = foreground_box(present)
     labelled = None if reference is None else align(reference, turned.grid).array
     if labelled is not None and labelled.ndim == 4:
@@ -99,8 +100,15 @@ def measure_case(
             foreground_shape=turned.grid.shape if box is None else box.shape,
             label_voxels=() if reference is None else _label_voxels(reference),
         ),
-        _sample(turned.array, present if labelled is None or not labelled.any() else labelled > 0),
+        _sampled(turned, present if labelled is None or not labelled.any() else labelled > 0),
     )
+
+
+def _sampled(image: Volume, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Of a channel that was not recorded NaN, which is not pooled."""
+    samples = _sample(image.array, mask)
+    samples[list(image.absent)] = np.nan
+    return samples
 
 
 def foreground_mask(array: Array, kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -58,6 +58,7 @@ class Source:
 class Volume:
     """A scan. `array`: (C, I, J, K), read-only; `grid`: where (I, J, K) lies; `kind`: what it measures.
 
+    `absent`: channels that were not recorded, whose voxels are 0 and mean nothing.
     Raises `GeometryMismatch` if array and grid differ in shape.
     """
 
@@ -65,6 +66,7 @@ class Volume:
     grid: Grid
     kind: Kind = Kind.OTHER
     source: Source = field(default_factory=Source)
+    absent: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.grid.shape:
@@ -145,6 +147,18 @@ def from_values(
     for name, mask in zip(labels.names, masks, strict=True):
         np.take(members[name], values, out=mask)
     return Segmentation(masks, grid, labels, source, ignored=ignored)
+
+
+def with_absent(volume: Volume, absent: Collection[int], *, allocate: Allocate = np.empty) -> Volume:
+    """The scan with channels put in at these places that were not recorded; their voxels are 0."""
+    if not absent:
+        return volume
+    count = volume.channels + len(absent)
+    array = allocate((count, *volume.grid.shape), volume.array.dtype)
+    recorded = iter(volume.array)
+    for n in range(count):
+        array[n] = 0 if n in absent else next(recorded)
+    return replace(volume, array=array, absent=tuple(sorted(absent)))
 
 
 def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:

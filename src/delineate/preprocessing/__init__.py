@@ -6,9 +6,9 @@ hold: delineate's own, or those of the system that a network was trained in (`pl
 
 from delineate.preprocessing.boxes import find_box
 from delineate.preprocessing.doubts import doubts
-from delineate.preprocessing.intensities import FloatImage, normalise
+from delineate.preprocessing.intensities import FloatImage, blank_values, normalise
 from delineate.preprocessing.memory import prepare_bytes, prepared_shape
-from delineate.preprocessing.preparing import PreparedCase, prepare, with_readers
+from delineate.preprocessing.preparing import PreparedCase, check_absent, prepare, with_readers
 from delineate.preprocessing.restoring import (
     label_type,
     reduce_slabs,
@@ -34,6 +34,8 @@ __all__ = [
     "Focus",
     "PreparedCase",
     "Trace",
+    "blank_values",
+    "check_absent",
     "doubts",
     "find_box",
     "label_type",

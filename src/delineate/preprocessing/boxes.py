@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,8 @@ def find_box(image: Volume, plan: Plan) -> Box:
     if not plan.crop_foreground:
         return whole
     is_inside = _is_not_zero if plan.preparation.crop_to == "nonzero" else _is_above_air
-    return _box(image.array, plan.kinds, is_inside) or whole
+    recorded = [n for n in range(image.channels) if n not in image.absent]
+    return _box([image.array[n] for n in recorded], [plan.kinds[n] for n in recorded], is_inside) or whole
 
 
 def outline(array: Array) -> Mask | None:
@@ -67,11 +68,11 @@ def _is_above_air(values: Array, kind: Kind) -> Mask:
     return np.asarray(values > FOREGROUND_ABOVE[kind])
 
 
-def _box(array: Array, kinds: tuple[Kind, ...], is_inside: Callable[[Array, Kind], Mask]) -> Box | None:
+def _box(channels: Sequence[Array], kinds: Sequence[Kind], is_inside: Callable[[Array, Kind], Mask]) -> Box | None:
     """Chunk by chunk, so that no mask of the scan is held."""
-    hits = [np.zeros(n, dtype=bool) for n in array.shape[1:]]
-    for chunk in chunks(array):
-        mask = np.logical_or.reduce([is_inside(c[chunk], kind) for c, kind in zip(array, kinds, strict=True)])
+    hits = [np.zeros(n, dtype=bool) for n in channels[0].shape]
+    for chunk in chunks(channels[0]):
+        mask = np.logical_or.reduce([is_inside(c[chunk], kind) for c, kind in zip(channels, kinds, strict=True)])
         for axis in range(3):
             hits[axis][chunk[axis]] |= mask.any(axis=tuple(n for n in range(3) if n != axis))
     if not hits[0].any():

@@ -47,14 +47,16 @@ def doubts(volume: Volume, plan: Plan) -> tuple[str, ...]:
         return ()
     looks = [_look(channel) for channel in volume.array]
     is_known = volume.kind is Kind.CT and volume.source.series_uid is not None  # DICOM says what its numbers are
-    intensities = _swapped(looks, plan) or ([] if is_known else list(_strange(looks, plan)))
+    swapped = [] if volume.absent else _swapped(looks, plan)
+    intensities = swapped or ([] if is_known else list(_strange(looks, plan)))
     constant = [
         f"Channel {name} holds nothing but the value {look.low:g}."
-        for name, look in zip(plan.channels, looks, strict=True)
-        if look.low == look.high
+        for n, (name, look) in enumerate(zip(plan.channels, looks, strict=True))
+        if look.low == look.high and n not in volume.absent
     ]
     axes = _axes(volume.grid, plan) if volume.source.series_uid is not None else ()
-    return (*constant, *intensities, *axes, *_geometry(volume.grid, plan))
+    absent = [f"Channel {plan.channels[n]} was not there; the model was trained to do without." for n in volume.absent]
+    return (*absent, *constant, *intensities, *axes, *_geometry(volume.grid, plan))
 
 
 def _look(channel: Array) -> _Look:

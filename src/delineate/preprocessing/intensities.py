@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delineate.planning import ClipZScore, Normalisation, Rescale, Unchanged, Window, ZScore
+from delineate.planning import ClipZScore, Normalisation, Plan, Rescale, Unchanged, Window, ZScore
 from delineate.preprocessing.boxes import Mask, chunks, outline
 from delineate.resampling import contiguous
 from delineate.volume import Array
@@ -41,6 +41,12 @@ def normalise(channel: FloatImage, how: Normalisation, *, inside: Mask | None = 
     if inside is None and is_masked(how):
         inside = outline(channel[None])
     return scale(channel, how, measure(channel, how, inside=inside), inside=inside)
+
+
+def blank_values(plan: Plan) -> tuple[float, ...]:
+    """What a channel that was not recorded holds, normalised: where there is a window its lower end, else 0, the mean
+    of what a Z-score is taken of."""
+    return tuple(how.to_lower if isinstance(how, Window) else 0.0 for how in plan.normalisation)
 
 
 def is_masked(how: Normalisation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from delineate.preprocessing.boxes import Mask, chunks, find_box, memory_order, 
 from delineate.preprocessing.intensities import (
     FloatImage,
     Statistics,
+    blank_values,
     is_masked,
     measure,
     needs_statistics,
@@ -70,6 +72,7 @@ def prepare(
     `region`: a box in the scan's own indices. Only what its voxels depend on is prepared (or more, see `Focus`), to the
     values that it has in the whole. `allocate` makes the prepared image. Beside scan, image and target little memory is
     needed, see `prepare_bytes`.
+    A channel that is absent is filled with its blank value, see `blank_values`.
     Raises `PlanError` if the image has other channels than the plan, a stage before is missing, or a reference is given
     for more than 254 labels, see `encode`; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
     `GeometryMismatch` if the reference or the stage before is not on the image; `LabelError` if one lacks a label.
@@ -77,7 +80,7 @@ def prepare(
     _check_image(case_id, image, plan)
     previous = _checked_previous(case_id, image, previous, plan)
     change = turn(image.grid, plan)
-    turned = Volume(change_array_axes(image.array, change), change_axes(image.grid, change), image.kind, image.source)
+    turned = replace(image, array=change_array_axes(image.array, change), grid=change_axes(image.grid, change))
     box = find_box(turned, plan)
     trace = trace_scan(image.grid, change, box, plan, region)
     array = cut(turned.array, box)
@@ -85,8 +88,11 @@ def prepare(
     if inside is not None and previous is not None:
         _include_found(inside, previous, trace, plan)
     prepared = allocate((plan.inputs, *trace.part.shape), np.float32)
-    for channel, how, out in zip(array, plan.normalisation, prepared, strict=False):
-        _prepare_channel(channel, how, out, trace, plan, inside)
+    for n, (channel, how, out) in enumerate(zip(array, plan.normalisation, prepared, strict=False)):
+        if n in image.absent:
+            out[...] = blank_values(plan)[n]
+        else:
+            _prepare_channel(channel, how, out, trace, plan, inside)
     if previous is not None:
         _prepare_previous(previous, prepared[len(plan.channels) :], trace, plan, inside)
     target = None if reference is None else _prepare_target(align(reference, image.grid), trace, plan)
@@ -247,6 +253,7 @@ def _check_image(case_id: str, image: Volume, plan: Plan) -> None:
             expected="preparation.normalise_first",
             remedy="Set it in plan.json, or masked to false.",
         )
+    check_absent(image.absent, plan, case_id=case_id, path=image.source.path)
     kind = plan.kinds[0]
     if len(set(plan.kinds)) == 1 and Kind.OTHER not in (kind, image.kind) and image.kind is not kind:
         raise InputError(
@@ -265,6 +272,19 @@ def _check_image(case_id: str, image: Volume, plan: Plan) -> None:
             case=case_id,
             path=image.source.path,
             remedy="Export the image again, or replace those voxels.",
+        )
+
+
+def check_absent(absent: Sequence[int], plan: Plan, *, case_id: str | None = None, path: Path | None = None) -> None:
+    """Raises `InputError` if channels are absent and the plan does not make a network that does without."""
+    if absent and plan.augmentation.channel_dropout == 0:
+        raise InputError(
+            "a channel is not there, and the network is not made to do without",
+            expected=", ".join(plan.channels),
+            got=f"no {', no '.join(plan.channels[n] for n in absent)}",
+            case=case_id,
+            path=path,
+            remedy="Add the channel, or train with channel dropout (--channel-dropout 0.2).",
         )
 
 
