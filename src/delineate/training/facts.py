@@ -10,14 +10,41 @@ import msgspec
 from delineate.errors import TrainingError
 from delineate.planning import TrainingPlan
 
+_NEARLY_OVER = 1 - 1e-6  # of a phase: what is left of it has to end somewhere
+
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """Learning rate from step `first` to `last`: up from `start` to `peak`, then down to zero at `last`."""
+    """Learning rate from step `first` to `last`: up from `start` to `peak`, then down to zero at `last`.
+
+    Where the end was moved on the way, last at step `moved` when `share` of the phase was over, the rest of it is
+    spread evenly over the steps from there to `last`: the rate changes its slope, and never jumps.
+    """
 
     first: int
     last: int
     start: float
     peak: float
+    moved: int | None = None
+    share: float = 0.0
+
+    def progress(self, step: int) -> float:
+        """The share of the phase that is over before a step, 0 to 1."""
+        if self.moved is None:
+            return min(1.0, (step - self.first) / max(1, self.last - self.first))
+        return min(1.0, self.share + (1 - self.share) * (step - self.moved) / max(1, self.last - self.moved))
+
+    def step_at(self, share: float) -> int:
+        """The step before which a share of the phase is over."""
+        if self.moved is None:
+            return self.first + round(share * (self.last - self.first))
+        return self.moved + round((share - self.share) / (1 - self.share) * (self.last - self.moved))
+
+    def is_due(self, step: int, times: int) -> bool:
+        """Whether one of `times` evenly spread moments lies between the step before and `step` steps taken."""
+        if self.moved is None:  # in whole numbers, so that no moment is lost to rounding
+            done, length = step - self.first, max(1, self.last - self.first)
+            return done * times // length > (done - 1) * times // length
+        return int(self.progress(step) * times) > int(self.progress(step - 1) * times)
 
 
 class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +84,17 @@ class Facts(msgspec.Struct, kw_only=True):
 def learning_rate(phases: Sequence[Phase], step: int, plan: TrainingPlan) -> float:
     """The rate at a step (from 0): linear warm-up, then cosine or polynomial (power 0.9) decay to zero."""
     phase = next((p for p in phases if step < p.last), phases[-1])
-    length = max(1, phase.last - phase.first)
-    warmup = max(1, round(plan.warmup_fraction * length))
-    done = step - phase.first
+    if phase.moved is None:
+        length: float = max(1, phase.last - phase.first)
+        warmup: float = max(1, round(plan.warmup_fraction * length))
+        done: float = step - phase.first
+    else:
+        # As long as the whole phase would be at the pace of its rest.
+        length = max(1, phase.last - phase.moved) / (1 - phase.share)
+        warmup = max(1.0, plan.warmup_fraction * length)
+        done = phase.share * length + step - phase.moved
     if done < warmup:
-        return phase.start + (phase.peak - phase.start) * (done + 1) / warmup
+        return phase.start + (phase.peak - phase.start) * min(done + 1, warmup) / warmup
     share = min(1.0, (done - warmup) / max(1, length - warmup))
     return phase.peak * (0.5 * (1 + math.cos(math.pi * share)) if plan.decay == "cosine" else (1 - share) ** 0.9)
 
@@ -69,7 +102,12 @@ def learning_rate(phases: Sequence[Phase], step: int, plan: TrainingPlan) -> flo
 def refit(facts: Facts, last: int) -> Facts:
     """The run with its present phase ending at step `last` instead, which is at least one step ahead."""
     *before, phase = facts.phases
-    moved = msgspec.structs.replace(phase, last=max(last, facts.step + 1))
+    last = max(last, facts.step + 1)
+    if facts.step <= phase.first:
+        moved = msgspec.structs.replace(phase, last=last, moved=None, share=0.0)
+    else:
+        share = min(phase.progress(facts.step), _NEARLY_OVER)
+        moved = msgspec.structs.replace(phase, last=last, moved=facts.step, share=share)
     return msgspec.structs.replace(facts, phases=(*before, moved))
 
 

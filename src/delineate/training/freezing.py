@@ -73,7 +73,7 @@ def set_rates(network: nn.Module, optimiser: torch.optim.Optimizer, facts: Facts
             group["lr"] = rate
         return
     first = facts.phases[0]
-    if facts.released is None and facts.step >= round(plan.transfer.freeze_fraction * (first.last - first.first)):
+    if facts.released is None and facts.step >= first.step_at(plan.transfer.freeze_fraction):
         facts.released = facts.step
     for group in optimiser.param_groups:
         group["lr"] = rate * group["share"]

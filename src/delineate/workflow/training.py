@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from delineate import training
 from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last, k_folds, train_on_all
-from delineate.errors import DatasetError, InputError, TrainingError
-from delineate.files import write_bytes
-from delineate.model import Model, Provenance, load_model, save_model, versions
+from delineate.errors import DatasetError, TrainingError
+from delineate.model import Model
 from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions, training_bytes
 from delineate.preprocessing import IGNORE, PreparedCase
-from delineate.reports.charts.learning import learning_curves, learning_curves_figure
-from delineate.sampling import TrainingCase, index_case, make_batch, steps_per_epoch
+from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
-from delineate.training import Objective, TrainingState, supervised
+from delineate.training import supervised
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
-from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
-from delineate.workflow.run_records import environment, populations
+from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.training_loop import take_steps
+from delineate.workflow.training_records import Records
+from delineate.workflow.training_run import PLAIN, Budget, Course, Run, keep_weights
+from delineate.workflow.training_time import add_time, apply_budget
 from delineate.workspace import RunFolder
 
-RECORDS = 200  # rows of history in a run
-_TIMING = (16, 0.1, 0.3, 0.6)  # when a run of given minutes is timed: after 16 steps, then at these shares
-_UNTIMED_STEPS = 1000  # a first guess, long enough to come to the first timing
-_VALIDATION_SHARE = 0.1  # of the time given, at most
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How long to train: exactly one, or none for the plan's own steps."""
-
-    steps: int | None = None
-    epochs: int | None = None
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.steps, self.epochs, self.minutes) if value is not None]
-        if len(given) > 1 or any(value <= 0 for value in given):
-            raise InputError("say how long to train once", expected="one positive of --steps, --epochs, --minutes")
+__all__ = ["Budget", "Course", "Division", "Run", "divide", "time_step", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +41,6 @@ class Division:
     hold_out: int | None = None
     test: int = 0
     given: Split | None = None
-
-
-def _nothing(state: TrainingState) -> None:
-    """The fresh weights as they are."""
-
-
-def _always(step: int, dice: float) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What a caller decides of a run.
-
-    `objective`: what is minimised. `begin`: called once, with a fresh run before its first step (to put other weights
-    into it). `goes_on`: asked after each validation, with the step and the mean Dice; if not, the run is saved and
-    ends there.
-    """
-
-    objective: Objective = supervised
-    begin: Callable[[TrainingState], None] = _nothing
-    goes_on: Callable[[int, float], bool] = _always
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What stays the same during a run."""
-
-    dataset: Dataset
-    folder: RunFolder
-    plan: Plan
-    split: Split
-    training: Sequence[TrainingCase]
-    validation: Sequence[PreparedCase]
-    settings: Settings
-    course: Course
 
 
 def divide(dataset: Dataset, division: Division, *, seed: int = 0) -> Split:
@@ -130,7 +76,7 @@ def train(
     division: Division,
     settings: Settings,
     plan: Plan | PlanOptions | None = None,
-    course: Course = Course(),
+    course: Course = PLAIN,
     watch: Watch = nobody,
 ) -> Model | None:
     """Train, or go on with the run that `folder` holds. None if it was stopped before its end.
@@ -149,16 +95,13 @@ def train(
     if state is None:
         state = training.start(run.plan, device=settings.device)
         course.begin(state)
-    _add_time(state, "planning and preparing", time.monotonic() - began)
+    add_time(state, "planning and preparing", time.monotonic() - began)
     began -= state.facts.seconds
-    _apply_budget(state, run, budget, fresh=fresh)
+    apply_budget(state, run, budget, fresh=fresh)
+    records = Records(run, state, watch)
     with stop_on_signals() as stop:
-        _loop(run, state, began, stop, watch)
-    run.folder.save_state(state)
-    _write_curves(run, state)
-    if state.facts.step < state.facts.last_step:
-        return None
-    return _best_model(run, state)
+        take_steps(run, state, records, began=began, stop=stop, watch=watch)
+    return records.close()
 
 
 def _open_run(
@@ -194,7 +137,7 @@ def _open_run(
     prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
     count = len(split.training)
     indexed = [_indexed(case, plan) for case in prepared[:count]]
-    return Run(dataset, folder, plan, split, indexed, prepared[count:], settings, Course())
+    return Run(dataset, folder, plan, split, indexed, prepared[count:], settings, PLAIN)
 
 
 def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
@@ -202,7 +145,7 @@ def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
     if course.objective is supervised and (plan.pretraining or plan.training.distillation):
         command = "delineate distil" if plan.training.distillation else "delineate pretrain"
         raise TrainingError("the plan is of another kind of run", remedy=f"Go on with `{command}`.")
-    if fresh and course.begin is _nothing and plan.training.transfer is not None:
+    if fresh and course.begin is keep_weights and plan.training.transfer is not None:
         raise TrainingError(
             "the plan begins with the weights of another model",
             expected=f"the model {plan.training.transfer.source[:12]}",
@@ -216,154 +159,6 @@ def _indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
     return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding)
 
 
-def _apply_budget(state: TrainingState, run: Run, budget: Budget, *, fresh: bool) -> None:
-    facts = state.facts
-    steps = budget.steps
-    if budget.epochs is not None:
-        steps = budget.epochs * steps_per_epoch(len(run.training), run.plan)
-    finished = not fresh and facts.step >= facts.last_step
-    if budget.minutes is not None and (fresh or finished):
-        guess = facts.step + max(run.plan.training.steps, _UNTIMED_STEPS)
-        state.facts = training.extend(facts, guess, run.plan.training) if finished else training.refit(facts, guess)
-        state.facts.deadline_seconds = (facts.seconds if finished else 0.0) + 60 * budget.minutes
-    elif steps is not None and steps != facts.last_step:
-        if finished:
-            state.facts = training.extend(facts, steps, run.plan.training)
-        else:
-            state.facts = training.refit(facts, steps)
-        state.facts.deadline_seconds = None
-
-
-def _loop(run: Run, state: TrainingState, began: float, stop: StopRequest, watch: Watch) -> None:
-    """Train, and between steps keep the time, record, validate, save."""
-    saved = time.monotonic()
-    started_step, started = state.facts.step, time.monotonic()
-    validating = 0.0
-    note, given_up = "", False
-    board = _Board(run.folder.folder / "tensorboard", state.facts.step, run.plan.labels)
-    steps = training.train(
-        state,
-        run.training,
-        run.plan,
-        objective=run.course.objective,
-        device=run.settings.device,
-        workers=_workers(run.settings),
-    )
-    for _ in steps:
-        facts = state.facts
-        facts.seconds = time.monotonic() - began
-        first, last = facts.phases[-1].first, facts.last_step
-        if facts.deadline_seconds is not None and _timing_due(facts.step - first, last - first):
-            step_seconds = (time.monotonic() - started - validating) / (facts.step - started_step)
-            _fit_to_time(state, run, step_seconds)
-            facts, last = state.facts, state.facts.last_step
-        ended = facts.step >= last
-        validated = bool(run.validation) and (ended or _due(facts.step - first, last - first, _validations(state, run)))
-        if validated:
-            before = time.monotonic()
-            dice = training.validate(state, run.validation, run.plan, device=run.settings.device)
-            facts.validation_seconds = time.monotonic() - before
-            validating += facts.validation_seconds
-            facts.seconds = time.monotonic() - began
-            _add_time(state, "validation", facts.validation_seconds)
-            note = _record(run, state, board, dice)
-            given_up = not run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
-        elif ended or _due(facts.step - first, last - first, RECORDS):
-            note = _record(run, state, board, None)
-        watch("Training", facts.step, last, note)
-        if validated or ended or stop.asked or time.monotonic() - saved > run.settings.save_seconds:
-            run.folder.save_state(state)
-            saved = time.monotonic()
-        if stop.asked or given_up:
-            break
-    board.close()
-
-
-def _add_time(state: TrainingState, stage: str, seconds: float) -> None:
-    spent = state.facts.stage_seconds
-    state.facts.stage_seconds = spent | {stage: spent.get(stage, 0.0) + seconds}
-
-
-def _due(done: int, length: int, times: int) -> bool:
-    """Whether one of `times` evenly spread moments lies between the last step and this one."""
-    return done * times // length > (done - 1) * times // length
-
-
-def _timing_due(done: int, length: int) -> bool:
-    return done == _TIMING[0] or (done > _TIMING[0] and any(done == round(share * length) for share in _TIMING[1:]))
-
-
-def _validations(state: TrainingState, run: Run) -> int:
-    """As many as the plan says; fewer where they would take too much of the time given."""
-    facts = state.facts
-    if facts.deadline_seconds is None or facts.validation_seconds == 0:
-        return run.plan.training.validations
-    affordable = int(_VALIDATION_SHARE * facts.deadline_seconds / facts.validation_seconds)
-    return max(1, min(run.plan.training.validations, affordable))
-
-
-def _fit_to_time(state: TrainingState, run: Run, step_seconds: float) -> None:
-    """Turn the time that is left into steps, so that the learning rate reaches zero when it is over."""
-    facts = state.facts
-    assert facts.deadline_seconds is not None
-    share_done = (facts.step - facts.phases[-1].first) / max(1, facts.last_step - facts.phases[-1].first)
-    left = (facts.deadline_seconds - facts.seconds) * 0.985 - 2.0
-    left -= facts.validation_seconds * _validations(state, run) * (1 - share_done)
-    state.facts = training.refit(facts, facts.step + int(left / step_seconds))
-
-
-def _record(run: Run, state: TrainingState, board: _Board, dice: tuple[float | None, ...] | None) -> str:
-    row = training.record(state, run.plan, len(run.training), dice)
-    board.add(row)
-    run.folder.write_history(state.facts, run.plan.labels)
-    if dice is not None:
-        _write_curves(run, state)
-        if state.facts.best_step == state.facts.step:
-            save_model(run.folder.model, _model(run, state))
-    loss = "" if row.loss is None else f"loss {row.loss:.3f}"
-    best = state.facts.best_dice
-    return loss if best is None else f"{loss}, best Dice {best:.3f}"
-
-
-def _best_model(run: Run, state: TrainingState) -> Model:
-    """Save the last weights where nothing was validated; give back what the folder holds."""
-    if state.facts.best_step is None:
-        save_model(run.folder.model, _model(run, state))
-    return load_model(run.folder.model)
-
-
-def _model(run: Run, state: TrainingState) -> Model:
-    own, torch_version = versions()
-    provenance = Provenance(
-        dataset=run.dataset.name,
-        dataset_digest=run.split.dataset_digest,
-        training_cases=run.split.training,
-        validation_cases=run.split.validation,
-        held_out_cases=run.split.held_out,
-        step=state.facts.step,
-        seconds=round(state.facts.seconds, 1),
-        validation_dice=state.facts.best_dice,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        delineate=own,
-        torch=torch_version,
-        populations=populations(run.dataset, run.split),
-        environment=environment(run.settings),
-    )
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in state.average.items()}
-    return Model(weights, run.plan, run.dataset.labels, provenance)
-
-
-def _write_curves(run: Run, state: TrainingState) -> None:
-    facts = state.facts
-    curves = learning_curves(facts.history, run.plan.labels, best_step=facts.best_step)
-    if facts.history:
-        write_bytes(run.folder.folder / "curves.png", learning_curves_figure(curves, title=run.dataset.name))
-
-
-def _workers(settings: Settings) -> int:
-    return 1 if settings.threads <= 4 else min(8, settings.threads // 2)
-
-
 def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
     """Seconds of one real training step of a plan on this machine, measured on its first case."""
     use_threads(settings)
@@ -373,29 +168,3 @@ def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
     prepared = prepare_cases([labelled], dataset.labels, plan, settings)
     cases = [_indexed(prepared[0], plan)]
     return training.time_step(plan, [make_batch(cases, plan, step) for step in range(4)], device=settings.device)
-
-
-class _Board:
-    """TensorBoard's file of a run; opened when the first row is written, because the import takes seconds."""
-
-    def __init__(self, folder: Path, step: int, labels: Sequence[str]) -> None:
-        self._folder, self._step, self._labels = folder, step, labels
-        self._writer: object | None = None
-
-    def add(self, row: training.HistoryRow) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._step + 1)
-        writer = self._writer
-        assert isinstance(writer, SummaryWriter)
-        values = {"loss": row.loss, "learning_rate": row.learning_rate}
-        dice = zip(self._labels, row.validation_dice or (), strict=False)
-        values |= {f"validation_dice/{name}": value for name, value in dice}
-        for name, value in values.items():
-            if value is not None:
-                writer.add_scalar(name, value, row.step)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()  # type: ignore[attr-defined]
