@@ -161,6 +161,13 @@ def with_absent(volume: Volume, absent: Collection[int], *, allocate: Allocate =
     return replace(volume, array=array, absent=tuple(sorted(absent)))
 
 
+def leave_out(segmentation: Segmentation, ignored: npt.NDArray[np.bool_] | None) -> Segmentation:
+    """The segmentation with background where a reference on the same grid says nothing; as it is if it says all."""
+    if ignored is None:
+        return segmentation
+    return replace(segmentation, array=np.where(ignored, segmentation.array.dtype.type(0), segmentation.array))
+
+
 def structure_boxes(segmentation: Segmentation) -> tuple[Box | None, ...]:
     """The smallest box that holds each label's voxels, in the labels' order; None for a label without any."""
     if segmentation.labels.overlaps:

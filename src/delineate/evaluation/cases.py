@@ -16,7 +16,7 @@ from delineate.metrics.definitions import METRICS, Metric, Miss
 from delineate.metrics.lesions import LESION_METRICS, LesionScores
 from delineate.metrics.shapes import StructureShape
 from delineate.metrics.tubes import TUBE_METRICS, TubeScores
-from delineate.volume import Segmentation
+from delineate.volume import Segmentation, leave_out
 
 LESION_FIGURES = tuple(replace(metric, name=f"lesion_{metric.name}") for metric in LESION_METRICS)
 """`LESION_METRICS` under names that no other figure has: lesion_f1, lesion_sensitivity, ..."""
@@ -58,10 +58,12 @@ def score_case(
     """Scores of every structure of one case; structures are matched by name, their values may differ.
 
     `tolerance_mm`: of the surface Dice, one for all or one for each name. `patient_id`: the case's id if not
-    given. Raises `GeometryMismatch` unless both lie in one place, within a tenth of the smallest voxel edge;
-    `LabelError` unless both have the same names, or if a name has no tolerance.
+    given. Voxels that the reference ignores are background in both. Raises `GeometryMismatch` unless both lie in one
+    place, within a tenth of the smallest voxel edge; `LabelError` unless both have the same names, or if a name has no
+    tolerance.
     """
     check_comparable(case_id, reference, prediction)
+    prediction = leave_out(prediction, reference.ignored)
     tolerances = _tolerances(tolerance_mm, reference.labels.names)
     overlapping = reference.labels.overlaps or prediction.labels.overlaps
     score = _score_overlapping if overlapping else _score_apart

@@ -68,10 +68,11 @@ class LabelRecord(msgspec.Struct, frozen=True):
 
 
 class LabelsRecord(msgspec.Struct, frozen=True):
-    """The structures by name."""
+    """The structures by name. `ignore`: the value of voxels that were left out."""
 
     structures: dict[str, LabelRecord]
     overlaps: bool = False
+    ignore: int | None = None
 
 
 class BinRecord(msgspec.Struct, frozen=True):

@@ -26,7 +26,8 @@ def labels_json(labels: LabelSet, regions: ResultRecord | None = None) -> dict[s
     }
     for name, values in ({} if regions is None else regions.regions).items():
         structures[name]["consists_of"] = list(values)
-    return {"overlaps": labels.overlaps, "structures": structures}
+    ignored = {} if labels.ignore is None else {"ignore": labels.ignore}
+    return {"overlaps": labels.overlaps, **ignored, "structures": structures}
 
 
 def sides_json(swaps: Sequence[SideConfusion]) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ from delineate.reports.evaluation_pages import MOST_WORST, render_evaluation
 from delineate.reports.score_parts import LabelsRecord
 from delineate.reports.score_records import CaseRecord, FilesRecord, ScoresRecord, parse_scores
 from delineate.volume import Kind, Volume, reorient
+from delineate.workflow.naming import regions_of
 from delineate.workflow.pairing import Pair
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import ResultRecord
@@ -81,12 +82,15 @@ def _picture(record: ScoresRecord, case_id: str) -> bytes:
     files = record.files.get(case_id, FilesRecord())
     if record.labels is None or files.reference is None or files.prediction is None:
         raise InputError("the scores do not say where a case's files are", case=case_id)
+    regions = _regions(record.labels)
     labels = LabelSet(
         tuple(Label(one.value, name, one.colour) for name, one in record.labels.structures.items()),
         overlaps=record.labels.overlaps,
+        regions=() if regions is None else regions_of(regions),
+        ignore=record.labels.ignore,
     )
     pair = Pair(case_id, Path(files.reference), Path(files.prediction))
-    reference = read_reference(pair, labels, _regions(record.labels))
+    reference = read_reference(pair, labels, regions)
     if reference.labels.names != labels.names:
         raise InputError(
             "the scores do not say which values are which structure, and the prediction does not know all of them",
@@ -96,7 +100,7 @@ def _picture(record: ScoresRecord, case_id: str) -> bytes:
             remedy="Evaluate again.",
         )
     options = ScoreOptions({}, resample=record.provenance.resampled)
-    prediction, _ = usable_prediction(pair, labels, reference.grid, options)
+    prediction, _ = usable_prediction(pair, labels, reference, options)
     image = _image(files, record.provenance.kind, reference.grid)
     return error_slices(image, reference, prediction, _worst_structure(record.cases[case_id]))
 

@@ -37,7 +37,7 @@ class Examination:
             return WorstCase(case, mean_dice, {}, explain(case, {}, self.names.labels))
         pair = self.pairs[case.case_id]
         reference = read_reference(pair, self.names.labels, self.names.regions)
-        prediction, _ = usable_prediction(pair, self.names.labels, reference.grid, self.options)
+        prediction, _ = usable_prediction(pair, self.names.labels, reference, self.options)
         errors = locate_errors(reference, prediction, case.tolerance_mm, threads=threads)
         return WorstCase(case, mean_dice, errors, explain(case, errors, self.names.labels))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ import numpy as np
 from delineate import formats
 from delineate.dataset import Dataset, open_dataset, read_labels
 from delineate.errors import DatasetError, DelineateError, InputError, LabelError
-from delineate.labels import LabelSet, label_set
+from delineate.labels import LabelSet, Region, label_set
 from delineate.volume import Kind
 from delineate.workflow.pairing import Pair, Pairing
 from delineate.workflow.results import ResultRecord, read_record
@@ -36,8 +36,8 @@ class Names:
 
 
 def find_names(references: Path, pairing: Pairing) -> Names:
-    """Names of the structures: of regions what predict wrote; else from the dataset, else what predict wrote, else
-    values. A folder of references belongs to the dataset that it lies in.
+    """Names of the structures: of regions what the dataset says, else what predict wrote; else from the dataset, else
+    what predict wrote, else values. A folder of references belongs to the dataset that it lies in.
 
     Raises `LabelError` if nothing but the predictions says what values mean, and they contradict each other,
     `InputError` if nothing says it and the references hold none.
@@ -45,9 +45,13 @@ def find_names(references: Path, pairing: Pairing) -> Names:
     records = [record for pair in pairing.pairs if pair.prediction and (record := read_record(pair.prediction))]
     told, dataset = _told_beside(references, pairing.dataset)
     regions = next((record for record in records if record.regions), None)
-    if regions is not None:
+    if told is not None and told.regions:
+        regions, labels = _record_of(told), told
+    elif regions is not None:
         regions = _with_others(regions, told, pairing.pairs)
         labels = label_set({value: name for name, value in regions.labels.items()}, overlaps=True)
+        if told is not None and told.ignore is not None:
+            labels = replace(labels, regions=regions_of(regions), ignore=told.ignore)
     elif told is not None:
         labels = told
     else:
@@ -61,6 +65,13 @@ def find_names(references: Path, pairing: Pairing) -> Names:
         images={case.id: case.images[0] for case in dataset.cases if case.images},
         kind=next(iter(dataset.kinds), Kind.OTHER),
         regions=regions,
+    )
+
+
+def regions_of(record: ResultRecord) -> tuple[Region, ...]:
+    """What a record says of overlapping structures; what they paint is of no account."""
+    return tuple(
+        Region(name=name, values=tuple(values), paints=values[0]) for name, values in record.regions.items() if values
     )
 
 
@@ -129,6 +140,19 @@ def _with_others(regions: ResultRecord, told: LabelSet | None, pairs: Sequence[P
         regions,
         labels={**regions.labels, **dict(zip(others, free, strict=False))},
         regions={**regions.regions, **{name: [value] for name, value in others.items()}},
+    )
+
+
+def _record_of(labels: LabelSet) -> ResultRecord:
+    """A dataset's regions, in the words of `predict`."""
+    return ResultRecord(
+        case="",
+        labels={label.name: label.value for label in labels},
+        regions={region.name: list(region.values) for region in labels.regions},
+        volumes_ml={},
+        model="",
+        series_uid=None,
+        seconds=0.0,
     )
 
 

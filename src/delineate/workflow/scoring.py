@@ -19,7 +19,7 @@ from delineate.labels import Label, LabelSet, label_set
 from delineate.metrics.calibration import Calibration
 from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings
-from delineate.volume import Segmentation, align, reorient
+from delineate.volume import Segmentation, align, leave_out, reorient
 from delineate.workflow.calibrating import calibrate_result
 from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair, Pairing
@@ -59,6 +59,8 @@ class ScoredPair:
 
 def read_reference(pair: Pair, labels: LabelSet, regions: ResultRecord | None = None) -> Segmentation:
     """A reference under the structures' names. `regions`: see `Names`; what is beside the prediction, if not given."""
+    if labels.regions:
+        return formats.read_segmentation(pair.reference, labels)
     record = regions or (None if pair.prediction is None else read_record(pair.prediction))
     if record is not None and record.regions:
         return read_result(pair.reference, record)
@@ -77,6 +79,8 @@ def read_prediction(path: Path, labels: LabelSet) -> Segmentation:
     if record is None or record.labels == dict(zip(labels.names, labels.values, strict=True)):
         return formats.read_segmentation(path, labels)
     found = formats.read_segmentation(path, label_set({value: name for name, value in record.labels.items()}))
+    if labels.overlaps:
+        return _of_all(found, labels)
     shared = _shared(found, labels)
     values = np.zeros(max(record.labels.values()) + 1, dtype=np.uint8 if max(labels.values) <= 255 else np.uint16)
     for label in shared:
@@ -127,7 +131,7 @@ def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int 
     remarks: tuple[str, ...] = ()
     calibration: Mapping[str, Calibration] = {}
     try:
-        prediction, remarks = usable_prediction(pair, names.labels, reference.grid, options)
+        prediction, remarks = usable_prediction(pair, names.labels, reference, options)
         scores = evaluation.score_case(
             pair.case, reference, prediction, tolerance_mm=tolerance_mm, patient_id=patient, threads=threads
         )
@@ -145,8 +149,8 @@ def _calibrate(
     pair: Pair, reference: Segmentation, prediction: Segmentation
 ) -> tuple[Mapping[str, Calibration], tuple[str, ...]]:
     """Probabilities that cannot be used take nothing from the scores of what was predicted."""
-    if pair.prediction is None:
-        return {}, ()
+    if pair.prediction is None or reference.ignored is not None:
+        return {}, ()  # what a map says of ignored voxels is neither right nor wrong
     try:
         return calibrate_result(pair.prediction, reference, prediction), ()
     except (DelineateError, OSError) as error:
@@ -181,16 +185,16 @@ def work_through(
 
 
 def usable_prediction(
-    pair: Pair, labels: LabelSet, grid: Grid, options: ScoreOptions
+    pair: Pair, labels: LabelSet, reference: Segmentation, options: ScoreOptions
 ) -> tuple[Segmentation, tuple[str, ...]]:
-    """The prediction on the reference's grid, and what was done to it or is missing in it."""
+    """The prediction on the reference's grid, background where that ignores voxels; and what was done or is missing."""
     if pair.prediction is None:
         raise InputError(NO_PREDICTION)
     found = read_prediction(pair.prediction, labels)
     remarks = _unknown_structures(pair.prediction, labels)
     try:
         # A DICOM series may hold its slices in another order than the reference's file.
-        return align(found, grid), remarks
+        return leave_out(align(found, reference.grid), reference.ignored), remarks
     except GeometryMismatch as error:
         if not options.resample:
             raise GeometryMismatch(
@@ -200,7 +204,8 @@ def usable_prediction(
                 path=pair.prediction,
                 remedy="Predict on the references' scans, or let predictions be resampled (--resample).",
             ) from error
-    return bring_onto(found, grid), (*remarks, f"{pair.case}: resampled onto the reference's grid.")
+    placed = leave_out(bring_onto(found, reference.grid), reference.ignored)
+    return placed, (*remarks, f"{pair.case}: resampled onto the reference's grid.")
 
 
 def _unknown_structures(path: Path, labels: LabelSet) -> tuple[str, ...]:
