@@ -167,3 +167,13 @@ def test_groups_of_an_evaluation(work: Path) -> None:
     rows = list(csv.DictReader((work / "out" / "subgroups.csv").read_text().splitlines()))
     assert len(rows) == len(found)
     assert {row["group"] for row in rows if row["by"] == "size"} == {"below 0.05 ml", "0.05 to 1 ml"}
+
+
+def test_the_page_says_who_is_better_and_whom_a_case_lacks(work: Path) -> None:
+    run(work, "a", "b", "c")
+    page = (work / "out" / "comparison.html").read_text()
+    assert "Dice: a 1.000, b 0.778; the difference (+0.222" in page
+    assert "c, six: counted as missed, because there is no prediction." in page
+    assert "p cannot be below 0.25" in page
+    assert "Dice, by ranks" in page
+    assert "http" not in page.replace("http://www.w3.org", "")

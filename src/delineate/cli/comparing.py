@@ -26,7 +26,9 @@ from delineate.cli.options import (
 @click.command()
 @click.argument("references", type=EXISTING)
 @click.argument("results", type=EXISTING, nargs=-1, required=True, metavar="RESULTS_A RESULTS_B [RESULTS_C ...]")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for comparison.json and comparison.csv.")
+@click.option(
+    "-o", "--output", type=PATH, required=True, help="Folder for the page, comparison.json and comparison.csv."
+)
 @click.option("--metrics", type=Words(), default=(), help="Figures to compare. [default: dice,surface_dice,hd95_mm]")
 @scoring_options
 @click.option("--threads", type=click.IntRange(1), help="Cases at once. [default: all CPUs]")
@@ -77,5 +79,5 @@ def compare(
             complain(f"{model}: {case}: counted as missed, because {why}")
     for problem in found.problems:
         complain(problem)
-    say(f"{found.report} and {found.table}")
+    say(f"{found.page}, {found.report.name} and {found.table.name}")
     sys.exit(SOME_FAILED if found.problems or any(found.failures.values()) else 0)

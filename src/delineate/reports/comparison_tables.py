@@ -25,10 +25,10 @@ def differences_table(differences: Sequence[Difference], *, title: str, caption:
     table = _differences_table("structure", (first, second), title, note if caption is None else f"{note} {caption}")
     for metric, group in itertools.groupby(differences, key=lambda one: one.metric):
         rows = list(group)
-        table.add_row(plain_text(_title(metric), "bold"))
+        table.add_row(plain_text(figure_title(metric), "bold"))
         for row in rows if len(rows) > 2 else [row for row in rows if row.structure]:
             name = plain_text(f"  {row.structure or 'mean'}")
-            table.add_row(name, *_difference_cells(row), style="bold" if row.is_shown else "")
+            table.add_row(name, *difference_cells(row), style="bold" if row.is_shown else "")
         table.add_section()
     return table
 
@@ -39,10 +39,10 @@ def pairs_table(differences: Sequence[Difference], *, title: str, caption: str |
     table = _differences_table("models", ("first", "second"), title, note if caption is None else f"{note} {caption}")
     means = [one for one in differences if not one.structure]
     for metric, group in itertools.groupby(means, key=lambda one: one.metric):
-        table.add_row(plain_text(_title(metric), "bold"))
+        table.add_row(plain_text(figure_title(metric), "bold"))
         for row in group:
             name = plain_text(f"  {row.first} – {row.second}")
-            table.add_row(name, *_difference_cells(row), style="bold" if row.is_shown else "")
+            table.add_row(name, *difference_cells(row), style="bold" if row.is_shown else "")
         table.add_section()
     return table
 
@@ -66,8 +66,8 @@ def ranking_table(rankings: Sequence[Ranking], *, title: str) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for ranking in rankings:
         stability = "" if math.isnan(ranking.stability) else f", Kendall's tau of the draws {ranking.stability:.2f}"
-        table.add_row(plain_text(f"{_title(ranking.metric)}, by {ranking.by.value}{stability}", "bold"))
-        digits = _digits(ranking.metric) if ranking.by.value == "means" else 2
+        table.add_row(plain_text(f"{figure_title(ranking.metric)}, by {ranking.by.value}{stability}", "bold"))
+        digits = figure_digits(ranking.metric) if ranking.by.value == "means" else 2
         for place in ranking.places:
             table.add_row(
                 plain_text(f"  {place.model}"),
@@ -96,27 +96,28 @@ def groups_table(scores: Sequence[GroupScore], *, title: str) -> Table:
     return table
 
 
-def _difference_cells(one: Difference) -> tuple[str, ...]:
-    digits = _digits(one.metric)
+def difference_cells(one: Difference) -> tuple[str, ...]:
+    """Cases, both means, their difference with its interval, wins, ties and losses, p."""
+    digits = figure_digits(one.metric)
     return (
         str(one.cases),
         *(show_number(mean, digits) for mean in one.means),
-        _signed(one.difference, digits),
-        _signed_interval(one.interval, max(1, digits - 1)),
+        signed(one.difference, digits),
+        signed_interval(one.interval, max(1, digits - 1)),
         f"{one.wins}, {one.ties}, {one.losses}",
         show_p(one.p_holm),
     )
 
 
 def _group_cells(one: GroupScore) -> tuple[str, ...]:
-    digits = _digits(one.metric)
+    digits = figure_digits(one.metric)
     return (
         f"{one.patients}{' small' if one.small else ''}",
         str(one.cases),
         show_count(one.missed),
         show_number(one.mean, digits),
-        _signed(one.gap, digits),
-        _signed_interval(one.gap_interval, max(1, digits - 1)),
+        signed(one.gap, digits),
+        signed_interval(one.gap_interval, max(1, digits - 1)),
         show_p(one.p_holm),
     )
 
@@ -128,17 +129,21 @@ def show_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _title(metric: Metric) -> str:
+def figure_title(metric: Metric) -> str:
+    """A figure's name and unit."""
     return f"{metric.title} {metric.unit}".strip()
 
 
-def _digits(metric: Metric) -> int:
+def figure_digits(metric: Metric) -> int:
+    """Behind the point: one of what has a unit, three of shares."""
     return 1 if metric.unit else 3
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """A dash for NaN."""
     return "–" if math.isnan(value) else f"{value:+.{digits}f}"
 
 
-def _signed_interval(interval: tuple[float, float], digits: int) -> str:
-    return "" if any(map(math.isnan, interval)) else " to ".join(_signed(limit, digits) for limit in interval)
+def signed_interval(interval: tuple[float, float], digits: int) -> str:
+    """ "" where a limit is NaN."""
+    return "" if any(map(math.isnan, interval)) else " to ".join(signed(limit, digits) for limit in interval)

@@ -17,6 +17,8 @@ from delineate.evaluation.ranking import By, Ranking, rank_models
 from delineate.evaluation.rivals import COMPARED, MAIN, Rivals, line_up
 from delineate.files import write_csv, write_text
 from delineate.metrics.definitions import Metric
+from delineate.reports.comparison_pages import ComparisonView, render_comparison
+from delineate.reports.pages import Pairs
 from delineate.settings import Settings
 from delineate.workflow.evaluating import SEED, EvaluationOptions
 from delineate.workflow.evaluation_records import provenance_json
@@ -32,7 +34,8 @@ SCHEMA_VERSION = 1
 class ComparisonResult:
     """`differences`: of every pair of models; `rankings`: of three models or more. `scored`: cases that count;
     `failures`: of them, those a model has no usable prediction of, and why, by model and case. `problems`: what could
-    not be scored; `remarks`: what was left out or done otherwise; sentences both. `report`, `table`: the files."""
+    not be scored; `remarks`: what was left out or done otherwise; sentences both. `report`, `table`, `page`: the files.
+    """
 
     rivals: Rivals
     differences: tuple[Difference, ...]
@@ -42,6 +45,7 @@ class ComparisonResult:
     remarks: tuple[str, ...]
     report: Path
     table: Path
+    page: Path
 
     @property
     def cases(self) -> int:
@@ -67,7 +71,7 @@ def compare(
     settings: Settings,
     watch: Watch = nobody,
 ) -> ComparisonResult:
-    """Score each folder of results against the references and compare them; write comparison.json and .csv.
+    """Score each folder of results against the references and compare them; write comparison.json, .csv and .html.
 
     All cases of a folder of references count; of a dataset, those that any of the models has a prediction of, unless
     `options` names them. What a model has no usable prediction of counts as missed by it. `metrics`: names of the
@@ -95,6 +99,7 @@ def compare(
         remarks=(*remarks, *(remark for model in models for remark in model.remarks)),
         report=output / "comparison.json",
         table=output / "comparison.csv",
+        page=output / "comparison.html",
     )
     watch("Comparing", 1, 1, "")
     sources = {
@@ -186,3 +191,22 @@ def _write(result: ComparisonResult, figures: Sequence[Metric], sources: Mapping
     }
     write_text(result.report, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_csv(result.table, comparison_rows(result.rivals, [metric for metric in figures if metric in compared]))
+    view = ComparisonView(
+        models=tuple(result.rivals.models),
+        cases=result.cases,
+        patients=len(set(result.rivals.patients)),
+        differences=result.differences,
+        rankings=result.rankings,
+        failures=result.failures,
+        note=result.note,
+        remarks=(*result.problems, *result.remarks),
+        sources={model: _source_pairs(source) for model, source in sources.items()},
+    )
+    write_text(result.page, render_comparison(view))
+
+
+def _source_pairs(source: Mapping[str, object]) -> Pairs:
+    models = source["models"]
+    digests = ", ".join(map(str, models)) if isinstance(models, dict) else ""
+    pairs = (("Predictions", str(source["predictions"])), ("Model digest", digests), ("Scored", str(source["written"])))
+    return tuple((what, value) for what, value in pairs if value)
