@@ -18,6 +18,7 @@ from delineate.cli import (
     predicting,
     recipes,
     reporting,
+    transferring,
 )
 
 
@@ -63,6 +64,7 @@ for command in (
     leakage.leakage,
     learning.plan,
     learning.train,
+    transferring.pretrain,
     recipes.recipes,
     predicting.predict,
     engines.engines,

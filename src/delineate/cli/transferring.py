@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import EXISTING, option_group
+from delineate.cli.options import (
+    EXISTING,
+    PATH,
+    STOPPED,
+    Numbers,
+    machine_options,
+    open_watch,
+    option_group,
+    plan_options,
+    plan_options_of,
+    say,
+    settings_of,
+    split_options,
+    users_errors,
+)
 
 if TYPE_CHECKING:
     from delineate.workflow.transferring import Beginning
@@ -44,3 +60,75 @@ def take_beginning(options: dict[str, Any]) -> Beginning | None:
     from delineate.workflow.transferring import Beginning
 
     return Beginning(Path(source), freeze=freeze.replace("-", "_"), freeze_fraction=share, backbone_rate=rate)
+
+
+budget_options = option_group(
+    click.option("--steps", type=click.IntRange(1), help="Train for so many steps,"),
+    click.option("--epochs", type=click.IntRange(1), help="or so many epochs,"),
+    click.option("--minutes", type=float, help="or so many minutes, preparation included."),
+    click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints."),
+)
+
+
+@click.command()
+@click.argument("dataset", type=EXISTING)
+@click.argument("model", type=PATH)
+@click.option("--plan", "plan_file", type=EXISTING, help="Network, patches, preparation; else a plan is made.")
+@click.option(
+    "--hidden",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.6,
+    show_default=True,
+    help="Share of the blocks that are hidden.",
+)
+@click.option("--block", type=Numbers(3, int), help="A block in voxels, e.g. 16x16x16. [default: 1/8 of the patch]")
+@click.option("--hold-out", type=click.IntRange(0), default=4, show_default=True, help="Measure on the last N scans.")
+@click.option("--test", type=click.IntRange(0), default=0, help="Set the last N scans aside first: seen by nobody.")
+@budget_options
+@plan_options
+@machine_options
+@users_errors
+def pretrain(
+    dataset: Path, model: Path, plan_file: Path | None, hold_out: int, test: int, save_every: float, **options: Any
+) -> None:
+    """Learn from scans that nobody need have drawn on; run the same command again to resume.
+
+    The network learns to say what lies behind hidden blocks of a scan. `train --from MODEL` begins with what it learnt.
+
+    \b
+    Example: delineate pretrain scans pretrained --minutes 60
+    Example: delineate train Task09_Spleen spleen --from pretrained --minutes 30
+    """
+    from delineate.dataset import open_dataset
+    from delineate.planning import plan_from_json
+    from delineate.workflow.pretraining import Hiding
+    from delineate.workflow.pretraining import pretrain as run
+    from delineate.workflow.training import Budget
+
+    budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
+    hiding = Hiding(options.pop("hidden"), options.pop("block"))
+    machine, options = split_options(options)
+    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
+    settings = replace(settings_of(**machine), save_seconds=save_every)
+    with open_watch() as watch:
+        made = run(
+            open_dataset(dataset),
+            model,
+            budget=budget,
+            settings=settings,
+            hiding=hiding,
+            hold_out=hold_out,
+            test=test,
+            plan=chosen,
+            watch=watch,
+        )
+    if made is None:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    record = made[1]
+    if record.unexplained is not None:
+        say(
+            f"Behind hidden blocks of {len(record.checked_on)} other scans, {100 * (1 - record.unexplained):.0f} % of "
+            "the intensities' variance is known (0 %: only their mean)"
+        )
+    say(f"Model in {model}, of {record.scans} scans. Next: delineate train DATASET MODEL --from {model}")

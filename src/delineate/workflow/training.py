@@ -136,8 +136,8 @@ def _open_run(
     chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
     prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
     count = len(split.training)
-    indexed = [_indexed(case, plan) for case in prepared[:count]]
-    return Run(dataset, folder, plan, split, indexed, prepared[count:], settings, PLAIN)
+    ready = [indexed(case, plan) for case in prepared[:count]]
+    return Run(dataset, folder, plan, split, ready, prepared[count:], settings, PLAIN)
 
 
 def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
@@ -153,8 +153,9 @@ def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
         )
 
 
-def _indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
-    if case.target is None:  # nothing is known of any voxel
+def indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
+    """A case to draw patches from; nothing is known of any voxel of one without a reference."""
+    if case.target is None:
         case = replace(case, target=np.broadcast_to(np.uint8(IGNORE), case.image.shape[1:]))
     return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding)
 
@@ -166,5 +167,5 @@ def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
     if labelled is None:
         raise DatasetError("no case with a reference to time a step on")
     prepared = prepare_cases([labelled], dataset.labels, plan, settings)
-    cases = [_indexed(prepared[0], plan)]
+    cases = [indexed(prepared[0], plan)]
     return training.time_step(plan, [make_batch(cases, plan, step) for step in range(4)], device=settings.device)
