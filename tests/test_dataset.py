@@ -82,7 +82,8 @@ def test_a_missing_channel_keeps_its_place(tmp_path: Path) -> None:
     write_json(tmp_path, V2 | {"channel_names": {"0": "T1", "1": "T2"}})
     write(tmp_path, "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
     (case,) = open_dataset(tmp_path).cases
-    assert [path.name for path in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert [path.name for path in case.images] == ["a_0001.nii.gz"]
+    assert case.absent == (0,)
 
 
 @pytest.mark.parametrize("listed", ["a.nii.gz", "a_0000.nii.gz"])

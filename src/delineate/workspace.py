@@ -1,8 +1,9 @@
 """Where things live on disk: prepared cases in a cache, and a training run beside its model.
 
-CACHE/prepared/KEY/    image.npy, target.npy, trace.json      shared by all runs, made again if removed
+CACHE/prepared/KEY/    image.npy, target.npy, trace.json      shared by all runs, made again if removed;
+                       target_2.npy, ...                      of further readers
 MODEL/                 plan.json, labels.json, weights.safetensors, model.json
-MODEL/training/        state.safetensors, split.json, history.csv, curves.png, tensorboard/
+MODEL/training/        state.safetensors, plan.json, split.json, history.csv, curves.png, tensorboard/, incidents/
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from delineate.dataset import Case, Split, fingerprint_file, split_from_json, split_to_json
 from delineate.errors import DatasetError, ModelError
@@ -27,7 +31,7 @@ from delineate.geometry import AxisChange, Box, Grid, Triple
 from delineate.labels import LabelSet
 from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.preprocessing import PreparedCase, Trace
-from delineate.training import Facts, TrainingState, pack, unpack
+from delineate.training import Facts, Refusal, TrainingState, pack, unpack
 
 _PREPARATION_VERSION = 1  # raise it when preparing gives other numbers than before
 
@@ -60,7 +64,11 @@ class PreparedCache:
         if labels is not None:
             known = [[label.value, label.name] for label in labels]
             recipe += [known, msgspec.to_builtins(labels.regions), labels.ignore]
-        files = [*case.images, *([case.reference] if case.reference else [])]
+        recipe += [["absent", *case.absent]] if case.absent else []
+        files = [*case.images, *case.references[:1]]
+        if plan.training.annotators != "first" and case.others:
+            recipe += [plan.training.annotators]
+            files += case.others
         try:
             recipe += [fingerprint_file(path) for path in files]
         except FileNotFoundError as error:
@@ -74,6 +82,8 @@ class PreparedCache:
             np.save(temporary / "image.npy", prepared.image)
             if prepared.target is not None:
                 np.save(temporary / "target.npy", prepared.target)
+            for n, other in enumerate(prepared.others, start=2):
+                np.save(temporary / f"target_{n}.npy", other)
             (temporary / "trace.json").write_bytes(msgspec.json.encode(_trace_record(prepared.trace)))
 
     def load(self, key: str, case_id: str) -> PreparedCase | None:
@@ -83,9 +93,12 @@ class PreparedCache:
             trace = _trace(msgspec.json.decode((folder / "trace.json").read_bytes(), type=_TraceRecord))
             image = np.load(folder / "image.npy", mmap_mode="r")
             target = np.load(folder / "target.npy", mmap_mode="r") if (folder / "target.npy").exists() else None
+            # As many as were written: of a folder that appeared whole.
+            readers = range(2, 2 + len(list(folder.glob("target_*.npy"))))
+            others = tuple(np.load(folder / f"target_{n}.npy", mmap_mode="r") for n in readers)
         except (OSError, ValueError, msgspec.DecodeError):
             return None
-        return PreparedCase(case_id, image, target, trace)
+        return PreparedCase(case_id, image, target, trace, others)
 
     def _folder(self, key: str) -> Path:
         return self.folder / "prepared" / key
@@ -118,6 +131,19 @@ def _trace(record: _TraceRecord) -> Trace:
     )
 
 
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None) -> None:
+    """Raises `ResourceError` if the disk does not take them."""
+    with atomic_path(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            # It comes from the system, but does not say so in its type.
+            raise OSError(int(number.group(1)), os.strerror(int(number.group(1))), str(path)) from error
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The `training` folder of a model: what is needed to go on with the run, and what people look at."""
@@ -135,6 +161,10 @@ class RunFolder:
     def start(self, plan: Plan, split: Split) -> None:
         """Write down what the run will do, before it does it."""
         write_text(self.folder / "split.json", split_to_json(split))
+        self.write_plan(plan)
+
+    def write_plan(self, plan: Plan) -> None:
+        """What the run goes on with."""
         write_text(self.folder / "plan.json", plan_to_json(plan))
 
     def plan(self) -> Plan:
@@ -148,8 +178,21 @@ class RunFolder:
     def save_state(self, state: TrainingState) -> None:
         """Tensors and facts in one file, so that they always belong together."""
         facts = msgspec.json.encode(state.facts).decode()
-        with atomic_path(self.folder / "state.safetensors") as temporary:
-            save_file(pack(state), temporary, metadata={"facts": facts})
+        _save_tensors(self.folder / "state.safetensors", pack(state), {"facts": facts})
+
+    def save_refusal(self, refusal: Refusal) -> Path:
+        """The batch of a step that was not taken, and beside it what is known of it; gives the batch's path."""
+        batch, path = refusal.batch, self.folder / "incidents" / f"step_{refusal.incident.step}.safetensors"
+        tensors = {"images": batch.images, "targets": batch.targets}
+        if batch.annotated is not None:
+            tensors["annotated"] = batch.annotated
+        _save_tensors(path, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, None)
+        # JSON has no NaN.
+        record = msgspec.structs.asdict(refusal.incident) | {"loss": str(refusal.loss)}
+        write_text(
+            path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
+        )
+        return path
 
     def load_state(self, plan: Plan, *, device: str) -> TrainingState | None:
         """The run as last saved; None if nothing was. Raises `ModelError` for a damaged or foreign file."""

@@ -1,12 +1,11 @@
 """Datasets: which files belong to which case and patient. Paths, no voxels.
 
-`cases` has the types, `layouts` the folders and tables they are read from, `regions` labels that are united,
-`splits` who trains and who
-validates, `integrity` what can be wrong with them.
+`cases` has the types, `layouts` the folders and tables they are read from, `readers` further readers' references,
+`regions` labels that are united, `splits` who trains and who validates, `integrity` what can be wrong with them.
 """
 
 from delineate.dataset.cases import Case, Dataset, channel_kind, digest, fingerprint_file
-from delineate.dataset.integrity import Problem, Severity, check_case, check_files, problem_of
+from delineate.dataset.integrity import Problem, Severity, check_case, check_files, check_reference, problem_of
 from delineate.dataset.layouts import from_csv, from_pairs, open_dataset, read_labels, write_dataset_json
 from delineate.dataset.regions import unite_labels
 from delineate.dataset.splits import (
@@ -28,6 +27,7 @@ __all__ = [
     "channel_kind",
     "check_case",
     "check_files",
+    "check_reference",
     "check_split",
     "digest",
     "fingerprint_file",

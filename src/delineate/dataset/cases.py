@@ -27,6 +27,8 @@ class Case:
     `images`: one path a channel, or a single path that holds all channels; a path is a file, or a folder
     of DICOM slices. `reference`: the segmentation by people. Cases with one `patient_id` never lie on two
     sides of a split. `groups`: further (name, value) pairs by which scores are broken down.
+    `absent`: channels (from 0) that were not recorded: `images` are those of the others. `others`: references by
+    further readers, in the readers' order.
     """
 
     id: str
@@ -35,6 +37,13 @@ class Case:
     reference: Path | None
     site: str | None = None
     groups: tuple[tuple[str, str], ...] = ()
+    absent: tuple[int, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    @property
+    def references(self) -> tuple[Path, ...]:
+        """The references of all readers, the first one's first; none without a reference."""
+        return () if self.reference is None else (self.reference, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ def digest(dataset: Dataset) -> str:
     as reading the dataset. Raises `DatasetError` for a file that is missing.
     """
     cases = sorted(
-        [case.id, case.patient_id, _fingerprints(case, case.images), _fingerprints(case, _references(case))]
+        [case.id, case.patient_id, _fingerprints(case, case.images), _fingerprints(case, case.references), *case.absent]
         for case in dataset.cases
     )
     labels = [[label.value, label.name] for label in dataset.labels]
@@ -84,10 +93,6 @@ def digest(dataset: Dataset) -> str:
     if dataset.labels.regions or dataset.labels.ignore is not None:
         content += [[[one.name, one.values, one.paints] for one in dataset.labels.regions], dataset.labels.ignore]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _references(case: Case) -> tuple[Path, ...]:
-    return () if case.reference is None else (case.reference,)
 
 
 def _fingerprints(case: Case, paths: Iterable[Path]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from delineate.dataset.cases import Case, Dataset, channel_kind, fingerprint_file, folder_files
 from delineate.dataset.layouts import data_files, read_case_table
+from delineate.dataset.readers import FIRST, reader_folders
 from delineate.errors import DelineateError
 from delineate.geometry import Grid, aligned, axis_change, change_axes, index_to_world, largest_distance_mm
 from delineate.labels import LabelSet
@@ -53,7 +54,7 @@ def check_files(dataset: Dataset, folder: Path | None = None) -> list[Problem]:
     `folder`: where the dataset was opened; files in its imagesTr and labelsTr that no case uses are
     reported. Images of equal size are compared by the SHA-256 of their bytes.
     """
-    problems = [problem for case in dataset.cases for problem in _missing_files(case, len(dataset.channels))]
+    problems = [problem for case in dataset.cases for problem in _missing_files(case, dataset.channels)]
     problems += _repeated_ids(dataset.cases)
     problems += _equal_images(dataset.cases)
     problems += _shared_patients(dataset.cases)
@@ -62,9 +63,10 @@ def check_files(dataset: Dataset, folder: Path | None = None) -> list[Problem]:
     return problems
 
 
-def _missing_files(case: Case, channels: int) -> Iterator[Problem]:
-    for what, path in [*(("image", image) for image in case.images), ("reference", case.reference)]:
-        if path is not None and not path.exists():
+def _missing_files(case: Case, names: Sequence[str]) -> Iterator[Problem]:
+    channels = len(names)
+    for what, path in [*(("image", image) for image in case.images), *(("reference", r) for r in case.references)]:
+        if not path.exists():
             yield Problem(
                 case.id, "error", f"the {what} is missing on disk", path, "Restore the file, or remove the case."
             )
@@ -76,7 +78,15 @@ def _missing_files(case: Case, channels: int) -> Iterator[Problem]:
             case.images[0],
             "It cannot be trained on or scored: add the reference, or leave it.",
         )
-    if len(case.images) not in (1, channels):
+    if case.absent and len(case.images) + len(case.absent) == channels:
+        yield Problem(
+            case.id,
+            "warning",
+            f"channel {' and '.join(names[n] for n in case.absent)} is not there",
+            case.images[0],
+            "Add it; or train with channel dropout (--channel-dropout 0.2), so that the network can do without.",
+        )
+    elif case.absent or len(case.images) not in (1, channels):
         yield Problem(
             case.id,
             "error",
@@ -121,8 +131,9 @@ def _shared_patients(cases: Iterable[Case]) -> Iterator[Problem]:
 
 
 def _unused_files(dataset: Dataset, folder: Path) -> Iterator[Problem]:
-    used = {path.resolve() for case in dataset.cases for path in (*case.images, case.reference) if path is not None}
-    for name, what in (("imagesTr", "an image that no case uses"), ("labelsTr", "a reference that no case uses")):
+    used = {path.resolve() for case in dataset.cases for path in (*case.images, *case.references)}
+    labels = [(reader.name, "a reference that no case uses") for reader in (folder / FIRST, *reader_folders(folder))]
+    for name, what in (("imagesTr", "an image that no case uses"), *labels):
         for path in data_files(folder / name, ""):
             if path.resolve() not in used:
                 remedy = "List it with its partner in dataset.json, or remove it."
@@ -157,14 +168,22 @@ def check_case(
 
     `image`: (C, I, J, K) as read. `label_array`: the reference's label map (I, J, K) as read, before any
     rounding or casting, of any number type, on `label_grid`; None where the case has no reference.
-    Of overlapping labels without regions only the geometry is checked. Raises `ValueError` for an array without its grid.
+    Of overlapping labels without regions only the geometry is checked.
+    Raises `ValueError` for an array without its grid.
     """
     problems = [*_check_spacing(case, image.grid), *_check_channels(case, image, channels)]
     if label_array is None:
         return problems
     if label_grid is None:
         raise ValueError("label_array needs label_grid")
-    problems += _check_alignment(case, image.grid, label_grid)
+    return [*problems, *check_reference(case, image.grid, labels, label_array, label_grid)]
+
+
+def check_reference(
+    case: Case, grid: Grid, labels: LabelSet, label_array: npt.NDArray[Any], label_grid: Grid
+) -> list[Problem]:
+    """Problems of a label map, the case's `reference`, for a scan on `grid`; see `check_case`."""
+    problems = list(_check_alignment(case, grid, label_grid))
     if labels.overlaps and not labels.regions:
         return problems
     problems += _check_values(case, label_array, labels)
@@ -192,6 +211,8 @@ def _check_channels(case: Case, image: Volume, channels: Sequence[str]) -> Itera
         yield Problem(case.id, "error", what, file, "Give one image a channel, in the dataset's order.")
         return
     for n, name in enumerate(channels):
+        if n in image.absent:
+            continue
         values = image.array[n]
         path = case.images[n] if len(case.images) == len(channels) else file
         bad = 0 if values.dtype.kind in "iub" else int(values.size - np.count_nonzero(np.isfinite(values)))

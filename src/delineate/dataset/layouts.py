@@ -5,6 +5,8 @@ Medical Segmentation Decathlon: dataset.json with "modality" {"0": "CT"}, "label
 nnU-Net v2: dataset.json with "channel_names", "labels" {"liver": 1} and "file_ending"; cases are the files
 imagesTr/CASE_0000.nii.gz (one a channel) and labelsTr/CASE.nii.gz. A label that consists of several values, {"whole":
 [1, 2], "core": 2}, makes all of them regions, painted with "regions_class_order"; "ignore" has the highest value.
+A case may lack a channel (in a list: null). Label maps of further readers lie in folders labelsTr_NAME, named as the
+first one's (in a list: "label" is a list).
 An optional cases.csv beside it (case, patient_id, site, and any further columns as groups) says who is who.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from delineate.dataset.cases import Case, Dataset
+from delineate.dataset.readers import add_readers
 from delineate.errors import DatasetError, LabelError
 from delineate.files import write_text
 from delineate.labels import LabelSet, label_set, make_regions, region_labels
@@ -51,6 +54,7 @@ def open_dataset(path: Path) -> Dataset:
             path=folder,
             remedy='List them under "training" in dataset.json, or put images in imagesTr and references in labelsTr.',
         )
+    cases = add_readers(folder, cases)
     rows = read_case_table(folder)
     cases = tuple(_told_by_row(case, rows[case.id]) if case.id in rows else case for case in cases)
     return Dataset(str(content.get("name") or folder.resolve().name), channels, labels, cases)
@@ -91,8 +95,9 @@ def from_pairs(
 def from_csv(path: Path, labels: LabelSet, *, channels: Sequence[str], name: str | None = None) -> Dataset:
     """A dataset from a table of files, relative to the table's folder or absolute.
 
-    Columns: image (or image, image2, ... one a channel), label (may be empty); optionally case, patient_id,
-    site; any other column is a group. Raises `DatasetError` for a table without rows or without "image".
+    Columns: image (or image, image2, ... one a channel; empty for one that a case lacks), label (may be empty; label2,
+    ... of further readers); optionally case, patient_id, site; any other column is a group. Raises `DatasetError` for
+    a table without rows or without "image".
     """
     rows = _read_table(path, needs="image")
     columns = sorted((c for c in rows[0] if re.fullmatch(r"image\d*", c)), key=lambda c: int(c[5:] or 1))
@@ -107,10 +112,17 @@ def from_csv(path: Path, labels: LabelSet, *, channels: Sequence[str], name: str
         if not images:
             raise DatasetError(f"line {line} of the table names no image", path=path, remedy="Fill it in or remove it.")
     dataset = from_pairs(pairs, labels, channels=channels, name=name or path.stem)
-    extra = [{k: v for k, v in row.items() if k not in {*columns, "label"}} for row in rows]
+    readers = sorted((c for c in rows[0] if re.fullmatch(r"label\d+", c)), key=lambda c: int(c[5:]))
+    extra = [{k: v for k, v in row.items() if k not in {*columns, *readers, "label"}} for row in rows]
     cases = (
-        replace(case, id=row.get("case") or case.id, patient_id=row.get("case") or case.id)
-        for case, row in zip(dataset.cases, extra, strict=True)
+        replace(
+            case,
+            id=row.get("case") or case.id,
+            patient_id=row.get("case") or case.id,
+            absent=tuple(n for n, c in enumerate(columns) if not row[c]) if len(columns) == len(channels) else (),
+            others=tuple(path.parent / row[c] for c in readers if row.get("label") and row[c]),
+        )
+        for case, row in zip(dataset.cases, rows, strict=True)
     )
     return replace(dataset, cases=tuple(_told_by_row(case, row) for case, row in zip(cases, extra, strict=True)))
 
@@ -151,10 +163,13 @@ def _labels_json(labels: LabelSet) -> dict[str, Any]:
 
 
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
-    images = [_relative(image, folder) for image in case.images]
+    images: list[str | None] = [_relative(image, folder) for image in case.images]
+    for channel in sorted(case.absent):
+        images.insert(channel, None)
     entry: dict[str, Any] = {"id": case.id, "image": images[0] if len(images) == 1 else images}
     if case.reference is not None:
-        entry["label"] = _relative(case.reference, folder)
+        readers = [_relative(reference, folder) for reference in case.references]
+        entry["label"] = readers if case.others else readers[0]
     entry["patient_id"] = case.patient_id
     if case.site is not None:
         entry["site"] = case.site
@@ -282,13 +297,14 @@ def _values(value: object, name: str, path: Path) -> tuple[int, ...]:
 def _listed_cases(folder: Path, content: Mapping[str, Any], channels: Sequence[str]) -> tuple[Case, ...]:
     entries = _entries(content, folder / "dataset.json")
     images = [_with_channels(folder, entry["image"], len(channels)) for entry in entries]
-    references = [folder / str(entry["label"]) if entry.get("label") else None for entry in entries]
-    named = _tell_apart([reference or paths[0] for paths, reference in zip(images, references, strict=True)])
+    readers = [_with_readers(folder, entry.get("label")) for entry in entries]
+    named = _tell_apart([(read or paths)[0] for paths, read in zip(images, readers, strict=True)])
     cases = []
-    for entry, paths, reference, name in zip(entries, images, references, named, strict=True):
+    for entry, paths, read, name in zip(entries, images, readers, named, strict=True):
         case_id = str(entry.get("id") or name)
-        groups = entry.get("groups")
-        told = _told(Case(case_id, case_id, paths, reference), entry)
+        groups, absent = entry.get("groups"), _absent(entry["image"])
+        case = Case(case_id, case_id, paths, read[0] if read else None, absent=absent, others=read[1:])
+        told = _told(case, entry)
         cases.append(replace(told, groups=_pairs(groups if isinstance(groups, dict) else {})))
     return tuple(cases)
 
@@ -306,7 +322,8 @@ def _entries(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     if not isinstance(entries, list):
         raise DatasetError('"training" in dataset.json is not a list', got=type(entries).__name__, path=path)
     for entry in entries:
-        if not isinstance(entry, dict) or not entry.get("image") or not isinstance(entry["image"], str | list):
+        image = entry.get("image") if isinstance(entry, dict) else None
+        if not image or not isinstance(image, str | list) or (isinstance(image, list) and not any(image)):
             raise DatasetError(
                 'an entry under "training" in dataset.json names no image',
                 expected='{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
@@ -319,13 +336,23 @@ def _entries(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
 def _with_channels(folder: Path, image: str | list[Any], channels: int) -> tuple[Path, ...]:
     """The files of an entry; nnU-Net's lists leave out or name only the first of the _0000, _0001 ... endings."""
     if isinstance(image, list):
-        return tuple(folder / str(item) for item in image)
+        return tuple(folder / str(item) for item in image if item is not None)
     path = folder / image
     stem, ending = _stem(path), path.name[len(_stem(path)) :]
     base = stem.removesuffix("_0000")
     files = tuple(path.with_name(f"{base}_{n:04d}{ending}") for n in range(channels))
     first_of_several = stem.endswith("_0000") and channels > 1 and files[1].exists()
     return files if first_of_several or (not path.exists() and files[0].exists()) else (path,)
+
+
+def _absent(image: str | list[Any]) -> tuple[int, ...]:
+    return tuple(n for n, item in enumerate(image) if item is None) if isinstance(image, list) else ()
+
+
+def _with_readers(folder: Path, label: object) -> tuple[Path, ...]:
+    """The references of an entry, of one reader or a list of several."""
+    several = label if isinstance(label, list) else [label]
+    return tuple(folder / str(one) for one in several if one)
 
 
 def _found_cases(folder: Path, content: Mapping[str, Any], channels: Sequence[str]) -> tuple[Case, ...]:
@@ -341,7 +368,9 @@ def _found_cases(folder: Path, content: Mapping[str, Any], channels: Sequence[st
     for case_id, paths in sorted(found.items()):
         suffixed = _stem(paths[0]) != case_id
         images = [paths[0].with_name(f"{case_id}_{n:04d}{ending}") for n in range(len(channels))] if suffixed else paths
-        cases.append(Case(case_id, case_id, tuple(images), references.get(case_id)))
+        absent = tuple(n for n, path in enumerate(images) if len(images) > 1 and not path.exists())
+        there = tuple(path for n, path in enumerate(images) if n not in absent)
+        cases.append(Case(case_id, case_id, there, references.get(case_id), absent=absent))
     return tuple(cases)
 
 

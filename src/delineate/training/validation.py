@@ -35,14 +35,28 @@ def case_dice(
     """(cases, labels) Dice of each structure in each case, on the prepared grid; (0, labels) for no cases.
 
     A structure missed altogether counts as 0; NaN for one absent from reference and prediction, and for one that the
-    reference lacks if the plan says that this means unknown. The network must be on `device`. Raises `TrainingError`
-    for a case without a reference.
+    reference lacks if the plan says that this means unknown. Of several readers' targets the mean: how well a network
+    that learns from all of them agrees with any one. The network must be on `device`. Raises `TrainingError` for a case
+    without a reference.
     """
     rows = np.empty((len(cases), len(plan.labels)), dtype=np.float32)
     for row, case in zip(rows, cases, strict=True):
         if case.target is None:
             raise TrainingError("a validation case has no reference", case=case.id)
-        row[:] = dice_of_case(paint(predict_logits(network, case.image, plan, device=device), plan), case.target, plan)
-        if plan.training.missing_labels == "unknown":
-            row[~np.array(plan.drawn(set(np.unique(case.target).tolist())))[-len(row) :]] = np.nan
+        painted = paint(predict_logits(network, case.image, plan, device=device), plan)
+        row[:] = _mean_known([_target_dice(painted, target, plan) for target in (case.target, *case.others)])
     return rows
+
+
+def _target_dice(painted: npt.NDArray[np.uint8], target: npt.NDArray[np.uint8], plan: Plan) -> npt.NDArray[np.float32]:
+    dice = dice_of_case(painted, target, plan)
+    if plan.training.missing_labels == "unknown":
+        dice[~np.array(plan.drawn(set(np.unique(target).tolist())))[-len(dice) :]] = np.nan
+    return dice
+
+
+def _mean_known(rows: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """The mean of the values that are not NaN, NaN where there are none."""
+    known = np.isfinite(rows)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(rows, axis=0) / known.sum(axis=0), dtype=np.float32)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from delineate import formats
-from delineate.dataset import Case, Dataset, Problem, check_case, check_files, problem_of
+from delineate.dataset import Case, Dataset, Problem, check_case, check_files, check_reference, problem_of
 from delineate.errors import DelineateError
 from delineate.files import write_bytes
 from delineate.fingerprint import CaseMeasurements, measure_case, summarise
@@ -19,7 +19,7 @@ from delineate.reports.figures import preview_figure
 from delineate.settings import Settings
 from delineate.volume import Segmentation, Source, Volume, from_values
 from delineate.workflow.progress import Watch, nobody
-from delineate.workflow.structures import read_case
+from delineate.workflow.structures import read_case, read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ def check(
 
 def look_at(case: Case, dataset: Dataset) -> Look:
     """Read a case once, and find what is wrong with it. What cannot be read is a problem, not an error."""
-    if not all(path.exists() for path in (*case.images, *([case.reference] if case.reference else []))):
+    if not all(path.exists() for path in (*case.images, *case.references)):
         return Look()  # named among the files already
     problems: list[Problem] = []
     image = array = grid = None
     try:
-        image = formats.read_channels(case.images, kind=dataset.kinds[0])
+        image = read_image(case, dataset.kinds)
     except DelineateError as error:
         problems.append(problem_of(error, case.id))
     try:
@@ -107,12 +107,21 @@ def look_at(case: Case, dataset: Dataset) -> Look:
     problems += check_case(
         case, image, channels=dataset.channels, labels=dataset.labels, label_array=array, label_grid=grid
     )
+    problems += [problem for other in case.others for problem in _look_at_reader(case, other, image, dataset)]
     if any(problem.severity == "error" for problem in problems):
         return Look(tuple(problems))
     reference = None
     if array is not None and grid is not None:
         reference = from_values(array, grid, dataset.labels, Source(path=case.reference))
     return Look(tuple(problems), image, reference, measure_case(case.id, image, reference, dataset.kinds))
+
+
+def _look_at_reader(case: Case, reference: Path, image: Volume, dataset: Dataset) -> list[Problem]:
+    try:
+        array, grid = formats.read_label_values(reference)
+    except DelineateError as error:
+        return [problem_of(error, case.id)]
+    return check_reference(replace(case, reference=reference), image.grid, dataset.labels, array, grid)
 
 
 def _choose(cases: Sequence[Case], problems: Sequence[Problem], most: int) -> list[Case]:

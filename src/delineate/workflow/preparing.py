@@ -12,9 +12,10 @@ from delineate.errors import DatasetError, DelineateError
 from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
 from delineate.labels import LabelSet
 from delineate.planning import Machine, Plan, PlanOptions, make_plan
-from delineate.preprocessing import PreparedCase, prepare
+from delineate.preprocessing import PreparedCase, check_absent, prepare, with_readers
 from delineate.settings import Settings
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.readings import read_readings
 from delineate.workflow.structures import read_case
 from delineate.workspace import PreparedCache
 
@@ -71,12 +72,13 @@ def prepare_cases(
     cache = PreparedCache(settings.cache)
 
     def one(case: Case) -> PreparedCase:
+        check_absent(case.absent, plan, path=case.images[0])
         key = cache.key(case, plan, labels)
         found = cache.load(key, case.id)
         if found is not None:
             return found
-        image, reference = read_case(case, labels, plan.kinds)
-        prepared = prepare(case.id, image, reference, plan)
+        image, reference, others = read_readings(case, labels, plan)
+        prepared = with_readers(prepare(case.id, image, reference, plan), others, plan)
         cache.save(key, prepared)
         return cache.load(key, case.id) or prepared
 

@@ -21,7 +21,7 @@ from delineate.formats.nifti import is_nifti_name
 from delineate.formats.nrrd_files import is_nrrd_name, read_nrrd
 from delineate.geometry import Grid
 from delineate.labels import LabelSet, label_set
-from delineate.volume import Kind, Segmentation, Source, Volume, align
+from delineate.volume import Kind, Segmentation, Source, Volume, align, with_absent
 from delineate.workflow.results import StandingVariants, read_record, read_result, standing_variants
 
 RTSTRUCT = "RTSTRUCT"
@@ -103,10 +103,16 @@ def kind_near(path: Path) -> Kind | None:
     return None
 
 
+def read_image(case: Case, kinds: Sequence[Kind]) -> Volume:
+    """A case's scan, with room for channels that it lacks. Raises what reading raises."""
+    kind = next((kind for n, kind in enumerate(kinds) if n not in case.absent), Kind.OTHER)
+    return with_absent(formats.read_channels(case.images, kind=kind), case.absent)
+
+
 def read_case(case: Case, labels: LabelSet, kinds: Sequence[Kind]) -> tuple[Volume, Segmentation | None]:
     """A case's scan and reference. Raises what reading raises, naming the case."""
     try:
-        image = formats.read_channels(case.images, kind=kinds[0] if kinds else Kind.OTHER)
+        image = read_image(case, kinds)
         reference = None if case.reference is None else formats.read_segmentation(case.reference, labels)
     except DelineateError as error:
         raise error.in_case(case.id) from error
