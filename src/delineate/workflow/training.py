@@ -14,7 +14,7 @@ from delineate.errors import DatasetError, TrainingError
 from delineate.model import Model
 from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions, training_bytes
-from delineate.preprocessing import IGNORE, PreparedCase
+from delineate.preprocessing import IGNORE, PreparedCase, blank_values
 from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
 from delineate.training import supervised
@@ -100,7 +100,7 @@ def train(
     apply_budget(state, run, budget, fresh=fresh)
     records = Records(run, state, watch)
     with stop_on_signals() as stop:
-        take_steps(run, state, records, began=began, stop=stop, watch=watch)
+        take_steps(run, state, records, began, stop=stop, watch=watch)
     return records.close()
 
 
@@ -157,7 +157,7 @@ def indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
     """A case to draw patches from; nothing is known of any voxel of one without a reference."""
     if case.target is None:
         case = replace(case, target=np.broadcast_to(np.uint8(IGNORE), case.image.shape[1:]))
-    return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding)
+    return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding, blank=blank_values(plan))
 
 
 def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:
