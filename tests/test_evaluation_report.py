@@ -188,16 +188,19 @@ def test_groups_that_were_tested_say_how_sure_their_gap_is() -> None:
     cases |= {"b": case(0.5, patient="b", groups={"site": "B"})}
     found = {"metric": "dice", "by": "site", "gap": 0.3, "gap_interval": [-0.04, 0.4], "p_holm": 0.0004}
     sized = found | {"by": "size", "structure": "liver", "group": "small", "cases": 3, "patients": 3, "small": True}
-    scores = [found | {"group": "A"}, found | {"group": "A", "metric": "hd95_mm", "p_holm": 0.9}, sized]
+    alone = found | {"structure": "liver", "group": "A", "cases": 10, "patients": 10}
+    scores = [found | {"group": "A"}, found | {"group": "A", "metric": "hd95_mm", "p_holm": 0.9}, alone, sized]
     view = view_evaluation(record(cases, subgroups={"scores": scores}), "x", {})
     sheet = group_sheet(view.groups[0])
     assert [row[4] for row in sheet.rows] == ["+0.300 (\N{MINUS SIGN}0.04 to +0.40)", "\N{MINUS SIGN}0.300"]
     assert [row[-1] for row in sheet.rows] == ["<0.001", "–"]
     assert "Small, with fewer than 10 patients: B." in sheet.note
     assert "p" not in group_sheet(group_kinds(record(cases))[0]).columns
-    sizes = view.sheets["sizes"]
+    sizes, sites = view.sheets["sizes"], view.sheets["structures by site"]
     assert sizes is not None
+    assert sites is not None
     assert sizes.rows[0][:2] == ("liver, small", "3 (few)")
+    assert [row[0] for row in sites.rows] == ["liver, A"]
 
 
 def test_of_one_patient_no_intervals_are_spoken_of() -> None:

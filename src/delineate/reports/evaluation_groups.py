@@ -142,7 +142,32 @@ def _small_words(groups: Sequence[str]) -> str:
 
 def sizes_sheet(scores: ScoresRecord) -> Sheet | None:
     """Each structure by its size in the reference; None where evaluation was not asked for it."""
-    found = [one for one in scores.subgroups.scores if one.by == SIZE and one.metric == _FIGURE and one.structure]
+    found = _by_structure(scores, SIZE)
+    note = (
+        "Small, middle and large: thirds of each structure's volumes in the references, unless bands were given. p: "
+        "permutation test, corrected by Holm over sizes and structures."
+    )
+    return _structures_sheet(found, "By size of the structure", "Structure, size", note) if found else None
+
+
+def structure_sheets(scores: ScoresRecord) -> dict[str, Sheet]:
+    """Each structure in the groups of each kind that evaluation was asked for, sizes left out; by the kind's name."""
+    kinds = dict.fromkeys(one.by for one in scores.subgroups.scores if one.by != SIZE)
+    sheets = {}
+    for kind in kinds:
+        found = _by_structure(scores, kind)
+        note = "p: permutation test by patient, corrected by Holm over groups and structures."
+        if found:
+            sheets[kind] = _structures_sheet(found, f"Each structure by {kind}", f"Structure, {kind}", note)
+    return sheets
+
+
+def _by_structure(scores: ScoresRecord, kind: str) -> list[GroupRecord]:
+    asked = (one for one in scores.subgroups.scores if one.by == kind and one.metric == _FIGURE)
+    return [one for one in asked if one.structure and one.cases]
+
+
+def _structures_sheet(found: Sequence[GroupRecord], caption: str, first: str, note: str) -> Sheet:
     rows = tuple(
         (
             f"{words_of(one.structure or '')}, {one.group}",
@@ -154,16 +179,11 @@ def sizes_sheet(scores: ScoresRecord) -> Sheet | None:
             show_p(number(one.p_holm)),
         )
         for one in found
-        if one.cases
     )
-    columns = ("Structure, size", "Patients", "Cases", "Mean Dice", "Minus all others", "Missed or spurious", "p")
-    note = (
-        "Small, middle and large: thirds of each structure's volumes in the references, unless bands were given. p: "
-        "permutation test, corrected by Holm over sizes and structures."
-    )
-    if any(one.small for one in found if one.cases):
+    if any(one.small for one in found):
         note += f" Few: fewer than {SMALL} patients; what such a row shows may be chance."
-    return Sheet("By size of the structure", columns, rows, note=note) if rows else None
+    columns = (first, "Patients", "Cases", "Mean Dice", "Minus all others", "Missed or spurious", "p")
+    return Sheet(caption, columns, rows, note=note)
 
 
 def _row(group: GroupFacts) -> Row:

@@ -41,6 +41,7 @@ from delineate.reports.evaluation_groups import (
     group_kinds,
     group_sheet,
     sizes_sheet,
+    structure_sheets,
     unshown_kinds,
 )
 from delineate.reports.evaluation_tables import (
@@ -136,6 +137,7 @@ def view_evaluation(scores: ScoresRecord, title: str, pictures: Mapping[str, byt
         "calibration": calibration_sheet(scores),
         "cases": cases_sheet(scores),
         "definitions": definitions_sheet(scores),
+        **{f"structures by {kind}": sheet for kind, sheet in structure_sheets(scores).items()},
     }
     return EvaluationView(
         title=title,
@@ -164,7 +166,14 @@ def render_evaluation(scores: ScoresRecord, title: str, pictures: Mapping[str, b
         volumes=volume_charts(scores),
         sizes=size_chart(scores),
         confusion=confusion_chart(scores),
-        groups=[(group_sheet(kind), group_chart(kind, _mean_of_cases(scores))) for kind in view.groups],
+        groups=[
+            (
+                group_sheet(kind),
+                group_chart(kind, _mean_of_cases(scores)),
+                view.sheets.get(f"structures by {kind.name}"),
+            )
+            for kind in view.groups
+        ],
         calibration=calibration_chart(scores),
     )
 
