@@ -25,7 +25,7 @@ from delineate.training import start
 from delineate.workflow import scratch
 from delineate.workflow.batches import CaseReport, Phase
 from delineate.workflow.casework import in_case
-from delineate.workflow.choosing import Scan, check_channels
+from delineate.workflow.choosing import Scan, absent_channels
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.predicting import Batch, PredictionOptions, predict
 from delineate.workflow.results import ResultRecord, read_record, read_result
@@ -198,8 +198,9 @@ def test_channels_that_the_model_does_not_have_are_no_further_cases(tmp_path: Pa
 def test_missing_channels_are_named_before_anything_is_read(tmp_path: Path) -> None:
     scan = Scan("p", (tmp_path / "p_0000.nii.gz", tmp_path / "p_0002.nii.gz"))
     with pytest.raises(InputError, match=r"expected _0000 \(CT\), _0001 \(PET\), got p_0000.nii.gz, p_0002.nii.gz"):
-        check_channels(scan, ("CT", "PET"))
-    check_channels(Scan("p_0003", (tmp_path / "p_0003.nii.gz",)), ("CT",))
+        absent_channels(scan, ("CT", "PET"))
+    assert absent_channels(Scan("p_0003", (tmp_path / "p_0003.nii.gz",)), ("CT",)) == ()
+    assert absent_channels(Scan("p", (tmp_path / "p_0001.nii.gz",)), ("CT", "PET", "MR")) == (0, 2)
 
 
 def fail(error: Exception) -> Callable[[], None]:

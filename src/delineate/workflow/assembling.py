@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from delineate.formats.dicom.series import AIR_HU
 from delineate.formats.dicom.slices import Instance
 from delineate.geometry import same_space
 from delineate.resampling import resample_anywhere
-from delineate.volume import Kind, Volume
+from delineate.volume import Kind, Volume, with_absent
 
 _MODALITIES = {Kind.CT: "CT", Kind.MR: "MR", Kind.PET: "PT"}
 LABEL_MODALITIES = ("SEG", "RTSTRUCT")
@@ -41,12 +41,14 @@ class Assembly:
     """A case to be: its channels' series, the first of which gives the grid, and the objects with its labels.
 
     `missing` says what keeps it from being one. `siblings`: UIDs of images of other volumes of the channels' series.
+    `absent`: channels (from 0) for which there is no series, where that may be.
     """
 
     stacks: tuple[formats.Stack, ...]
     labels: tuple[Instance, ...]
     missing: InputError | None = None
     siblings: frozenset[str] = frozenset()
+    absent: tuple[int, ...] = ()
 
     @property
     def first(self) -> formats.Stack:
@@ -85,20 +87,27 @@ def wishes_for(channels: Sequence[str], kinds: Sequence[Kind]) -> tuple[ChannelW
 
 
 def assemble(
-    stacks: Sequence[formats.Stack], objects: Sequence[Instance], wishes: Sequence[ChannelWish]
+    stacks: Sequence[formats.Stack],
+    objects: Sequence[Instance],
+    wishes: Sequence[ChannelWish],
+    *,
+    may_lack: bool = False,
 ) -> Iterator[Assembly]:
     """The cases of one patient, one for each series that can be the first channel.
 
     Labels belong to the series they refer to; where that is not among these, to the series of their frame of reference.
     A case without labels of its first channel takes those of the next that has any. Further channels are looked for in
-    the first one's frame of reference, in the same study before others.
+    the first one's frame of reference, in the same study before others; where a case `may_lack` one, it is
+    absent if no series fits.
     """
     known = {stack.facts.series_uid for stack in stacks}
     labels = [thing for thing in objects if thing.facts.modality in LABEL_MODALITIES]
     for first in stacks:
         if wishes[0].fits(first) and first.action is not formats.Action.SKIP:
-            chosen, missing = _channels(first, stacks, wishes)
-            yield Assembly(chosen, _own_labels(labels, chosen, known), missing, _siblings(chosen, stacks))
+            present = [n for n, wish in enumerate(wishes) if n == 0 or not may_lack or _any_fits(wish, first, stacks)]
+            chosen, missing = _channels(first, stacks, [wishes[n] for n in present])
+            absent = tuple(n for n in range(len(wishes)) if n not in present)
+            yield Assembly(chosen, _own_labels(labels, chosen, known), missing, _siblings(chosen, stacks), absent)
 
 
 def _channels(
@@ -133,6 +142,10 @@ def _belongs(thing: Instance, stack: formats.Stack, known: set[str], *, by_frame
         return stack.facts.series_uid in resolved
     frame = stack.slices[0].frame_of_reference_uid if stack.slices else ""
     return by_frame and bool(frame) and frame in thing.frames_of_reference
+
+
+def _any_fits(wish: ChannelWish, first: formats.Stack, stacks: Sequence[formats.Stack]) -> bool:
+    return any(wish.fits(stack) and stack is not first and stack.is_scan for stack in stacks)
 
 
 def _companion(wish: ChannelWish, first: formats.Stack, stacks: Sequence[formats.Stack]) -> formats.Stack:
@@ -176,6 +189,5 @@ def read_assembly(assembly: Assembly) -> tuple[Volume, tuple[str, ...]]:
         fill = float(AIR_HU) if other.kind is Kind.CT else min(0.0, float(other.array.min()))
         arrays.append(resample_anywhere(other.array[0], other.grid, first.grid, fill=fill)[np.newaxis])
         notes.append(f"{stack.facts.modality} interpolated onto the grid of the first channel")
-    if len(arrays) == 1:
-        return first, tuple(notes)
-    return Volume(np.concatenate(arrays), first.grid, first.kind, first.source), tuple(notes)
+    joined = first if len(arrays) == 1 else replace(first, array=np.concatenate(arrays))
+    return with_absent(joined, assembly.absent), tuple(notes)

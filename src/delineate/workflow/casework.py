@@ -24,11 +24,11 @@ from delineate.inference.stages import shared
 from delineate.labels import LabelSet
 from delineate.model import Model
 from delineate.postprocessing import Rule
-from delineate.preprocessing import doubts
+from delineate.preprocessing import check_absent, doubts
 from delineate.reports.figures import comparison_figure
 from delineate.volume import Segmentation, Source, Volume, align
 from delineate.workflow.batches import CaseReport, Hear, Needs, Phase
-from delineate.workflow.choosing import Scan, check_channels
+from delineate.workflow.choosing import Scan, absent_channels
 from delineate.workflow.clock import Clock, forget_peak, peak_bytes
 from delineate.workflow.exporting import export, files_of
 from delineate.workflow.proofs import standing_proofs
@@ -144,8 +144,10 @@ class CaseWork:
             with clock.timing("read"):
                 if task.is_done:
                     return Material(None, self._standing(task), clock=clock)
-                check_channels(task.scan, self.model.plan.channels)
-                volume = task.scan.read(self.model.plan.kinds[0], self.scratch)
+                plan = self.model.plan
+                absent = absent_channels(task.scan, plan.channels)
+                check_absent(absent, plan, path=task.scan.paths[0].parent)
+                volume = task.scan.read(plan.kinds, self.scratch, absent=absent)
                 self._check_space(task, volume)
                 doubtful = doubts(volume, self.model.plan)
             with clock.timing("prepare"):

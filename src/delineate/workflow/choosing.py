@@ -13,7 +13,7 @@ from delineate.errors import InputError
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.nifti import is_nifti_name, unpacked_bytes
 from delineate.settings import Settings
-from delineate.volume import Kind, Volume
+from delineate.volume import Kind, Volume, with_absent
 from delineate.workflow.assembling import Assembly, ChannelWish, assemble, read_assembly
 from delineate.workflow.importing import name_cases, patients_of
 from delineate.workflow.progress import Watch, nobody
@@ -33,11 +33,17 @@ class Scan:
     paths: tuple[Path, ...]
     assembly: Assembly | None = None
 
-    def read(self, kind: Kind, scratch: Scratch) -> Volume:
-        """Its voxels; where they are many, those of files are mapped, by `scratch` where they must be unpacked."""
+    def read(self, kinds: Sequence[Kind], scratch: Scratch, *, absent: Sequence[int] = ()) -> Volume:
+        """Its voxels; where they are many, those of files are mapped, by `scratch` where they must be unpacked.
+
+        `kinds`: of all channels; `absent`: those that it lacks.
+        """
         if self.assembly is not None:
             return read_assembly(self.assembly)[0]
-        return formats.read_channels(self.paths, kind=kind, allocate=scratch.allocate, map_bytes=scratch.from_bytes)
+        kind = next(kind for n, kind in enumerate(kinds) if n not in absent)
+        allocate = scratch.allocate
+        volume = formats.read_channels(self.paths, kind=kind, allocate=allocate, map_bytes=scratch.from_bytes)
+        return with_absent(volume, absent, allocate=allocate)
 
     @property
     def voxel_bytes(self) -> int:
@@ -71,14 +77,15 @@ def find_scans(
     *,
     settings: Settings,
     key: PseudonymKey | None = None,
+    may_lack: bool = False,
     watch: Watch = nobody,
 ) -> Chosen:
     """What there is to segment at a path: a file, a folder of NIfTI files, a DICOM series, a tree or archive of them.
 
     `a.nii.gz` and `a_0000.nii.gz` (with `a_0001.nii.gz` ... for more channels) are case `a`; a DICOM series is named
     after its folder, and by its number where a folder holds several; with a `key`, as `import` names its case. Of DICOM
-    series those are taken that fit the first channel; the others are looked for in the same tree. Raises `InputError`
-    if there is nothing.
+    series those are taken that fit the first channel; the others are looked for in the same tree, where a case
+    `may_lack` them. Raises `InputError` if there is nothing.
     """
     if not path.exists():
         raise InputError("nothing to segment: there is no such file or folder", path=path)
@@ -89,7 +96,7 @@ def find_scans(
     report = scan(path, settings=settings, watch=watch)
     if report.stopped:
         return Chosen((), stopped=True)
-    scans = _dicom_scans(report, channels, key)
+    scans = _dicom_scans(report, channels, key, may_lack=may_lack)
     if not scans:
         raise InputError(
             "nothing to segment",
@@ -100,15 +107,21 @@ def find_scans(
     return Chosen(scans, report.problems)
 
 
-def check_channels(scan: Scan, channels: Sequence[str]) -> None:
-    """Raises `InputError` unless a case's files are the channels 0, 1, ... that a model wants, each once, in order."""
+def absent_channels(scan: Scan, channels: Sequence[str]) -> tuple[int, ...]:
+    """Those of the channels 0, 1, ... that a model wants and a case lacks.
+
+    Raises `InputError` unless a case's files are such channels, each once, in order.
+    """
     if scan.assembly is not None:
-        return
+        return scan.assembly.absent
     found = [_CHANNEL.search(formats.image_stem(path)) for path in scan.paths]
     numbers = [None if number is None else int(number.group(1)) for number in found]
-    expected = list(range(len(channels)))
-    if len(channels) == len(numbers) == 1 or numbers == expected:
-        return
+    wanted = range(len(channels))
+    if len(channels) == len(numbers) == 1:
+        return ()
+    there = [number for number in wanted if number in numbers]
+    if there and numbers == there:
+        return tuple(number for number in wanted if number not in there)
     raise InputError(
         "the case has not the channels that the model was made for",
         expected=", ".join(f"_{number:04d} ({name})" for number, name in enumerate(channels)),
@@ -132,9 +145,11 @@ def _nifti_scans(files: Sequence[Path], channels: int) -> tuple[Scan, ...]:
     return tuple(Scan(case, tuple(paths)) for case, paths in cases.items())
 
 
-def _dicom_scans(report: ScanReport, channels: Sequence[ChannelWish], key: PseudonymKey | None) -> tuple[Scan, ...]:
+def _dicom_scans(
+    report: ScanReport, channels: Sequence[ChannelWish], key: PseudonymKey | None, *, may_lack: bool
+) -> tuple[Scan, ...]:
     # What is refused is there too, and fails with its reason when its turn comes.
-    found = [assembly for stacks, _ in patients_of(report) for assembly in assemble(stacks, (), channels)]
+    found = [one for stacks, _ in patients_of(report) for one in assemble(stacks, (), channels, may_lack=may_lack)]
     if key is not None:
         return tuple(Scan(case.id, case.assembly.first.files[:1], case.assembly) for case in name_cases(found, key))
     folders = [assembly.first.files[0].parent for assembly in found]

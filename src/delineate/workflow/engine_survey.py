@@ -19,7 +19,7 @@ from delineate.model import Model
 from delineate.settings import Settings
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.assembling import wishes_for
-from delineate.workflow.choosing import find_scans
+from delineate.workflow.choosing import absent_channels, find_scans
 from delineate.workflow.engine_records import merged, read_engine_record, write_engine_record
 from delineate.workflow.engine_trials import measure
 from delineate.workflow.engines import EngineWish, Work, decided, open_runners
@@ -45,7 +45,8 @@ def survey_scan(model: Model, source: Path, settings: Settings) -> Volume:
     found = find_scans(source, wishes_for(model.plan.channels, model.plan.kinds), settings=settings)
     if found.stopped:
         raise KeyboardInterrupt
-    return found.scans[0].read(model.plan.kinds[0], scratch_of(settings))
+    absent = absent_channels(found.scans[0], model.plan.channels)
+    return found.scans[0].read(model.plan.kinds, scratch_of(settings), absent=absent)
 
 
 def known_engines(model: Model, settings: Settings) -> EngineSurvey:

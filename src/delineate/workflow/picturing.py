@@ -170,7 +170,7 @@ def _read_map(path: Path) -> tuple[None, Segmentation]:
 def _read_scan(
     scan: Scan, drawn: Path | None, *, kind: Kind | None, scratch: Scratch
 ) -> tuple[Volume, Segmentation | None]:
-    image = read_scan(scan.paths[0], kind) if scan.assembly is None else scan.read(Kind.OTHER, scratch)
+    image = read_scan(scan.paths[0], kind) if scan.assembly is None else scan.read((Kind.OTHER,), scratch)
     return image, _aligned(drawn, image)
 
 

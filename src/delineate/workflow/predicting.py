@@ -84,7 +84,8 @@ class Batch:
         self._check()
         plan, key = self.model.plan, self.options.key
         wishes = wishes_for(plan.channels, plan.kinds)
-        chosen = find_scans(source, wishes, settings=self.settings, key=key, watch=self.watch)
+        may_lack = plan.augmentation.channel_dropout > 0
+        chosen = find_scans(source, wishes, settings=self.settings, key=key, may_lack=may_lack, watch=self.watch)
         if chosen.stopped:
             return PredictionRun((), (), (), stopped=True)
         with_series = all(scan.assembly is not None for scan in chosen.scans)
