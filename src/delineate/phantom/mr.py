@@ -42,7 +42,7 @@ def make_mr_patient(
     build = draw_build(shape_rng, stretch=0.06, bend_mm=4)
     spacing = np.array([200.0, 210.0, 170.0]) / matrix
     grid = centred_grid(matrix, spacing, tilted(pose_rng, tilt_degrees) @ SAGITTAL, pose_rng.uniform(-4, 4, 3))
-    shapes = _draw_head(shape_rng)
+    shapes = draw_head(shape_rng)
     names = list(WEIGHTINGS)[:channels]
     images = []
     for name in names:
@@ -65,7 +65,8 @@ def _rician(rng: np.random.Generator, signal: Field, level: float) -> Field:
     return as_field(np.hypot(signal + real, imaginary))
 
 
-def _draw_head(rng: np.random.Generator) -> dict[str, Shape]:
+def draw_head(rng: np.random.Generator) -> dict[str, Shape]:
+    """The parts of a head by name, from the scalp to the ventricles and the hippocampi."""
     skull = ellipsoid((0, 0, 8), (70, 86, 76))
     brain = bumpy(grow(skull, -9), rng, height_mm=1.5, length_mm=25)
     shapes = {

@@ -28,6 +28,7 @@ from delineate.phantom.tissues import FAT_HU, FLUID_HU, Tissues
 from delineate.phantom.torso import Torso
 
 LIVER, SPLEEN, RIGHT_KIDNEY, LEFT_KIDNEY, AORTA, STOMACH = 1, 2, 3, 4, 5, 6
+LIVER_LESION = 9  # 7 and 8 are the spine and the lungs
 
 
 class Organs(NamedTuple):
@@ -175,15 +176,15 @@ def _lesions(rng: np.random.Generator, liver: Shape, tissues: Tissues) -> list[S
     spots = []
     for _ in range(int(rng.integers(0, 5))):
         radius = rng.uniform(5, 17)
-        where = _point_inside(rng, liver, 0.7 * radius)
+        where = point_inside(rng, liver, 0.7 * radius)
         if where is not None:
             level = FLUID_HU if rng.random() < 0.3 else tissues.lesion
             ball = bumpy(ellipsoid(where, sized(rng, (radius,) * 3, 0.2)), rng, height_mm=1.5, length_mm=20)
-            spots.append(Structure(common(ball, liver), level, None))
+            spots.append(Structure(common(ball, liver), level, LIVER_LESION))
     return spots
 
 
-def _point_inside(rng: np.random.Generator, shape: Shape, depth_mm: float) -> Vector | None:
+def point_inside(rng: np.random.Generator, shape: Shape, depth_mm: float) -> Vector | None:
     """A random point at least `depth_mm` below the surface, or None if none of 200 tries is."""
     tries = rng.uniform(shape.low, shape.high, (200, 3)).astype(np.float32)
     deep = np.flatnonzero(shape.field(Points(*tries.T)) < -depth_mm)
@@ -217,7 +218,7 @@ def _kidney_structures(rng: np.random.Generator, kidney: Shape, tissues: Tissues
         Structure(kidney, tissues.renal_cortex, label),
         Structure(grow(kidney, -6), medulla, label),
     ]
-    where = _point_inside(rng, kidney, 3) if rng.random() < 0.35 else None
+    where = point_inside(rng, kidney, 3) if rng.random() < 0.35 else None
     if where is not None:
         cyst = ellipsoid(where, sized(rng, (9, 9, 9), 0.5))
         parts.append(Structure(common(cyst, kidney), FLUID_HU, None))

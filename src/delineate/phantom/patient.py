@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from delineate.phantom.organs import (
     AORTA,
     LEFT_KIDNEY,
     LIVER,
+    LIVER_LESION,
     RIGHT_KIDNEY,
     SPLEEN,
     STOMACH,
@@ -21,7 +22,7 @@ from delineate.phantom.organs import (
     draw_organs,
     organ_structures,
 )
-from delineate.phantom.rendering import Build, Structure, draw_build, render
+from delineate.phantom.rendering import Build, LabelMap, Structure, draw_build, render
 from delineate.phantom.tissues import AIR_HU, PHASES, Tissues, draw_tissues
 from delineate.phantom.torso import LUNGS, SPINE, Torso, draw_torso, spine_structures, torso_structures
 from delineate.volume import Kind, Segmentation, Volume
@@ -40,6 +41,7 @@ PATIENT_LABELS: LabelSet = label_set(
 )
 """What is segmented. Lesions belong to their organ, contents to the stomach; the spinal canal is not spine."""
 
+
 TILT_DEGREES = 5.0
 
 
@@ -55,6 +57,44 @@ class SyntheticPatient:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What of a patient is scanned, and what of that is segmented.
+
+    `name`: of the patients' ids. `draw`: the structures in the order in which they are drawn. `bottom_mm`, `top_mm`:
+    the ranges in which the scan ends. `values`: of the drawn labels, the value each has in `labels`; others are
+    background.
+    """
+
+    name: str
+    draw: Callable[[np.random.Generator, Torso, Tissues], list[Structure]]
+    bottom_mm: tuple[float, float]
+    top_mm: tuple[float, float]
+    labels: LabelSet
+    values: Mapping[int, int]
+
+
+def draw_abdomen(rng: np.random.Generator, torso: Torso, tissues: Tissues) -> list[Structure]:
+    """Everything that lies in the upper abdomen, each structure of `PATIENT_LABELS` and lesions with a value."""
+    organs = draw_organs(rng, torso)
+    return [
+        *torso_structures(rng, torso, tissues),
+        *spine_structures(rng, tissues),
+        *bowel_structures(rng, torso, tissues),
+        *organ_structures(rng, organs, tissues),
+    ]
+
+
+ABDOMEN = Examination(
+    "phantom",
+    draw_abdomen,
+    bottom_mm=(-130, -112),
+    top_mm=(104, 122),
+    labels=PATIENT_LABELS,
+    values={**{value: value for value in PATIENT_LABELS.values}, LIVER_LESION: LIVER},
+)
+
+
 def make_patient(
     seed: int,
     *,
@@ -63,8 +103,11 @@ def make_patient(
     scanner: str | None = None,
     phase: str | None = None,
     tilt_degrees: float = TILT_DEGREES,
+    examination: Examination = ABDOMEN,
 ) -> SyntheticPatient:
     """CT of the upper abdomen of one synthetic patient, int16 HU, and the reference for `PATIENT_LABELS`.
+
+    Another `examination` may scan another part of the patient, or segment other structures.
 
     The seed decides the anatomy whatever the other arguments are, and the scanner and phase unless they are given.
     Array axes run to Left, Posterior and Superior but for up to `tilt_degrees` about each axis. The field of view
@@ -83,16 +126,17 @@ def make_patient(
     tissues = draw_tissues(tissue_rng, phase)
     build = draw_build(shape_rng, stretch=0.07, bend_mm=5)
     torso = draw_torso(shape_rng)
-    structures = _structures(shape_rng, torso, tissues)
-    grid = _field_of_view(pose_rng, SCANNERS[scanner], torso, build, tilt_degrees)
+    structures = examination.draw(shape_rng, torso, tissues)
+    heights = (pose_rng.uniform(*examination.bottom_mm), pose_rng.uniform(*examination.top_mm))
+    grid = _field_of_view(pose_rng, SCANNERS[scanner], torso, build, heights, tilt_degrees)
     grid = _divided(grid, matrix or _coarser(grid.shape, spacing_scale))
-    clean, labels = render(structures, grid, build, outside=AIR_HU)
+    clean, drawn = render(structures, grid, build, outside=AIR_HU)
     noisy = add_noise(noise_rng, clean, SCANNERS[scanner], cupping_hu=noise_rng.uniform(0, 10))
     image = np.clip(np.rint(noisy), -1024, 3071).astype(np.int16)
     return SyntheticPatient(
-        id=f"phantom-{seed:04d}",
+        id=f"{examination.name}-{seed:04d}",
         image=Volume(image[None], grid, Kind.CT),
-        reference=Segmentation(labels, grid, PATIENT_LABELS),
+        reference=Segmentation(_valued(drawn, examination.values), grid, examination.labels),
         scanner=scanner,
         phase=phase,
         seed=seed,
@@ -112,20 +156,22 @@ def _generators(seed: int) -> list[np.random.Generator]:
     return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)]
 
 
-def _structures(rng: np.random.Generator, torso: Torso, tissues: Tissues) -> list[Structure]:
-    organs = draw_organs(rng, torso)
-    return [
-        *torso_structures(rng, torso, tissues),
-        *spine_structures(rng, tissues),
-        *bowel_structures(rng, torso, tissues),
-        *organ_structures(rng, organs, tissues),
-    ]
+def _valued(drawn: LabelMap, values: Mapping[int, int]) -> LabelMap:
+    table = np.zeros(256, np.uint8)
+    table[list(values)] = list(values.values())
+    return table[drawn]
 
 
-def _field_of_view(rng: np.random.Generator, scanner: Scanner, torso: Torso, build: Build, tilt_degrees: float) -> Grid:
+def _field_of_view(
+    rng: np.random.Generator,
+    scanner: Scanner,
+    torso: Torso,
+    build: Build,
+    heights: tuple[float, float],
+    tilt_degrees: float,
+) -> Grid:
     """The scanner's own grid, centred on the body to within millimetres and wide enough for it."""
-    low = np.array([*torso.low_mm, rng.uniform(-130, -112)])
-    high = np.array([*torso.high_mm, rng.uniform(104, 122)])
+    low, high = np.array([*torso.low_mm, heights[0]]), np.array([*torso.high_mm, heights[1]])
     middle = (low + high) / 2 * build.scale + [*rng.uniform(-4, 4, 2), 0]
     size: FloatArray = (high - low) * build.scale
     direction = tilted(rng, tilt_degrees)

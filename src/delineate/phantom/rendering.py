@@ -20,12 +20,12 @@ LabelMap = npt.NDArray[np.uint8]
 class Structure:
     """One shape to draw over what is there.
 
-    `material`: its intensity, or a function of the points. `label`: the value it gets in the label map (0: background),
-    or None to keep what lies below.
+    `material`: its intensity, or a function of the points; for a scan of several channels, one of these a channel.
+    `label`: the value it gets in the label map (0: background), or None to keep what lies below.
     """
 
     shape: Shape
-    material: Material
+    material: Material | tuple[Material, ...]
     label: int | None = 0
 
 
@@ -52,8 +52,16 @@ def render(structures: Sequence[Structure], grid: Grid, build: Build, *, outside
     Returns the image (I, J, K) float32, `outside` where nothing is drawn, and the label map (I, J, K). A voxel has the
     label of its centre; its intensity is mixed by the share of the voxel that lies in the structure.
     """
+    images, labels = render_channels(structures, grid, build, outside=outside, channels=1)
+    return images[0], labels
+
+
+def render_channels(
+    structures: Sequence[Structure], grid: Grid, build: Build, *, outside: float, channels: int
+) -> tuple[Field, LabelMap]:
+    """As `render`, for a scan of several channels: the image is (C, I, J, K)."""
     atlas = atlas_points(grid, build)
-    image = np.full(grid.shape, outside, np.float32)
+    images = np.full((channels, *grid.shape), outside, np.float32)
     labels = np.zeros(grid.shape, np.uint8)
     for structure in structures:
         box = _voxels_of(structure.shape, grid, build)
@@ -62,10 +70,15 @@ def render(structures: Sequence[Structure], grid: Grid, build: Build, *, outside
         points = Points(atlas.x[box], atlas.y[box], atlas.z[box])
         field = structure.shape.field(points)
         share = _share(field)
-        _mix(image[box], share, structure.material, points)
+        for image, material in zip(images, _materials(structure, channels), strict=True):
+            _mix(image[box], share, material, points)
         if structure.label is not None:
             labels[box][field < 0] = structure.label
-    return image, labels
+    return images, labels
+
+
+def _materials(structure: Structure, channels: int) -> tuple[Material, ...]:
+    return structure.material if isinstance(structure.material, tuple) else (structure.material,) * channels
 
 
 def _mix(image: Field, share: Field, material: Material, points: Points) -> None:
