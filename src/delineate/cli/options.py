@@ -182,6 +182,30 @@ plan_options = option_group(
         help="Share of patches on a structure. [default: 0.5, i.e. 1:1]",
     ),
     click.option(
+        "--balance",
+        type=click.FloatRange(0, 1),
+        help="Draw rare structures more often: 0 as cases come, 1 all equally often. [default: where some are rare]",
+    ),
+    click.option(
+        "--off-centre",
+        type=click.FloatRange(0, 1),
+        help="How far from a patch's centre a structure may lie that it shows. [default: 0.5 for tiny ones]",
+    ),
+    click.option(
+        "--annotators",
+        type=click.Choice(["first", "sample", "majority", "staple"]),
+        default="first",
+        show_default=True,
+        help="Of several readers (labelsTr, labelsTr_2, ...): the first, one of them a patch, or what they come to.",
+    ),
+    click.option(
+        "--channel-dropout",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Probability that a channel is taken away in a patch, so that the model can do without it.",
+    ),
+    click.option(
         "--missing-labels",
         type=click.Choice(["absent", "unknown"]),
         default="absent",

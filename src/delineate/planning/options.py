@@ -10,7 +10,7 @@ import msgspec
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
-from delineate.planning.plan import LossName, Precision
+from delineate.planning.plan import Annotators, LossName, Precision
 
 Preset = Literal["quick", "balanced", "best"]
 
@@ -68,12 +68,16 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     features: tuple[int, ...] | None = None
     samples_per_image: int = 4
     positive_fraction: float | None = None
+    balance: float | None = None
+    off_centre: float | None = None
+    annotators: Annotators = "first"
     missing_labels: Literal["absent", "unknown"] = "absent"
     loss: LossName = "dice_ce"
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float | None = None
     precision: Precision | None = None
     flip_axes: tuple[int, ...] | None = None
+    channel_dropout: float = 0.0
     mirror: bool = True
     validations: int = 10
     seed: int = 0
@@ -89,6 +93,13 @@ def check_options(options: PlanOptions, fingerprint: Fingerprint) -> None:
             raise PlanError(f"{name} must be positive", got=value)
     if options.minutes is not None and not options.minutes > 0:
         raise PlanError("there must be time to train", expected="minutes above 0", got=options.minutes)
+    for name in ("balance", "off_centre"):
+        if not 0 <= (getattr(options, name) or 0.0) <= 1:
+            raise PlanError(f"{name} must be from 0 to 1", got=getattr(options, name))
+    if not 0 <= options.channel_dropout < 1:
+        raise PlanError("channel_dropout must be from 0 to below 1", got=options.channel_dropout)
+    if options.channel_dropout > 0 and len(fingerprint.channels) == 1:
+        raise PlanError("the only channel cannot be dropped", got=options.channel_dropout)
     if options.window is not None and not options.window[0] < options.window[1]:
         raise PlanError("the intensity window is empty", expected="a_min < a_max", got=options.window[:2])
     if options.conventions == "nnunet" and not (options.resize_to is None and options.crop_foreground):

@@ -9,6 +9,7 @@ import msgspec
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import Triple
+from delineate.planning.balance import balance_training
 from delineate.planning.changes import choose_flips
 from delineate.planning.effort import Effort, usual_effort
 from delineate.planning.grids import choose_orientation, choose_patch, choose_spacing, median_shape
@@ -47,6 +48,7 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
     batch = options.batch_size or max(2, min(16, effort.step_voxels // math.prod(patch)))
     reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
     flips = choose_flips(fingerprint, orientation, options, reasons)
+    training = _choose_training(batch, machine, effort, options)
     return Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
@@ -60,8 +62,8 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         normalisation=choose_normalisation(fingerprint, options),
         patch_size=patch,
         network=choose_network(patch, spacing, effort, options),
-        training=_choose_training(batch, machine, effort, options),
-        augmentation=AugmentationPlan(flip_axes=flips),
+        training=balance_training(training, fingerprint, patch, spacing, options=options, reasons=reasons),
+        augmentation=AugmentationPlan(flip_axes=flips, channel_dropout=options.channel_dropout),
         tiling=_choose_tiling(flips, options),
         preparation=_choose_preparation(options),
         reasons=tuple(reasons),
@@ -97,6 +99,7 @@ def _choose_training(batch: int, machine: Machine, effort: Effort, options: Plan
         steps=effort.steps,
         samples_per_image=options.samples_per_image,
         positive_fraction=0.5 if options.positive_fraction is None else options.positive_fraction,
+        annotators=options.annotators,
         missing_labels=options.missing_labels,
         loss=options.loss,
         optimiser=options.optimiser,
