@@ -22,7 +22,7 @@ from delineate.cli.options import (
     split_options,
     users_errors,
 )
-from delineate.cli.recipes import follow_recipe, recipe_option
+from delineate.cli.recipes import follow_recipe, phantom_options, recipe_option
 from delineate.cli.transferring import take_beginning, transfer_options
 
 
@@ -63,18 +63,27 @@ def demo(folder: Path, patients: int, test: int, minutes: float, seed: int, **ma
 @click.argument("folder", type=PATH)
 @click.option("--patients", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first patient's seed.")
-@click.option("--dicom/--no-dicom", default=True, help="Also write DICOM series. [default: dicom]")
+@click.option("--dicom/--no-dicom", default=True, help="Also write DICOM series, of the abdomen. [default: dicom]")
+@phantom_options
 @users_errors
-def phantom(folder: Path, patients: int, seed: int, dicom: bool) -> None:
-    """Make a dataset of synthetic abdominal CT with exact labels.
+def phantom(
+    folder: Path, patients: int, seed: int, dicom: bool, kind: str, site: str | None, coarse: float
+) -> None:
+    """Make a dataset of synthetic patients with exact labels.
 
     \b
     Example: delineate phantom cohort --patients 10
+    Example: delineate phantom tumours --kind brain_tumour --site B
     """
     from delineate.workflow.demo import write_cohort
+    from delineate.workflow.phantoms import Cohort, write_synthetic
 
+    wanted = Cohort(kind, patients=patients, seed=seed, site=site, coarse=coarse)
     with open_watch() as watch:
-        cohort = write_cohort(folder, patients=patients, seed=seed, with_dicom=dicom, watch=watch)
+        if wanted == Cohort("abdomen", patients=patients, seed=seed):
+            cohort = write_cohort(folder, patients=patients, seed=seed, with_dicom=dicom, watch=watch)
+        else:
+            cohort = write_synthetic(folder, wanted, watch=watch)
     click.echo(f"{len(cohort.cases)} patients in {folder}. Next: delineate check {folder}")
 
 

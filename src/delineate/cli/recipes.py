@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import say, users_errors
+from delineate.cli.options import option_group, say, users_errors
 
 if TYPE_CHECKING:
     from delineate.recipes import Recipe
 
 recipe_option = click.option(
     "--recipe", metavar="NAME", help="Train as a tutorial or paper does: see `delineate recipes`. Options change it."
+)
+
+phantom_options = option_group(
+    click.option(
+        "--kind",
+        default="abdomen",
+        show_default=True,
+        help="Or spleen, liver, lung (CT); heart, brain_tumour, prostate, hippocampus (MR).",
+    ),
+    click.option("--site", help="All from site A, B or C, which differ in voxels, contrast, noise. [default: mixed]"),
+    click.option("--coarse", type=float, default=1.0, show_default=True, help="Voxels so many times as large."),
 )
 
 

@@ -17,7 +17,7 @@ def recipes_table(recipes: Sequence[Recipe]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
     table.add_column("Recipe", no_wrap=True, style="bold")
     table.add_column("Trains, on", ratio=3)
     table.add_column("Published, on", ratio=3)
@@ -35,7 +35,7 @@ def recipes_table(recipes: Sequence[Recipe]) -> Table:
 
 def describe_recipe(recipe: Recipe) -> list[str]:
     """A recipe in lines of text: data, choices, published figures with their sources, differences, commands."""
-    published = [f"- {one.figure}; measured on {one.on}\n  ({one.source})" for one in recipe.published]
+    published = [line for one in recipe.published for line in (f"- {one.figure}", f"  on {one.on}", f"  {one.source}")]
     folder = recipe.dataset.split(":")[0].rsplit(", ", 1)[-1] if "Task" in recipe.dataset else "DATASET"
     return [
         recipe.title,
@@ -74,7 +74,7 @@ def duration(hours: float) -> str:
 
 
 def _short(dataset: str) -> str:
-    return dataset.replace("Medical Segmentation Decathlon, ", "")
+    return dataset.removeprefix("Medical Segmentation Decathlon, ").removesuffix(" with reference")
 
 
 def _value(value: Any) -> str:
