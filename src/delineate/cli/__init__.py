@@ -10,6 +10,7 @@ from delineate.cli import (
     dicom,
     engines,
     evaluating,
+    experimenting,
     leakage,
     learning,
     measuring,
@@ -19,6 +20,7 @@ from delineate.cli import (
     recipes,
     reporting,
     transferring,
+    tuning,
 )
 
 
@@ -33,7 +35,13 @@ def main() -> None:
     delineate check    DATASET                    is the dataset sound?
     delineate leakage  TRAINING TEST              was what is tested on seen in training?
     delineate train    DATASET MODEL --minutes 20 train a model
+    delineate tune     DATASET FOLDER --trials 30 search for a plan that trains to a better model
     delineate recipes                             how tutorials and papers train, ready to use
+    delineate experiment DATASET FOLDER       cross-validate all configurations, pack the best
+    delineate join     FOLD_0 FOLD_1 MODEL    one model of folds trained one by one
+    delineate ledger   FOLDER...              what experiments reached, and what it took
+    delineate pretrain DATASET MODEL              learn from scans that nobody has drawn on
+    delineate distil   TEACHER DATASET STUDENT    make a small, fast model of a large one
     delineate predict  MODEL SCANS RESULTS        segment scans
     delineate export   RESULT SERIES FOLDER       as DICOM SEG, RTSTRUCT, surfaces
     delineate measure  RESULT --image SCAN        volumes, lesions, distances, what a resection leaves
@@ -64,7 +72,12 @@ for command in (
     leakage.leakage,
     learning.plan,
     learning.train,
+    tuning.tune,
+    experimenting.experiment,
+    experimenting.join,
+    experimenting.ledger,
     transferring.pretrain,
+    transferring.distil,
     recipes.recipes,
     predicting.predict,
     engines.engines,

@@ -1,0 +1,124 @@
+"""The training runs of an experiment: which are left, how long each may take, and the model that each ends with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from delineate.dataset import Dataset, Split
+from delineate.errors import ModelError
+from delineate.model import Model, load_model
+from delineate.sampling import steps_per_epoch
+from delineate.settings import Settings
+from delineate.training import Facts, mean_dice
+from delineate.workflow.energy import metered
+from delineate.workflow.experiment_folder import ExperimentFolder, Setup
+from delineate.workflow.ledger import Entry, add
+from delineate.workflow.progress import Watch
+from delineate.workflow.run_records import environment
+from delineate.workflow.training import Division, train
+from delineate.workflow.training_run import Budget
+from delineate.workspace import RunFolder
+
+PREDICTING = 0.1  # of the time, kept for out-of-fold results while nothing is known of how long they take
+LEAST = 0.25  # of an even share of the time, which every run gets whatever the others took
+
+
+def fold_split(setup: Setup, fold: int) -> Split:
+    """Trained on all folds but one, which validates."""
+    inside = frozenset(setup.folds[fold])
+    training = tuple(case for case in setup.cases if case not in inside)
+    how = f"fold {fold + 1} of {len(setup.folds)}; {setup.how}"
+    return Split(training, setup.folds[fold], setup.dataset_digest, how, setup.test)
+
+
+def is_finished(run: RunFolder, budget: Budget) -> bool:
+    """Whether a run has come to its end, and to what is asked for now. A longer one extends it; minutes do not."""
+    facts = run.facts()
+    if facts is None or facts.step < facts.last_step:
+        return False
+    wanted = budget.steps or 0
+    if budget.epochs is not None:
+        wanted = budget.epochs * steps_per_epoch(len(run.split().training), run.plan())
+    return facts.step >= wanted
+
+
+def train_run(
+    dataset: Dataset,
+    folder: ExperimentFolder,
+    setup: Setup,
+    which: tuple[str, int],
+    *,
+    budget: Budget,
+    settings: Settings,
+    watch: Watch,
+) -> bool:
+    """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger."""
+    name, fold = which
+    run = folder.run(name, fold)
+    before = run.facts()
+    with metered(settings.device) as energy:
+        model = train(
+            dataset,
+            run.model,
+            budget=_share(folder, setup, budget),
+            division=Division(given=fold_split(setup, fold)),
+            settings=settings,
+            plan=folder.plan(name),
+            watch=watch,
+        )
+    after = run.facts()
+    if after is not None:
+        seconds = after.seconds - (0.0 if before is None else before.seconds)
+        part = Entry(what="part", name=name, fold=fold, key="", seconds=round(seconds, 1), joules=energy.joules)
+        add(folder.path, msgspec.structs.replace(part, steps=after.step, machine=machine_words(settings)))
+    return model is not None
+
+
+def machine_words(settings: Settings) -> str:
+    """Device and processor, in a few words."""
+    known = environment(settings)
+    return f"{known['device']}; {known['processor']}"
+
+
+def _share(folder: ExperimentFolder, setup: Setup, budget: Budget) -> Budget:
+    """Of minutes for everything, what the next run may take: an even part of what the others have left."""
+    if budget.minutes is None:
+        return budget
+    total = 60 * budget.minutes
+    facts = {which: folder.run(*which).facts() for which in setup.runs}
+    left = [which for which, known in facts.items() if known is None or known.step < known.last_step]
+    training = sum(known.seconds for known in facts.values() if known is not None)
+    seconds = (total - setup.planning_seconds - training - _predicting(folder, setup, total)) / max(1, len(left))
+    return Budget(minutes=max(seconds, LEAST * total / len(setup.runs)) / 60)
+
+
+def _predicting(folder: ExperimentFolder, setup: Setup, total: float) -> float:
+    """Seconds that all out-of-fold results take: as those that are there did, on average."""
+    records = [record for case in setup.cases if (record := folder.record(case)) is not None]
+    if not records:
+        return PREDICTING * total
+    return len(setup.cases) * sum(sum(record.seconds.values()) for record in records) / len(records)
+
+
+def fold_model(run: RunFolder) -> Model:
+    """The model of a finished run, with the weights of its last step: none is chosen on the cases that it is scored on.
+
+    Raises `ModelError` if the run's checkpoint is gone.
+    """
+    model, plan = load_model(run.model), run.plan()
+    state = run.load_state(plan, device="cpu")
+    if state is None:
+        raise ModelError(
+            "a finished run has lost its checkpoint", path=run.folder, remedy="Remove its folder to train it again."
+        )
+    facts: Facts = state.facts
+    provenance = msgspec.structs.replace(
+        model.provenance,
+        step=facts.step,
+        seconds=round(facts.seconds, 1),
+        validation_dice=mean_dice(facts.history[-1].validation_dice) if facts.history else None,
+    )
+    weights = {name: tensor.detach().clone() for name, tensor in state.average.items()}
+    return replace(model, weights=weights, plan=plan, provenance=provenance)
