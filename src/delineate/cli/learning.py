@@ -66,9 +66,7 @@ def demo(folder: Path, patients: int, test: int, minutes: float, seed: int, **ma
 @click.option("--dicom/--no-dicom", default=True, help="Also write DICOM series, of the abdomen. [default: dicom]")
 @phantom_options
 @users_errors
-def phantom(
-    folder: Path, patients: int, seed: int, dicom: bool, kind: str, site: str | None, coarse: float
-) -> None:
+def phantom(folder: Path, patients: int, seed: int, dicom: bool, kind: str, site: str | None, coarse: float) -> None:
     """Make a dataset of synthetic patients with exact labels.
 
     \b
