@@ -132,3 +132,75 @@ def pretrain(
             "the intensities' variance is known (0 %: only their mean)"
         )
     say(f"Model in {model}, of {record.scans} scans. Next: delineate train DATASET MODEL --from {model}")
+
+
+@click.command()
+@click.argument("teacher", type=EXISTING)
+@click.argument("dataset", type=EXISTING)
+@click.argument("student", type=PATH)
+@click.option(
+    "--speedup",
+    type=click.FloatRange(1),
+    default=4.0,
+    show_default=True,
+    help="The student is so many times as fast on a patch; or give --features.",
+)
+@click.option(
+    "--temperature", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="Softens both."
+)
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Of the teacher in the loss; 1 leaves references out.",
+)
+@click.option("--hold-out", type=click.IntRange(1), help="Score the last N cases. [default: those new to the teacher]")
+@budget_options
+@plan_options
+@machine_options
+@users_errors
+def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **options: Any) -> None:
+    """Make a small model that learns from what a large one says; run the same command again to resume.
+
+    Scans without a reference are learnt from too. At the end both segment the same cases: what the student costs in
+    Dice, and what it gains in time.
+
+    \b
+    Example: delineate distil liver scans liver_small --speedup 4 --minutes 60
+    Example: delineate distil liver scans liver_small --features 8,16,32,64 --steps 4000
+    """
+    from delineate.dataset import open_dataset
+    from delineate.reports.learning_tables import price_table
+    from delineate.workflow.distillation_prices import price_rows, price_words
+    from delineate.workflow.distilling import Student
+    from delineate.workflow.distilling import distil as run
+    from delineate.workflow.training import Budget, Division
+
+    budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
+    speedup, temperature, weight, save_every = (
+        options.pop(name) for name in ("speedup", "temperature", "weight", "save_every")
+    )
+    machine, options = split_options(options)
+    small = Student(speedup=speedup, features=options["features"], temperature=temperature, weight=weight)
+    settings = replace(settings_of(**machine), save_seconds=save_every)
+    with open_watch() as watch:
+        made = run(
+            teacher,
+            open_dataset(dataset),
+            student,
+            budget=budget,
+            settings=settings,
+            student=small,
+            division=Division(hold_out=hold_out),
+            options=plan_options_of(options),
+            watch=watch,
+        )
+        if made is not None and made[1].cases:
+            watch.print(price_table(price_rows(made[1]), caption=made[1].how))
+    if made is None:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    for line in price_words(made[1]):
+        say(line)
+    say(f"Model in {student}. Next: delineate predict {student} SCANS RESULTS")

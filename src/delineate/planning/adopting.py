@@ -50,11 +50,11 @@ def adopting_options(options: PlanOptions, source: Plan) -> PlanOptions:
     return msgspec.structs.replace(options, **wanted)
 
 
-def adopt(base: Plan, source: Plan, options: PlanOptions, *, digest: str) -> Plan:
+def adopt(base: Plan, source: Plan, options: PlanOptions) -> Plan:
     """A dataset's plan `base`, with the network, the preparation and the normalisation of `source`.
 
     `options`: what a person chose: a patch, a spacing or a window of his own stays. `base` was made by
-    `adopting_options`. `digest`: of the model. Raises `PlanError` if the patch does not fit the network.
+    `adopting_options`. Raises `PlanError` if the patch does not fit the network.
     """
     matching = match_plans(source, base)
     normalisation = base.normalisation
@@ -77,7 +77,6 @@ def adopt(base: Plan, source: Plan, options: PlanOptions, *, digest: str) -> Pla
         preparation=source.preparation,
         augmentation=msgspec.structs.replace(base.augmentation, flip_axes=flips),
         tiling=msgspec.structs.replace(base.tiling, mirror_axes=flips if options.mirror else (), **kept_padding),
-        reasons=(*base.reasons, _reason(source, digest)),
     )
     check_plan(adopted)
     return adopted
@@ -142,7 +141,8 @@ def _flips(base: Plan, source: Plan) -> tuple[int, ...]:
     return base.augmentation.flip_axes
 
 
-def _reason(source: Plan, digest: str) -> str:
+def transfer_reason(source: Plan, digest: str) -> str:
+    """Why a plan is as it is, for one whose weights begin with those of a model."""
     what = "masked scans" if source.pretraining is not None else f"{len(source.labels)} structures"
     return (
         f"network, axes and intensities as those of the model {digest[:12]}, which learnt {what} of "

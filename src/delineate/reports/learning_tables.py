@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from delineate.reports.tables import plain_table, plain_text
+from delineate.reports.tables import plain_table, plain_text, show_number
 from delineate.training.transfer import Row, TransferRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+class Price(Protocol):
+    """One structure's mean Dice of both, their difference and its 95 % interval; NaN: none."""
+
+    @property
+    def structure(self) -> str: ...
+    @property
+    def cases(self) -> int: ...
+    @property
+    def teacher(self) -> float: ...
+    @property
+    def student(self) -> float: ...
+    @property
+    def difference(self) -> float: ...
+    @property
+    def interval(self) -> tuple[float, float]: ...
+
 
 _ANEW = "starts anew"
 _WIDTH = 72  # or a short table breaks its title and caption
@@ -42,3 +61,20 @@ def _add(table: Table, what: str, rows: Sequence[Row]) -> None:
         names = ", ".join(row.taken_from)
         told = f"the mean of {names}" if len(row.taken_from) > 1 else names
         table.add_row(what, plain_text(row.name), plain_text(told or _ANEW, "" if told else "yellow"))
+
+
+def price_table(rows: Sequence[Price], *, caption: str | None = None) -> Table:
+    """What a student costs: Dice beside its teacher's, and the difference with its interval."""
+    table = plain_table("Teacher and student", caption)
+    table.min_width = _WIDTH
+    table.add_column("structure", overflow="fold")
+    for column in ("cases", "teacher", "student", "difference", "95 %"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        known = not math.isnan(row.interval[0])
+        interval = f"{row.interval[0]:+.3f} to {row.interval[1]:+.3f}" if known else "-"
+        figures = (show_number(row.teacher, 3), show_number(row.student, 3), f"{row.difference:+.3f}", interval)
+        if len(rows) > 1 and row is rows[-1]:
+            table.add_section()
+        table.add_row(plain_text(row.structure), str(row.cases), *figures)
+    return table

@@ -144,12 +144,12 @@ def plan_pretraining(
         if any(case.reference is not None for case in seen.cases) and len(seen.labels):
             plan = plan_dataset(seen, settings, plan, watch=watch)
         else:
-            plan = plan_measured(_measure_scans(seen, watch), settings, plan)
+            plan = plan_measured(measure_scans(seen, (_ANYTHING,), watch), settings, plan)
     return reconstruction_plan(plan, masked_fraction=hiding.masked_fraction, block=hiding.block)
 
 
-def _measure_scans(dataset: Dataset, watch: Watch) -> Fingerprint:
-    """A fingerprint of scans without references, evenly chosen, in which all of the patient is one structure."""
+def measure_scans(dataset: Dataset, structures: Sequence[str], watch: Watch) -> Fingerprint:
+    """A fingerprint of scans without references, evenly chosen; each structure counts as all of the patient."""
     step = -(-len(dataset.cases) // _MEASURED)
     measured = []
     chosen = dataset.cases[::step]
@@ -157,10 +157,10 @@ def _measure_scans(dataset: Dataset, watch: Watch) -> Fingerprint:
         image, _ = read_case(replace(case, reference=None), dataset.labels, dataset.kinds)
         found = measure_case(case.id, image, None, dataset.kinds)
         voxels = math.prod(found.fingerprint.foreground_shape)
-        known = msgspec.structs.replace(found.fingerprint, label_voxels=(voxels,))
+        known = msgspec.structs.replace(found.fingerprint, label_voxels=(voxels,) * len(structures))
         measured.append(replace(found, fingerprint=known))
         watch("Measuring", done, len(chosen), case.id)
-    return summarise(dataset.name, measured, channels=dataset.channels, labels=(_ANYTHING,))
+    return summarise(dataset.name, measured, channels=dataset.channels, labels=structures)
 
 
 def _check(

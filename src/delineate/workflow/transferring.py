@@ -15,7 +15,7 @@ from delineate.files import write_text
 from delineate.labels import LabelSet
 from delineate.model import Model, load_model, read_provenance
 from delineate.planning import Plan, PlanOptions, TransferPlan, check_plan, training_bytes
-from delineate.planning.adopting import adopt, adopting_options, check_adopted, match_plans
+from delineate.planning.adopting import adopt, adopting_options, check_adopted, match_plans, transfer_reason
 from delineate.settings import Settings
 from delineate.training import TrainingState
 from delineate.training.transfer import TransferRecord, begin_with, describe_transfer, fresh_names
@@ -77,7 +77,7 @@ def begin_from(
         options = plan or PlanOptions()
         seen = _seen(dataset, division)
         base = plan_dataset(seen, settings, adopting_options(options, model.plan), watch=watch)
-        own = _fitted(adopt(base, model.plan, options, digest=whole.digest), settings)
+        own = _fitted(adopt(base, model.plan, options), settings)
     own = _with_transfer(own, model.plan, beginning, whole.digest)
     return _start(own, model, run, notes)
 
@@ -99,7 +99,11 @@ def _with_transfer(plan: Plan, source: Plan, beginning: Beginning, digest: str) 
         freeze_fraction=beginning.freeze_fraction,
         backbone_rate=beginning.backbone_rate,
     )
-    made = msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, transfer=transfer))
+    made = msgspec.structs.replace(
+        plan,
+        training=msgspec.structs.replace(plan.training, transfer=transfer),
+        reasons=(*plan.reasons, transfer_reason(source, digest)),
+    )
     check_plan(made)
     return made
 
