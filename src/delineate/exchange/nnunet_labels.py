@@ -7,8 +7,7 @@ from pathlib import Path
 
 from delineate.errors import ModelError
 from delineate.exchange.nnunet_json import DATASET, DatasetFile
-from delineate.labels import LabelSet, is_one_line, label_set
-from delineate.planning import Region
+from delineate.labels import LabelSet, Region, is_one_line, label_set, region_labels
 
 _LARGEST_VALUE = 2**16 - 1  # of a label map
 
@@ -58,6 +57,4 @@ def _regions(named: dict[str, tuple[int, ...]], dataset: DatasetFile, path: Path
         Region(name=name, values=values, paints=paints)
         for (name, values), paints in zip(named.items(), order, strict=True)
     )
-    distinct = len(set(order)) == len(order)
-    values = order if distinct else range(1, len(order) + 1)
-    return Structures(tuple(named), regions, label_set(dict(zip(values, named, strict=True)), overlaps=True))
+    return Structures(tuple(named), regions, region_labels(regions))
