@@ -131,8 +131,8 @@ def soft_loss(outputs: Sequence[Tensor], soft: Tensor, temperature: float, *, re
 
     `outputs`: logits (B, C, ...), highest resolution first, weighted 1, 1/2, 1/4, ...; `soft`: (B, C, I, J, K), of
     which lower resolutions see every n-th voxel. The mean over voxels; with `regions` the sum over independent outputs.
-    0 if the student says the same at that temperature. The square keeps gradients as large at any temperature (Hinton et
-    al. 2015, section 2.1).
+    0 if the student says the same at that temperature. The square keeps gradients as large at any temperature (Hinton
+    et al. 2015, section 2.1).
     """
     weights = [0.5**n for n in range(len(outputs))]
     parts = [
