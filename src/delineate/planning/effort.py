@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from delineate.planning.options import Machine, PlanOptions
+from delineate.planning.options import Machine, PlanOptions, Preset, Speed
+from delineate.planning.plan import Plan
+from delineate.planning.work import step_seconds
+
+PRESET_MINUTES: dict[Preset, float] = {"quick": 10.0, "balanced": 60.0, "best": 720.0}
+_STEPPING = 0.9  # of the time; the rest is reading, preparing, validating
+_MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """`patch_voxels`: of one patch, at most. `step_voxels`: of a batch, about: it keeps a step short enough to take
-    thousands of them. `base_features`: of the highest level, doubled at each further one up to `most_features`."""
+    thousands of them. `base_features`: of the highest level, doubled at each further one up to `most_features`.
+    `worth_steps`: how many steps it must get, or a smaller effort learns more."""
 
     patch_voxels: int
     step_voxels: int
     base_features: int
     most_features: int
-    steps: int
+    steps: int = 0
+    worth_steps: int = 0
 
 
 _USUAL = {
@@ -24,8 +33,47 @@ _USUAL = {
     "cuda": Effort(2_100_000, 4_200_000, 32, 320, 25_000),
     "mps": Effort(500_000, 1_000_000, 32, 256, 10_000),
 }
+# First steps, then width: see docs/decisions/0011.
+_LADDER = (
+    Effort(60_000, 60_000, 16, 128),
+    Effort(100_000, 100_000, 16, 128, worth_steps=500),
+    Effort(200_000, 200_000, 16, 128, worth_steps=1_000),
+    Effort(200_000, 200_000, 24, 192, worth_steps=6_000),
+    Effort(400_000, 400_000, 32, 256, worth_steps=8_000),
+    Effort(1_000_000, 1_000_000, 32, 320, worth_steps=8_000),
+    Effort(2_100_000, 2_100_000, 32, 320, worth_steps=8_000),
+    Effort(2_100_000, 4_200_000, 32, 320, worth_steps=10_000),
+)
+# What machines of a kind reach where nobody measured: 2 CPU cores; one GPU for servers; a notebook's chip.
+_ASSUMED = {"cpu": Speed(1.2e-9, 2.5e-11), "cuda": Speed(1.5e-11, 2.5e-13), "mps": Speed(1.0e-10, 3.0e-12)}
 
 
-def usual_effort(machine: Machine, options: PlanOptions) -> Effort:
-    """What is sensible on a kind of device, whatever the time."""
-    return _USUAL[machine.kind]
+def choose_effort(machine: Machine, options: PlanOptions, plan_with: Callable[[Effort], Plan]) -> tuple[Effort, str]:
+    """The effort for the time there is, and why; what is usual on such a device where nobody says how long.
+
+    `plan_with` makes the plan of an effort: only it knows patch, batch and network, and so what a step takes. The
+    largest effort is chosen that still gets as many steps as it is worth.
+    """
+    minutes = options.minutes or (None if options.preset is None else PRESET_MINUTES[options.preset])
+    if minutes is None:
+        usual = _USUAL[machine.kind]
+        return usual, f"time: not given; {usual.steps:,} steps, as usual on this kind of device"
+    speed = machine.speed or _ASSUMED[machine.kind]
+    chosen, steps, seconds = _LADDER[0], 1, 0.0
+    for effort in _LADDER:
+        a_step = step_seconds(plan_with(effort), speed)
+        possible = int(60 * minutes * _STEPPING / a_step)
+        if effort is _LADDER[0] or possible >= effort.worth_steps:
+            chosen, steps, seconds = effort, possible, a_step
+    asked = f"{minutes:g} minutes" if options.minutes else f'{minutes:g} minutes, the preset "{options.preset}"'
+    how = "measured" if machine.speed is not None else "assumed, not measured,"
+    reason = f"time: {asked}, are about {steps:,} steps of {seconds:.2g} s at the {how} speed of this device"
+    return replace(chosen, steps=max(1, min(_MOST_STEPS, steps))), reason
+
+
+def next_effort(effort: Effort) -> Effort | None:
+    """The next larger effort on the way up; None for the largest, and for what is usual on a device."""
+    sizes = [(e.patch_voxels, e.step_voxels, e.base_features) for e in _LADDER]
+    here = (effort.patch_voxels, effort.step_voxels, effort.base_features)
+    position = sizes.index(here) + 1 if here in sizes else len(sizes)
+    return _LADDER[position] if position < len(sizes) else None

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from delineate.planning.plan import Plan
+from delineate.planning.work import convolutions_of, parameter_count
+
+_WEIGHT_BYTES = 20  # a weight, its gradient, the optimiser's two memories, its average: float32 whatever the precision
+_LOSS_TENSORS = 12  # of the size of the logits, in float32: probabilities, logarithms, their gradients
+_FIXED_BYTES = 30_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Tensors held at the worst moment, when the backward pass begins.
+
+    `each`: of the size of every convolution's output, for the backward pass. `top`: of the size of the highest level's
+    features, what the first backward steps need beside.
+    """
+
+    each: float
+    top: float
+
+
+_KEPT = {
+    "nnunet": _Kept(2.0, 7.6),
+    "nnunet_res": _Kept(2.0, 11.5),
+    "unet": _Kept(2.0, 10.5),
+    "residual_unet": _Kept(3.0, 0.0),
+    "vnet": _Kept(3.0, 8.0),
+}
 
 
 def training_bytes(plan: Plan) -> int:
-    """Estimated peak memory of one training step, from the activations kept for the backward pass.
+    """Estimated peak memory of one training step, beside what the process holds before.
 
-    Each convolution keeps its input and its normalised output; a decoder level holds the joined skip too.
+    Measured on CPUs for each architecture, see `benchmarks/training_memory.py`; other architectures count as nnU-Net's.
     """
     size = 4 if plan.training.precision == "float32" else 2
-    voxels, kept, weights = float(math.prod(plan.patch_size)), 0.0, 0.0
-    levels = zip(plan.network.features, plan.network.strides, plan.network.kernels, strict=True)
-    before = plan.inputs
-    for features, stride, kernel in levels:
-        voxels /= math.prod(stride)
-        kept += 14 * features * voxels * size
-        weights += math.prod(kernel) * features * (before + 5 * features)
-        before = features
-    heads = 6 * 4 * plan.classes * math.prod(plan.patch_size)
-    return int(plan.training.batch_size * (kept + heads) + 20 * weights + 3e8)
+    kept = _KEPT.get(plan.network.architecture, _KEPT["nnunet"])
+    voxels = math.prod(plan.patch_size)
+    values = kept.each * sum(c.voxels * c.outputs for c in convolutions_of(plan))
+    values += kept.top * voxels * plan.network.features[0]
+    loss = 4 * _LOSS_TENSORS * plan.classes * voxels
+    return int(plan.training.batch_size * (size * values + loss) + _WEIGHT_BYTES * parameter_count(plan) + _FIXED_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -11,8 +12,8 @@ from delineate.fingerprint import Fingerprint
 from delineate.geometry import Triple
 from delineate.planning.balance import balance_training
 from delineate.planning.changes import choose_flips
-from delineate.planning.effort import Effort, usual_effort
-from delineate.planning.grids import choose_orientation, choose_patch, choose_spacing, median_shape
+from delineate.planning.effort import Effort, choose_effort
+from delineate.planning.grids import choose_orientation, choose_patch, choose_spacing, median_shape, smaller_patch
 from delineate.planning.intensities import choose_normalisation
 from delineate.planning.levels import choose_network
 from delineate.planning.memory import training_bytes
@@ -21,6 +22,7 @@ from delineate.planning.plan import AugmentationPlan, Plan, Preparation, Tiling,
 
 _WEIGHT_DECAYS = {"adam": 0.0, "adamw": 5e-2, "sgd": 3e-5}
 _LEARNING_RATES = {"adam": 1e-3, "adamw": 2e-3, "sgd": 1e-2}
+_LEAST_PATCH_VOXELS = 12**3
 
 
 def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions | None = None) -> Plan:
@@ -31,8 +33,13 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
     """
     options = options or PlanOptions()
     check_options(options, fingerprint)
-    effort = usual_effort(machine, options)
-    return _fit_memory(_plan(fingerprint, machine, effort, options), fingerprint, machine, options)
+    effort, time = choose_effort(machine, options, lambda effort: _plan(fingerprint, machine, effort, options))
+    plan = _because(_plan(fingerprint, machine, effort, options), time)
+    return _fit_memory(plan, lambda changed: _plan(fingerprint, machine, effort, changed), machine, options)
+
+
+def _because(plan: Plan, *reasons: str) -> Plan:
+    return msgspec.structs.replace(plan, reasons=(*plan.reasons, *reasons))
 
 
 def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: PlanOptions) -> Plan:
@@ -112,19 +119,38 @@ def _choose_training(batch: int, machine: Machine, effort: Effort, options: Plan
     )
 
 
-def _fit_memory(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions) -> Plan:
-    """Halve the batch until a step fits. Raises `PlanError` if not even one patch does."""
+def _fit_memory(plan: Plan, plan_with: Callable[[PlanOptions], Plan], machine: Machine, options: PlanOptions) -> Plan:
+    """Halve the batch, then take smaller patches, until a step fits. Raises `PlanError` if not even a small one does.
+
+    A patch that a person chose stays as it is.
+    """
+    wanted = plan
+    least = 2 if plan.network.norm == "batch" and options.batch_size is None else 1
     while training_bytes(plan) > machine.memory_bytes:
-        batch = plan.training.batch_size // 2
-        if batch < 1:
-            raise PlanError(
-                "one training step does not fit the memory",
-                expected=f"at most {machine.memory_bytes / 1e9:.2f} GB",
-                got=f"{training_bytes(plan) / 1e9:.2f} GB for one patch of {plan.patch_size}",
-                remedy="Give a smaller --patch, fewer --features, or more --memory-gb.",
-            )
-        training = msgspec.structs.replace(plan.training, batch_size=batch)
-        plan = msgspec.structs.replace(
-            plan, training=training, reasons=(*plan.reasons, f"batch: {batch}, to fit the memory")
-        )
-    return plan
+        batch, patch = plan.training.batch_size, plan.patch_size
+        if batch > least:
+            smaller = msgspec.structs.replace(options, patch_size=patch, batch_size=batch // 2)
+        else:
+            fewer = None if options.patch_size is not None else smaller_patch(patch, plan.spacing_mm)
+            if fewer is None or math.prod(fewer) < _LEAST_PATCH_VOXELS:
+                raise _too_large(plan, machine)
+            smaller = msgspec.structs.replace(options, patch_size=fewer, batch_size=batch)
+        plan = plan_with(smaller)
+    if plan is wanted:
+        return plan
+    changed = []
+    if plan.patch_size != wanted.patch_size:
+        changed.append(f"patch: {_by(plan.patch_size)} instead")
+    if plan.training.batch_size != wanted.training.batch_size:
+        changed.append(f"batch: {plan.training.batch_size} instead of {wanted.training.batch_size}")
+    fits = f", to fit the {machine.memory_bytes / 1e9:.1f} GB of memory there are"
+    return msgspec.structs.replace(plan, reasons=(*wanted.reasons, *(words + fits for words in changed)))
+
+
+def _too_large(plan: Plan, machine: Machine) -> PlanError:
+    return PlanError(
+        "one training step does not fit the memory",
+        expected=f"at most {machine.memory_bytes / 1e9:.2f} GB",
+        got=f"{training_bytes(plan) / 1e9:.2f} GB for {plan.training.batch_size} patch of {_by(plan.patch_size)}",
+        remedy="Give a smaller --patch, fewer --features, or more --memory-gb.",
+    )
