@@ -58,6 +58,7 @@ def check_files(dataset: Dataset, folder: Path | None = None) -> list[Problem]:
     problems += _repeated_ids(dataset.cases)
     problems += _equal_images(dataset.cases)
     problems += _shared_patients(dataset.cases)
+    problems += _several_readers(dataset.cases)
     if folder is not None:
         problems += _unused_files(dataset, folder)
     return problems
@@ -128,6 +129,15 @@ def _shared_patients(cases: Iterable[Case]) -> Iterator[Problem]:
         if len({case.id for case in same}) > 1:
             ids = ", ".join(case.id for case in same)
             yield Problem(None, "information", f"patient {patient} has {len(same)} cases, split as one: {ids}")
+
+
+def _several_readers(cases: Iterable[Case]) -> Iterator[Problem]:
+    read = [case for case in cases if case.others]
+    if read:
+        folders = ", ".join(sorted({path.parent.name for case in read for path in case.references}))
+        what = f"{len(read)} cases were drawn by several readers: {folders}"
+        remedy = "The first reader's references are learned from; of all of them with --annotators sample."
+        yield Problem(None, "information", what, remedy=remedy)
 
 
 def _unused_files(dataset: Dataset, folder: Path) -> Iterator[Problem]:
