@@ -56,18 +56,21 @@ def sample_augmentation(
     *,
     channels: tuple[int, ...] = (),
 ) -> Augmentation:
-    """Draw the parameters for one patch. A patch of one slice (2D) is only changed within its plane.
+    """Draw the parameters for one patch. A patch of one slice (2D) is only changed within its plane, one of thick
+    slices within them: it may be moved along by whole slices.
 
     `channels`: those that may be taken away; one of them stays.
     """
-    flat = patch[2] == 1
+    flat = 2 if patch[2] == 1 else plan.slice_axis
     spatial = rng.random() < plan.spatial_probability
     elastic = rng.random() < plan.elastic_probability
     flips = tuple(axis in plan.flip_axes and bool(rng.random() < 0.5) for axis in range(3))
     shift = rng.uniform(-1, 1, 3) * plan.shift_mm / np.asarray(spacing_mm)
+    if flat is not None:
+        shift[flat] = 0 if patch[flat] == 1 else np.round(shift[flat])
     return Augmentation(
         matrix=_sample_matrix(plan, spacing_mm, rng, flat=flat) if spatial else np.eye(3),
-        shift=shift * (1, 1, 0 if flat else 1),
+        shift=shift,
         displacement=_sample_displacement(plan, spacing_mm, rng, flat=flat) if elastic else None,
         flips=(flips[0], flips[1], flips[2]),
         noise_std=_sometimes(rng, plan.noise_probability, plan.noise_std, 0.0),
@@ -98,13 +101,15 @@ def _sample_blanked(plan: AugmentationPlan, rng: np.random.Generator, channels: 
     return tuple(channel for channel, is_gone in zip(channels, gone, strict=True) if is_gone)
 
 
-def _sample_matrix(plan: AugmentationPlan, spacing_mm: TripleMM, rng: np.random.Generator, *, flat: bool) -> FloatArray:
+def _sample_matrix(
+    plan: AugmentationPlan, spacing_mm: TripleMM, rng: np.random.Generator, *, flat: int | None
+) -> FloatArray:
     """Rotation, shear and scale in millimetres, expressed between voxel offsets."""
     angles = np.radians(rng.uniform(-1, 1, 3) * plan.rotation_degrees)
     zoom = np.exp(rng.uniform(*np.log(plan.scale))) * np.exp(rng.uniform(-0.1, 0.1, 3))
     shears = rng.uniform(-1, 1, (3, 3)) * plan.shear * (1 - np.eye(3))
-    if flat:
-        angles[:2], zoom[2], shears[2], shears[:, 2] = 0, 1, 0, 0
+    if flat is not None:
+        angles[np.arange(3) != flat], zoom[flat], shears[flat], shears[:, flat] = 0, 1, 0, 0
     in_mm = _rotation(angles) @ (np.eye(3) + shears) @ np.diag(1 / zoom)
     spacing = np.asarray(spacing_mm)
     matrix: FloatArray = in_mm * spacing[None, :] / spacing[:, None]
@@ -123,12 +128,12 @@ def _rotation(angles: FloatArray) -> FloatArray:
 
 
 def _sample_displacement(
-    plan: AugmentationPlan, spacing_mm: TripleMM, rng: np.random.Generator, *, flat: bool
+    plan: AugmentationPlan, spacing_mm: TripleMM, rng: np.random.Generator, *, flat: int | None
 ) -> npt.NDArray[np.float32]:
     field = rng.normal(0, plan.elastic_mm, (3, CONTROL_POINTS, CONTROL_POINTS, CONTROL_POINTS))
     field /= np.asarray(spacing_mm).reshape(3, 1, 1, 1)
-    if flat:
-        field[2] = 0
+    if flat is not None:
+        field[flat] = 0
     most = 2.5 * plan.elastic_mm / min(spacing_mm)
     return np.asarray(np.clip(field, -most, most), dtype=np.float32)
 

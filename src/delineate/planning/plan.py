@@ -103,6 +103,7 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     low_resolution_probability: float = 0.1
     low_resolution: tuple[float, float] = (0.5, 1.0)
     channel_dropout: float = 0.0
+    slice_axis: int | None = None  # across which slices are thick: patches are turned and bent within slices only
 
 
 class TransferPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -368,6 +369,7 @@ def check_plan(plan: Plan) -> None:
             n % f == 0 for n, f in zip(patch, factors, strict=False)
         ),
         "batch_size and steps must be positive": min(plan.training.batch_size, plan.training.steps) > 0,
+        "augmentation.slice_axis must be 0, 1 or 2": plan.augmentation.slice_axis in (None, 0, 1, 2),
         "overlap must be from 0 to below 1": 0 <= plan.tiling.overlap < 1,
         "positive_fraction must be from 0 to 1": 0 <= plan.training.positive_fraction <= 1,
         "balance and off_centre must be from 0 to 1": 0 <= plan.training.balance <= 1
