@@ -179,6 +179,11 @@ def _pool(values: npt.NDArray[np.float32]) -> Intensities:
     )
 
 
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of all are not above, between two of them interpolated."""
+    return float(np.percentile(np.asarray(values, dtype=np.float64), percent))
+
+
 def _median(rows: Sequence[Sequence[float]]) -> TripleMM:
     i, j, k = np.median(np.asarray(rows, dtype=np.float64), axis=0)
     return float(i), float(j), float(k)

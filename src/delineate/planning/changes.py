@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
+from delineate.geometry import TripleMM
+from delineate.planning.grids import thick_axis
 from delineate.planning.options import PlanOptions
+from delineate.planning.plan import AugmentationPlan
 from delineate.volume import Kind
+
+
+def choose_changes(
+    fingerprint: Fingerprint, orientation: str, spacing: TripleMM, options: PlanOptions, reasons: list[str]
+) -> AugmentationPlan:
+    """Flips that are possible patients; where slices are thick, turns and bends within slices only."""
+    flips = choose_flips(fingerprint, orientation, options, reasons)
+    thick = thick_axis(spacing) if options.dimensions == 3 and options.resize_to is None else None
+    if thick is None:
+        return AugmentationPlan(flip_axes=flips, channel_dropout=options.channel_dropout)
+    reasons.append(
+        f"augmentation: patches are turned and bent within slices only, because those are {spacing[thick]:.3g} mm thick"
+    )
+    return AugmentationPlan(flip_axes=flips, channel_dropout=options.channel_dropout, slice_axis=thick)
 
 
 def choose_flips(

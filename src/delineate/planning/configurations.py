@@ -9,13 +9,12 @@ import msgspec
 
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import TripleMM
-from delineate.planning.grids import coarsened, in_orientation
+from delineate.planning.grids import coarsened, in_orientation, thick_axis
 from delineate.planning.options import Machine, PlanOptions
 from delineate.planning.plan import Plan
 from delineate.planning.rules import make_plan
 
 FULL, SLICES, LOW, CASCADE = "3d_fullres", "2d", "3d_lowres", "3d_cascade"
-THICK = 3.0  # times the finest axis, from which slices are worth a network of their own
 COVERED = 0.25  # share of the median scan under which a patch sees too little around it
 _SAVED = 0.5  # of the voxels a coarser grid must save at least, or it is the same network again
 
@@ -34,16 +33,18 @@ def make_configurations(
     volumes = msgspec.structs.replace(options, dimensions=3)
     full = make_plan(fingerprint, machine, volumes)
     found = {FULL: _because(full, f"{FULL}: patches in three dimensions, on the plan's own grid")}
-    thick = max(fingerprint.median_spacing_mm) / min(fingerprint.median_spacing_mm)
-    if thick > THICK or options.dimensions == 2:
+    spacing = fingerprint.median_spacing_mm
+    thick = thick_axis(spacing)
+    if thick is not None or options.dimensions == 2:
         flat = make_plan(fingerprint, machine, msgspec.structs.replace(options, dimensions=2))
-        why = "it was asked for" if thick <= THICK else f"slices are {thick:.1f} times as thick as pixels"
+        times = max(spacing) / min(spacing)
+        why = "it was asked for" if thick is None else f"slices are {times:.1f} times as thick as pixels"
         found[SLICES] = _because(flat, f"{SLICES}: slice by slice, because {why}")
     share = covered_share(full, fingerprint)
     if share >= COVERED or options.resize_to is not None:
         return found
-    spacing = _low_spacing(full, fingerprint)
-    low = make_plan(fingerprint, machine, msgspec.structs.replace(volumes, spacing_mm=spacing))
+    coarse = _low_spacing(full, fingerprint)
+    low = make_plan(fingerprint, machine, msgspec.structs.replace(volumes, spacing_mm=coarse))
     if math.prod(full.spacing_mm) / math.prod(low.spacing_mm) > _SAVED:
         return found
     words = f"the patch of {FULL} covers {100 * share:.0f} % of the median scan, under {100 * COVERED:.0f} %"

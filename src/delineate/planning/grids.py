@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import math
 
-from delineate.fingerprint import Fingerprint
+from delineate.fingerprint import Fingerprint, percentile
 from delineate.geometry import Triple, TripleMM
 from delineate.planning.effort import Effort
 from delineate.planning.options import PlanOptions
 
 DEFAULT_ORIENTATION = "RAS"
+THICK = 3.0  # times as thick as pixels are slices that get kernels, patches and changes of their own
+_COARSE_PERCENTILE = 10  # of the slices' thickness: what is coarser can be drawn finer, what is finer would be lost
 _PATCHES = 8  # a scan of more than so many is coarsened
 
 
 def choose_orientation(fingerprint: Fingerprint, options: PlanOptions, reasons: list[str]) -> str:
-    """The person's, or RAS."""
-    return options.orientation or DEFAULT_ORIENTATION
+    """The person's, or RAS; for networks in two dimensions, the axis across thick slices comes last."""
+    if options.orientation is not None or options.dimensions == 3:
+        return options.orientation or DEFAULT_ORIENTATION
+    coarse = thick_axis(fingerprint.median_spacing_mm)
+    if coarse is None or coarse == 2:
+        return DEFAULT_ORIENTATION
+    turned = "ASR" if coarse == 0 else "RSA"
+    reasons.append(f"orientation: {turned}, because slices are thick along {DEFAULT_ORIENTATION[coarse]}")
+    return turned
+
+
+def thick_axis(spacing: TripleMM) -> int | None:
+    """The axis across which slices are over three times as thick as pixels, by the finer of the others; or None."""
+    coarsest = max(range(3), key=lambda axis: spacing[axis])
+    others = [mm for axis, mm in enumerate(spacing) if axis != coarsest]
+    return coarsest if spacing[coarsest] > THICK * max(others) else None
 
 
 def in_orientation(values: TripleMM, orientation: str) -> TripleMM:
@@ -31,15 +47,32 @@ def choose_spacing(
     """The person's spacing; or the dataset's, coarsened until a scan is a few patches."""
     if options.spacing_mm is not None:
         return options.spacing_mm
-    spacing = in_orientation(fingerprint.median_spacing_mm, orientation)
+    spacing = in_orientation(_usual_spacing(fingerprint, reasons), orientation)
     extent = in_orientation(fingerprint.median_extent_mm, orientation)
-    reasons.append("spacing: the median of the dataset, {:.3g} x {:.3g} x {:.3g} mm".format(*spacing))
     most = _PATCHES * effort.patch_voxels
     if math.prod(e / s for e, s in zip(extent, spacing, strict=True)) <= most:
         return _rounded(spacing)
     coarse = coarsened(spacing, extent, most=most)
     reasons.append(f"spacing: coarsened to at least {min(coarse):.3g} mm, so that a scan is a few patches here")
     return coarse
+
+
+def _usual_spacing(fingerprint: Fingerprint, reasons: list[str]) -> TripleMM:
+    """The median; across thick slices a low percentile (Isensee et al. 2021), but not finer than the pixels."""
+    spacing = fingerprint.median_spacing_mm
+    coarse = thick_axis(spacing)
+    median = "the median of the dataset, {:.3g} x {:.3g} x {:.3g} mm".format(*spacing)
+    if coarse is None:
+        reasons.append(f"spacing: {median}")
+        return spacing
+    others = [mm for axis, mm in enumerate(spacing) if axis != coarse]
+    thin = max(percentile([case.spacing_mm[coarse] for case in fingerprint.cases], _COARSE_PERCENTILE), *others)
+    reasons.append(
+        f"spacing: {median}; across the thick slices {thin:.3g} mm, which {_COARSE_PERCENTILE} % of the scans have or "
+        "are finer than"
+    )
+    i, j, k = (thin if axis == coarse else mm for axis, mm in enumerate(spacing))
+    return i, j, k
 
 
 def coarsened(spacing: TripleMM, extent: TripleMM, *, most: float) -> TripleMM:
@@ -77,7 +110,8 @@ def choose_patch(wanted: TripleMM, spacing: TripleMM, effort: Effort, options: P
     if options.patch_size is not None:
         patch = options.patch_size
         return (patch[0], patch[1], 1) if flat else patch
-    sizes = [_round_up(n) for n in wanted]
+    thick = thick_axis(spacing)
+    sizes = [_round_up(n, least=4 if axis == thick else 8) for axis, n in enumerate(wanted)]
     if flat:
         sizes[2] = 1
     while math.prod(sizes) > effort.patch_voxels:
@@ -101,8 +135,9 @@ def _multiple(n: float) -> int:
     return 8 if n <= 64 else 16
 
 
-def _round_up(n: float) -> int:
-    return max(8, math.ceil(n / _multiple(n)) * _multiple(n))
+def _round_up(n: float, *, least: int) -> int:
+    step = least if n <= 32 else _multiple(n)
+    return max(least, math.ceil(n / step) * step)
 
 
 def _round_down(n: float) -> int:

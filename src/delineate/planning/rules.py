@@ -9,16 +9,23 @@ import msgspec
 
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
-from delineate.geometry import Triple
+from delineate.geometry import Triple, TripleMM
 from delineate.planning.balance import balance_training
-from delineate.planning.changes import choose_flips
+from delineate.planning.changes import choose_changes
 from delineate.planning.effort import Effort, choose_effort
-from delineate.planning.grids import choose_orientation, choose_patch, choose_spacing, median_shape, smaller_patch
+from delineate.planning.grids import (
+    choose_orientation,
+    choose_patch,
+    choose_spacing,
+    median_shape,
+    smaller_patch,
+    thick_axis,
+)
 from delineate.planning.intensities import choose_normalisation
 from delineate.planning.levels import choose_network
 from delineate.planning.memory import training_bytes
 from delineate.planning.options import Machine, PlanOptions, check_options
-from delineate.planning.plan import AugmentationPlan, Plan, Preparation, Tiling, TrainingPlan
+from delineate.planning.plan import Plan, Preparation, Tiling, TrainingPlan
 
 _WEIGHT_DECAYS = {"adam": 0.0, "adamw": 5e-2, "sgd": 3e-5}
 _LEARNING_RATES = {"adam": 1e-3, "adamw": 2e-3, "sgd": 1e-2}
@@ -54,7 +61,7 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         reasons.append(f"patch: {_by(patch)}, {100 * covered:.0f} % of the median scan's patient part")
     batch = options.batch_size or max(2, min(16, effort.step_voxels // math.prod(patch)))
     reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
-    flips = choose_flips(fingerprint, orientation, options, reasons)
+    changes = choose_changes(fingerprint, orientation, spacing, options, reasons)
     training = _choose_training(batch, machine, effort, options)
     return Plan(
         dataset=fingerprint.dataset,
@@ -70,9 +77,9 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         patch_size=patch,
         network=choose_network(patch, spacing, effort, options),
         training=balance_training(training, fingerprint, patch, spacing, options=options, reasons=reasons),
-        augmentation=AugmentationPlan(flip_axes=flips, channel_dropout=options.channel_dropout),
-        tiling=_choose_tiling(flips, options),
-        preparation=_choose_preparation(options),
+        augmentation=changes,
+        tiling=_choose_tiling(changes.flip_axes, options),
+        preparation=_choose_preparation(spacing, options, reasons),
         reasons=tuple(reasons),
     )
 
@@ -88,16 +95,25 @@ def _choose_tiling(flips: tuple[int, ...], options: PlanOptions) -> Tiling:
     return Tiling(mirror_axes=mirror_axes)
 
 
-def _choose_preparation(options: PlanOptions) -> Preparation:
-    if options.conventions != "nnunet":
+def _choose_preparation(spacing: TripleMM, options: PlanOptions, reasons: list[str]) -> Preparation:
+    flat = options.dimensions == 2
+    if options.conventions == "nnunet":
+        return Preparation(
+            crop_to="nonzero",
+            normalise_first=True,
+            keep_slices=flat,
+            resampling="nnunet",
+            slice_wise="auto",
+        )
+    if options.resize_to is not None:
         return Preparation()
-    return Preparation(
-        crop_to="nonzero",
-        normalise_first=True,
-        keep_slices=options.dimensions == 2,
-        resampling="nnunet",
-        slice_wise="auto",
-    )
+    if flat:
+        reasons.append("resampling: within slices only, each scan keeps its own distance between them")
+        return Preparation(keep_slices=True)
+    if thick_axis(spacing) is None:
+        return Preparation()
+    reasons.append("resampling: within slices; across them the closest slice is taken, nothing is blended")
+    return Preparation(slice_wise="auto")
 
 
 def _choose_training(batch: int, machine: Machine, effort: Effort, options: PlanOptions) -> TrainingPlan:
