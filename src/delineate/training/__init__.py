@@ -1,17 +1,19 @@
 """From batches to weights: a loop over steps, what it minimises, and the state it leaves after each of them."""
 
-from delineate.training.facts import Facts, HistoryRow, Phase, extend, learning_rate, mean_dice, refit
+from delineate.training.facts import Facts, HistoryRow, Incident, Phase, extend, learning_rate, mean_dice, refit
 from delineate.training.loop import record, take_recent_loss, time_step, train
 from delineate.training.objectives import Objective, supervised
 from delineate.training.optimisers import make_optimiser
-from delineate.training.state import TrainingState, averaged_network, pack, start, unpack
+from delineate.training.state import Refusal, TrainingState, averaged_network, pack, start, unpack
 from delineate.training.validation import case_dice, validate
 
 __all__ = [
     "Facts",
     "HistoryRow",
+    "Incident",
     "Objective",
     "Phase",
+    "Refusal",
     "TrainingState",
     "averaged_network",
     "case_dice",

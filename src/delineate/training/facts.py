@@ -58,6 +58,20 @@ class HistoryRow(msgspec.Struct, frozen=True, kw_only=True):
     validation_dice: tuple[float | None, ...] | None = None
 
 
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong in a run that could go on: `what`, at which step (from 0), with which cases.
+
+    `loss`: None also where it was not finite. `back_to`: the step whose weights the run went on with.
+    """
+
+    step: int
+    what: str
+    cases: tuple[str, ...] = ()
+    loss: float | None = None
+    learning_rate: float | None = None
+    back_to: int | None = None
+
+
 class Facts(msgspec.Struct, kw_only=True):
     """All of a run's state that is not a tensor. `seconds` counts the time of stopped and resumed parts together.
 
@@ -75,6 +89,9 @@ class Facts(msgspec.Struct, kw_only=True):
     stage_seconds: dict[str, float] = {}
     loss_scale: float = 2.0**16  # of float16 on a GPU
     released: int | None = None  # the step from which weights that were frozen learn
+
+    incidents: tuple[Incident, ...] = ()
+    rate_factor: float = 1.0  # of the plan's learning rate, since incidents
 
     @property
     def last_step(self) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from delineate.errors import TrainingError
 from delineate.planning import Plan
 from delineate.sampling import Batch, TrainingCase, iterate_batches, steps_per_epoch
 from delineate.training.facts import HistoryRow, learning_rate, mean_dice
 from delineate.training.freezing import set_rates
+from delineate.training.guarding import Guard, all_finite
+from delineate.training.laps import AVERAGE, BACKWARD, BESIDE, KEEPING, LOSS, MOVING, OPTIMISER, WAITING
 from delineate.training.objectives import Objective, supervised
 from delineate.training.state import TrainingState, start
 
@@ -29,7 +29,8 @@ def train(
 ) -> Iterator[TrainingState]:
     """Take the steps that are left, yielding the state after each. Nothing depends on when it was stopped before.
 
-    Raises `TrainingError` for a case that cannot be sampled.
+    A step whose loss or gradients are not finite is not taken: see `state.refusals`, and `Guard` for what follows.
+    Raises `TrainingError` for a case that cannot be sampled, or if that happens again and again.
     """
     if state.facts.step >= state.facts.last_step:
         return
@@ -38,31 +39,82 @@ def train(
         init_scale=state.facts.loss_scale,
         enabled=plan.training.precision == "float16" and device != "cpu",
     )
-    for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
-        state.network.train()
-        set_rates(state.network, state.optimiser, state.facts, plan.training)
-        loss = _take_step(state, batch.to(device), plan, scaler, objective)
-        _update_average(state, plan.training.ema_decay)
-        state.recent_losses.append(loss)
-        state.facts.step += 1
-        if scaler.is_enabled():
-            state.facts.loss_scale = scaler.get_scale()
-        yield state
-        if state.facts.step >= state.facts.last_step:
-            return
+    guard, laps = Guard(state, late=_skips_by_itself(state.optimiser)), state.laps
+    laps.start()
+    with laps.timing(state.network):
+        for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
+            laps.press(WAITING)
+            guard.before_step()
+            laps.press(KEEPING)
+            state.network.train()
+            set_rates(state.network, state.optimiser, state.facts, plan.training)
+            for group in state.optimiser.param_groups:
+                group["lr"] *= state.facts.rate_factor
+            moved = batch.to(device)
+            laps.press(MOVING)
+            loss, finite = _take_step(state, moved, plan, scaler, objective)
+            if guard.accepts(batch, loss, finite, _rate(state, plan)):
+                _update_average(state, plan.training.ema_decay)
+                state.recent_losses.append(loss)
+            state.facts.step += 1
+            ended = state.facts.step >= state.facts.last_step
+            if ended:
+                guard.read_all()
+            if scaler.is_enabled():
+                state.facts.loss_scale = scaler.get_scale()
+            laps.press(AVERAGE)
+            yield state
+            laps.press(BESIDE)
+            if state.facts.step >= state.facts.last_step:
+                return
+
+
+def _rate(state: TrainingState, plan: Plan) -> float:
+    return learning_rate(state.facts.phases, state.facts.step, plan.training) * state.facts.rate_factor
+
+
+def _skips_by_itself(optimiser: torch.optim.Optimizer) -> bool:
+    """Whether the optimiser leaves out a step on the device's own word, so that the host need not wait for it."""
+    on_gpu = all(p.is_cuda for group in optimiser.param_groups for p in group["params"])
+    return on_gpu and bool(getattr(optimiser, "_step_supports_amp_scaling", False))
 
 
 def _take_step(
     state: TrainingState, batch: Batch, plan: Plan, scaler: torch.amp.GradScaler, objective: Objective
-) -> Tensor:
-    state.optimiser.zero_grad(set_to_none=True)
+) -> tuple[Tensor, Tensor]:
+    """The loss, and whether it and the gradients are finite; if not, no weight has changed."""
+    laps, optimiser = state.laps, state.optimiser
+    optimiser.zero_grad(set_to_none=True)
     loss = objective(state.network, batch, plan)
+    laps.press(LOSS)
     torch.autograd.backward(scaler.scale(loss))
-    scaler.unscale_(state.optimiser)
-    nn.utils.clip_grad_norm_(state.network.parameters(), plan.training.gradient_clip)
-    scaler.step(state.optimiser)
-    scaler.update()
-    return loss.detach()
+    laps.press(BACKWARD)
+    scaler.unscale_(optimiser)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), plan.training.gradient_clip)
+    if scaler.is_enabled():
+        # Gradients too large for float16 are the scaler's business, which lowers its scale; a loss is not scaled.
+        finite = all_finite(loss)
+        scaler.step(optimiser)
+        scaler.update()
+    else:
+        finite = all_finite(loss, norm)
+        step_if(optimiser, finite)
+    laps.press(OPTIMISER)
+    return loss.detach(), finite
+
+
+def step_if(optimiser: torch.optim.Optimizer, finite: Tensor) -> None:
+    """A step of the optimiser if `finite` says so, which is not waited for if the optimiser can ask by itself."""
+    if not _skips_by_itself(optimiser):
+        if bool(finite):
+            optimiser.step()
+        return
+    optimiser.grad_scale = None  # type: ignore[attr-defined]
+    optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    try:
+        optimiser.step()
+    finally:
+        del optimiser.grad_scale, optimiser.found_inf  # type: ignore[attr-defined]
 
 
 def _update_average(state: TrainingState, decay: float) -> None:
@@ -76,18 +128,13 @@ def _update_average(state: TrainingState, decay: float) -> None:
 
 
 def take_recent_loss(state: TrainingState) -> float | None:
-    """The mean loss since the last call; None if no step was taken. Raises `TrainingError` if it is not finite."""
+    """The mean loss since the last call, of the steps that counted; None if there was none."""
     if not state.recent_losses:
         return None
-    loss = float(torch.stack(state.recent_losses).mean())
+    losses = torch.stack(state.recent_losses)
     state.recent_losses.clear()
-    if not math.isfinite(loss):
-        raise TrainingError(
-            "the loss is no longer finite",
-            got=f"{loss} by step {state.facts.step}",
-            remedy="Lower the learning rate, or train in float32 (--precision float32).",
-        )
-    return loss
+    counted = losses[losses.isfinite()]
+    return float(counted.mean()) if counted.numel() else None
 
 
 def record(
@@ -100,7 +147,7 @@ def record(
         epoch=facts.step / steps_per_epoch(case_count, plan),
         seconds=facts.seconds,
         loss=take_recent_loss(state),
-        learning_rate=learning_rate(facts.phases, facts.step - 1, plan.training),
+        learning_rate=learning_rate(facts.phases, facts.step - 1, plan.training) * facts.rate_factor,
         validation_dice=dice,
     )
     facts.history = (*facts.history, row)
@@ -117,6 +164,6 @@ def time_step(plan: Plan, batches: Sequence[Batch], *, device: str = "cpu") -> f
     seconds = []
     for batch in batches:
         began = time.perf_counter()
-        _take_step(state, batch.to(device), plan, scaler, supervised).item()
+        _take_step(state, batch.to(device), plan, scaler, supervised)[0].item()
         seconds.append(time.perf_counter() - began)
     return sorted(seconds[1:] or seconds)[len(seconds[1:]) // 2]

@@ -13,6 +13,7 @@ def make_optimiser(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimi
     """The plan's optimiser; biases and norms, vectors all, are not decayed."""
     groups = list(parameter_groups(network, plan))
     if plan.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=True)
+        fused = all(p.is_cuda for p in network.parameters())
+        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum, nesterov=True, fused=fused)
     kind = torch.optim.AdamW if plan.optimiser == "adamw" else torch.optim.Adam
     return kind(groups, lr=plan.learning_rate, fused=True)

@@ -12,15 +12,27 @@ from delineate.errors import ModelError
 from delineate.inference import place
 from delineate.networks import build_network
 from delineate.planning import Plan
-from delineate.training.facts import Facts, Phase
+from delineate.sampling import Batch
+from delineate.training.facts import Facts, Incident, Phase
+from delineate.training.laps import Laps
 from delineate.training.optimisers import make_optimiser
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """A batch whose step was not taken, and its loss, which may be NaN."""
+
+    incident: Incident
+    batch: Batch
+    loss: float
 
 
 @dataclass(slots=True)
 class TrainingState:
     """A run in progress: the only object of the house that changes while it is used.
 
-    `average`: exponential moving average of the weights, the ones that are validated and kept.
+    `average`: exponential moving average of the weights, the ones that are validated and kept. `refusals`: for the
+    caller to take and clear. `laps`: where the time goes.
     """
 
     network: nn.Module
@@ -28,6 +40,8 @@ class TrainingState:
     average: dict[str, Tensor]
     facts: Facts
     recent_losses: list[Tensor] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    laps: Laps = field(default_factory=Laps)
 
 
 def start(plan: Plan, *, device: str = "cpu") -> TrainingState:

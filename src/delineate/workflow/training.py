@@ -21,6 +21,7 @@ from delineate.training import supervised
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.training_loop import take_steps
+from delineate.workflow.training_memory import check_memory
 from delineate.workflow.training_records import Records
 from delineate.workflow.training_run import PLAIN, Budget, Course, Run, keep_weights
 from delineate.workflow.training_time import add_time, apply_budget
@@ -124,6 +125,8 @@ def _open_run(
                 remedy="Train into a new folder.",
             )
     else:
+        if isinstance(plan, Plan):
+            check_memory(plan, settings)
         split = divide(dataset, division)
         if not isinstance(plan, Plan):
             # What is planned from must not know the cases that are scored.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from delineate import training
+from delineate.errors import ResourceError, TrainingError
 from delineate.settings import Settings
 from delineate.training import TrainingState
 from delineate.workflow.progress import StopRequest, Watch
+from delineate.workflow.training_memory import halve_batch, is_out_of_memory
 from delineate.workflow.training_records import Records
 from delineate.workflow.training_run import Run
 from delineate.workflow.training_time import Timekeeper, validation_steps
@@ -16,10 +18,26 @@ RECORDS = 200  # rows of history in a run
 
 
 def take_steps(
-    run: Run, state: TrainingState, records: Records, *, began: float, stop: StopRequest, watch: Watch
+    run: Run, state: TrainingState, records: Records, began: float, *, stop: StopRequest, watch: Watch
 ) -> None:
-    """Train until the run's end, or until somebody stops it."""
+    """Train until the run's end, or until somebody stops it.
+
+    Raises `ResourceError` if memory runs out with a batch of 1, or in validation.
+    """
     keeper = Timekeeper(state, began, run.plan.training.validations, validation_steps(run))
+    while True:
+        try:
+            return _take_steps(records.run, state, records, keeper, stop=stop, watch=watch)
+        except (RuntimeError, MemoryError, TrainingError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler: the error holds on to all that lay in memory.
+        records.run = halve_batch(records.run, state, watch)
+
+
+def _take_steps(
+    run: Run, state: TrainingState, records: Records, keeper: Timekeeper, *, stop: StopRequest, watch: Watch
+) -> None:
     steps = training.train(
         state,
         run.training,
@@ -31,25 +49,42 @@ def take_steps(
     note = ""
     for _ in steps:
         keeper.step_taken()
-        facts = state.facts
+        facts, saves = state.facts, bool(state.refusals)
+        records.refused()
         phase, ended, goes_on = facts.phases[-1], facts.step >= facts.last_step, True
         validated = bool(run.validation) and (ended or phase.is_due(facts.step, keeper.times))
         if validated:
-            before = time.monotonic()
-            dice = training.validate(state, run.validation, run.plan, device=run.settings.device)
-            keeper.validated(time.monotonic() - before)
+            dice = _validate(run, state, keeper)
             note = records.add(dice)
             goes_on = run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
         elif ended or phase.is_due(facts.step, RECORDS):
             note = records.add(None)
         watch("Training", facts.step, facts.last_step, note)
-        leaves = stop.asked or not goes_on
-        if not ended and not leaves and (validated or time.monotonic() - records.saved > run.settings.save_seconds):
+        leaves = ended or stop.asked or not goes_on
+        saves = saves or validated or time.monotonic() - records.saved > run.settings.save_seconds
+        if saves and not leaves:
             records.save()
         if leaves:
-            break
+            return
         keeper.closing_seconds = records.closing_seconds
         keeper.next_step()
+
+
+def _validate(run: Run, state: TrainingState, keeper: Timekeeper) -> tuple[float | None, ...]:
+    began = time.monotonic()
+    try:
+        dice = training.validate(state, run.validation, run.plan, device=run.settings.device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            "memory ran out in validation",
+            got=f"step {state.facts.step}",
+            remedy="Stop what else takes memory and run the same command again, or train on all cases (--fold all), "
+            "which validates nothing.",
+        ) from None
+    keeper.validated(time.monotonic() - began)
+    return dice
 
 
 def _workers(settings: Settings) -> int:

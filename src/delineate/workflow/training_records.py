@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -59,6 +60,21 @@ class Records:
         best = state.facts.best_dice
         return loss if best is None else f"{loss}, best Dice {best:.3f}"
 
+    def refused(self) -> None:
+        """Write down the batches whose steps were not taken, and say what was done about them."""
+        state = self._state
+        for refusal in state.refusals:
+            self._try("the batch", partial(self.run.folder.save_refusal, refusal))
+            incident = refusal.incident
+            self._watch(
+                f"Step {incident.step}",
+                1,
+                1,
+                f"{incident.what} ({', '.join(incident.cases)}): on with the weights of step {incident.back_to} and "
+                f"{state.facts.rate_factor:.3g} of the learning rate; the batch is in training/incidents",
+            )
+        state.refusals.clear()
+
     def save(self) -> None:
         """Save the run, so that it can go on from here; if that fails, the checkpoint before stays."""
         began = self.saved = time.monotonic()
@@ -106,7 +122,7 @@ class Records:
         self._drawn = time.monotonic()
         self._drawing_seconds = self._drawn - began
 
-    def _try(self, what: str, work: Callable[[], None]) -> bool:
+    def _try(self, what: str, work: Callable[[], object]) -> bool:
         try:
             work()
         except _FAILURES as error:
