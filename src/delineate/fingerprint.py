@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from delineate.volume import Array, Kind, Segmentation, Volume, align, reorient
 FOREGROUND_ABOVE = {Kind.CT: -400.0, Kind.MR: 0.0, Kind.PET: 0.0, Kind.OTHER: 0.0}
 """Voxels above this are patient rather than air: CT in HU between fat and lung; others, not zero."""
 
+_SPREAD = 200_000  # voxels of a scan, evenly spread, are enough for its percentiles
+_NEARLY_ALL = 99.9  # per cent
 SAMPLES = 5000  # intensities drawn from a case: enough for percentiles pooled over a dataset
 
 
@@ -34,13 +37,18 @@ class Intensities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaseFingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """One case, its array axes turned to RAS. `label_voxels` is in the order of the dataset's labels."""
+    """One case, its array axes turned to RAS. `label_voxels` is in the order of the dataset's labels.
+
+    `peaks`: of each channel, how many times as far from the median its highest voxel lies as nearly all others do, and
+    as nearly all of the structures do; empty if nobody measured it.
+    """
 
     id: str
     shape: Triple
     spacing_mm: TripleMM
     foreground_shape: Triple
     label_voxels: tuple[int, ...]
+    peaks: tuple[float, ...] = ()
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +100,8 @@ def measure_case(
     labelled = None if reference is None else align(reference, turned.grid).array
     if labelled is not None and labelled.ndim == 4:
         labelled = np.asarray(labelled.any(axis=0))
+    inside = present if labelled is None or not labelled.any() else labelled > 0
+    samples = _sampled(turned, inside)
     return CaseMeasurements(
         CaseFingerprint(
             id=case_id,
@@ -99,9 +109,22 @@ def measure_case(
             spacing_mm=turned.grid.spacing_mm,
             foreground_shape=turned.grid.shape if box is None else box.shape,
             label_voxels=() if reference is None else _label_voxels(reference),
+            peaks=tuple(_peak(*pair) for pair in zip(turned.array, samples, strict=True)),
         ),
-        _sampled(turned, present if labelled is None or not labelled.any() else labelled > 0),
+        samples,
     )
+
+
+def _peak(channel: Array, inside: npt.NDArray[np.float32]) -> float:
+    """How far the highest voxel of (I, J, K) is from the median, where 1 is as far as nearly all of the channel and
+    nearly all of the structures are; 1 for a channel that is constant or was not recorded."""
+    step = max(1, math.ceil((channel.size / _SPREAD) ** (1 / 3)))
+    spread = np.asarray(channel[::step, ::step, ::step], dtype=np.float64)
+    median, most = np.percentile(spread, [50, _NEARLY_ALL])
+    most = np.nanmax([most, np.nanpercentile(inside, _NEARLY_ALL) if np.isfinite(inside).any() else most])
+    highest = float(channel.max())
+    usual = float(most - median)
+    return (highest - float(median)) / usual if np.isfinite(usual) and usual > 0 else 1.0
 
 
 def _sampled(image: Volume, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

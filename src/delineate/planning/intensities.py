@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from delineate.fingerprint import Fingerprint, Intensities
 from delineate.planning.options import PlanOptions
 from delineate.planning.plan import ClipZScore, Normalisation, Window, ZScore
 from delineate.volume import Kind
 
+_MOST_SUV = 200.0  # more is an activity that nobody divided by dose and weight
+_LEAST_SUV = 5.0  # below which not even a faint lesion is clipped
+_EXTREME = 5.0  # times as far from the median as 99.9 % of a scan: metal, a vessel, a wrong voxel
+_CLIPPED = 99.9  # per cent of a scan stay as they are
 
-def choose_normalisation(fingerprint: Fingerprint, options: PlanOptions) -> tuple[Normalisation, ...]:
-    """One a channel."""
-    if options.window is not None:
-        low, high, to_low, to_high = options.window
-        return (Window(lower=low, upper=high, to_lower=to_low, to_upper=to_high),) * len(fingerprint.channels)
-    pairs = zip(fingerprint.kinds, fingerprint.intensities, strict=True)
-    return tuple(_clip_zscore(pooled) if kind is Kind.CT else ZScore() for kind, pooled in pairs)
+
+def choose_normalisation(
+    fingerprint: Fingerprint, options: PlanOptions, reasons: list[str]
+) -> tuple[Normalisation, ...]:
+    """One a channel, by its kind. A window that a person chose is for CT, or for all channels where none is CT."""
+    windowed = {Kind.CT} if Kind.CT in fingerprint.kinds else set(fingerprint.kinds)
+    found: list[Normalisation] = []
+    for n, (name, kind) in enumerate(zip(fingerprint.channels, fingerprint.kinds, strict=True)):
+        if options.window is not None and kind in windowed:
+            low, high, to_low, to_high = options.window
+            found.append(Window(lower=low, upper=high, to_lower=to_low, to_upper=to_high))
+            continue
+        how, why = _by_kind(n, kind, fingerprint)
+        found.append(how)
+        reasons.append(f"normalisation of {name}: {why}")
+    return tuple(found)
+
+
+def _by_kind(n: int, kind: Kind, fingerprint: Fingerprint) -> tuple[Normalisation, str]:
+    pooled = fingerprint.intensities[n]
+    if kind is Kind.CT:
+        return _clip_zscore(pooled), "CT numbers mean the same in every scan: clipped to what the structures have"
+    if kind is Kind.PET and 0 < pooled.percentile_99_5 < _MOST_SUV:
+        clipped = _clip_zscore(pooled)
+        suv = msgspec.structs.replace(clipped, lower=0.0, upper=max(clipped.upper, _LEAST_SUV))
+        return suv, "uptake (SUV) means the same in every scan: clipped to what the structures have"
+    extreme = sum(case.peaks[n] > _EXTREME for case in fingerprint.cases if case.peaks)
+    if extreme:
+        count = f"{extreme} of {len(fingerprint.cases)} scans have"
+        return ZScore(upper_percentile=_CLIPPED), f"each scan's own scale; {count} few voxels far above all others"
+    return ZScore(), "each scan's own scale: the same tissue measures something else in the next scan"
 
 
 def _clip_zscore(pooled: Intensities) -> ClipZScore:

@@ -73,7 +73,7 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         spacing_mm=spacing,
         resize_to=options.resize_to,
         crop_foreground=options.crop_foreground,
-        normalisation=choose_normalisation(fingerprint, options),
+        normalisation=choose_normalisation(fingerprint, options, reasons),
         patch_size=patch,
         network=choose_network(patch, spacing, effort, options),
         training=balance_training(training, fingerprint, patch, spacing, options=options, reasons=reasons),
