@@ -4,7 +4,7 @@ from delineate.labels import Region
 from delineate.planning.configurations import covered_share, make_configurations
 from delineate.planning.levels import choose_strides
 from delineate.planning.memory import training_bytes
-from delineate.planning.options import Machine, PlanOptions, Preset, Speed
+from delineate.planning.options import Machine, PlanOptions, Preset, Speed, for_minutes
 from delineate.planning.plan import (
     SCHEMA_VERSION,
     STORED,
@@ -56,6 +56,7 @@ __all__ = [
     "check_plan",
     "choose_strides",
     "covered_share",
+    "for_minutes",
     "labels_found",
     "make_configurations",
     "make_plan",

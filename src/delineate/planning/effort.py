@@ -48,13 +48,18 @@ _LADDER = (
 _ASSUMED = {"cpu": Speed(1.2e-9, 2.5e-11), "cuda": Speed(1.5e-11, 2.5e-13), "mps": Speed(1.0e-10, 3.0e-12)}
 
 
+def minutes_of(options: PlanOptions) -> float | None:
+    """The minutes of training that the options ask for: given, or those of a preset; None if neither is."""
+    return options.minutes or (None if options.preset is None else PRESET_MINUTES[options.preset])
+
+
 def choose_effort(machine: Machine, options: PlanOptions, plan_with: Callable[[Effort], Plan]) -> tuple[Effort, str]:
     """The effort for the time there is, and why; what is usual on such a device where nobody says how long.
 
     `plan_with` makes the plan of an effort: only it knows patch, batch and network, and so what a step takes. The
     largest effort is chosen that still gets as many steps as it is worth.
     """
-    minutes = options.minutes or (None if options.preset is None else PRESET_MINUTES[options.preset])
+    minutes = minutes_of(options)
     if minutes is None:
         usual = _USUAL[machine.kind]
         return usual, f"time: not given; {usual.steps:,} steps, as usual on this kind of device"

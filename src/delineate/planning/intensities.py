@@ -11,7 +11,7 @@ from delineate.volume import Kind
 
 _MOST_SUV = 200.0  # more is an activity that nobody divided by dose and weight
 _LEAST_SUV = 5.0  # below which not even a faint lesion is clipped
-_EXTREME = 5.0  # times as far from the median as 99.9 % of a scan: metal, a vessel, a wrong voxel
+_EXTREME = 20.0  # times as far from the median as 99.9 % of a scan lie: metal, a wrong voxel; vessels come to 6
 _CLIPPED = 99.9  # per cent of a scan stay as they are
 
 

@@ -10,7 +10,7 @@ import msgspec
 from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import ORIENTATIONS, Triple, TripleMM
-from delineate.planning.plan import Annotators, LossName, Precision
+from delineate.planning.plan import Annotators, LossName, Plan, Precision
 
 Preset = Literal["quick", "balanced", "best"]
 
@@ -81,6 +81,13 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mirror: bool = True
     validations: int = 10
     seed: int = 0
+
+
+def for_minutes(plan: Plan | PlanOptions | None, minutes: float | None) -> Plan | PlanOptions | None:
+    """Options that know how long training may take, where neither a plan is made yet nor the options say so."""
+    if minutes is None or isinstance(plan, Plan) or (plan is not None and plan.minutes is not None):
+        return plan
+    return msgspec.structs.replace(plan or PlanOptions(), minutes=minutes)
 
 
 def check_options(options: PlanOptions, fingerprint: Fingerprint) -> None:

@@ -11,11 +11,12 @@ from delineate.dataset import Case, Dataset, unite_labels
 from delineate.errors import DatasetError, DelineateError
 from delineate.fingerprint import CaseMeasurements, Fingerprint, measure_case, summarise
 from delineate.labels import LabelSet
-from delineate.planning import Machine, Plan, PlanOptions, make_plan
+from delineate.planning import Plan, PlanOptions, make_plan
 from delineate.preprocessing import PreparedCase, check_absent, prepare, with_readers
 from delineate.settings import Settings
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.readings import read_readings
+from delineate.workflow.speed import machine_of
 from delineate.workflow.structures import read_case
 from delineate.workspace import PreparedCache
 
@@ -59,7 +60,7 @@ def plan_dataset(
 
 def plan_measured(fingerprint: Fingerprint, settings: Settings, options: PlanOptions | None = None) -> Plan:
     """Plan what was measured already for this machine."""
-    return make_plan(fingerprint, Machine(settings.device, settings.memory_bytes, settings.precision), options)
+    return make_plan(fingerprint, machine_of(settings, options), options)
 
 
 def prepare_cases(

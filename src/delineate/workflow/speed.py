@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-import math
+import statistics
 import time
 from collections.abc import Callable
 
-from delineate.planning import Speed
+from delineate.planning import Machine, PlanOptions, Speed
+from delineate.planning.effort import minutes_of
 from delineate.settings import Settings
 
 _NARROW, _WIDE = 16, 64  # features: the first takes its time to read and write, the second to multiply
 _SECONDS = 1.0  # for each of them, at most
 _SIDES = {"cpu": (40, 24), "cuda": (128, 64), "mps": (96, 48)}  # of the cube of voxels, for each of them
 _TAPS = 27
+_WORTH_MINUTES = 1.0  # of training, from which measuring does not take a part of it that matters
+
+
+def machine_of(settings: Settings, options: PlanOptions | None = None) -> Machine:
+    """What a plan must fit; its speed is measured where the time matters to the plan, and is long enough."""
+    minutes = None if options is None else minutes_of(options)
+    speed = None if minutes is None or minutes < _WORTH_MINUTES else measure_speed(settings)
+    return Machine(settings.device, settings.memory_bytes, settings.precision, speed)
 
 
 def measure_speed(settings: Settings) -> Speed:
     """Convolution, normalisation and activation, forward and backward, in the precision that the device trains in.
 
-    Takes about two seconds. The best of the runs counts: what else the machine does at this moment will not last.
+    Takes about two seconds. The median of the runs counts.
     """
-    from delineate.networks.memory import keep_freed_memory
-    from delineate.workflow.preparing import use_threads
+    import torch
 
-    use_threads(settings)
+    from delineate.networks.memory import keep_freed_memory
+
+    torch.set_num_threads(settings.threads)
     keep_freed_memory()
     narrow, wide = _SIDES[settings.device.split(":")[0]]
-    by_narrow = _best_seconds(_block(_NARROW, narrow, settings)) / (_NARROW * narrow**3)
-    by_wide = _best_seconds(_block(_WIDE, wide, settings)) / (_WIDE * wide**3)
+    by_narrow = _usual_seconds(_block(_NARROW, narrow, settings)) / (_NARROW * narrow**3)
+    by_wide = _usual_seconds(_block(_WIDE, wide, settings)) / (_WIDE * wide**3)
     # Of each voxel and feature: feature_seconds + features * taps * product_seconds.
     product = max(0.0, by_wide - by_narrow) / (_TAPS * (_WIDE - _NARROW))
     feature = max(by_narrow - product * _TAPS * _NARROW, 0.05 * by_narrow)
@@ -59,11 +69,12 @@ def _block(features: int, side: int, settings: Settings) -> Callable[[], None]:
     return step
 
 
-def _best_seconds(step: Callable[[], None]) -> float:
+def _usual_seconds(step: Callable[[], None]) -> float:
     step()
-    best, until = math.inf, time.perf_counter() + _SECONDS
-    while time.perf_counter() < until or math.isinf(best):
+    found: list[float] = []
+    until = time.perf_counter() + _SECONDS
+    while time.perf_counter() < until or not found:
         began = time.perf_counter()
         step()
-        best = min(best, time.perf_counter() - began)
-    return best
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)

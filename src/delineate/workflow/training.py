@@ -13,7 +13,7 @@ from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last
 from delineate.errors import DatasetError, TrainingError
 from delineate.model import Model
 from delineate.networks.memory import keep_freed_memory
-from delineate.planning import Plan, PlanOptions, training_bytes
+from delineate.planning import Plan, PlanOptions, for_minutes, training_bytes
 from delineate.preprocessing import IGNORE, PreparedCase, blank_values
 from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
@@ -89,6 +89,7 @@ def train(
     keep_freed_memory()
     if isinstance(plan, Plan) and not RunFolder(folder).exists:  # before it is the run's, for good
         _check_course(plan, course, fresh=True)
+    plan = for_minutes(plan, budget.minutes)
     run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch), course=course)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
