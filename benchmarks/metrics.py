@@ -19,16 +19,18 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from timing import print_table
 
+from delineate.evaluation import Details, score_case, with_details
+from delineate.geometry import Grid
+from delineate.labels import label_set
 from delineate.metrics import score_label_maps
-from delineate.metrics.choosing import advise, describe_shapes
-from delineate.metrics.lesions import LesionScores, score_lesions
+from delineate.metrics.choosing import advise
+from delineate.volume import Segmentation
 
 LabelMap = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
@@ -78,17 +80,13 @@ def run_delineate(reference: LabelMap, prediction: LabelMap, *, threads: int) ->
 
 
 def run_everything(reference: LabelMap, prediction: LabelMap, *, threads: int) -> object:
-    """Every figure that the three modules give for structures of any shape."""
-    values = range(1, STRUCTURES + 1)
-    scores = run_delineate(reference, prediction, threads=threads)
-    shapes = describe_shapes(reference, SPACING_MM, values, threads=threads)
-    advice = [advise(shape, tolerance_mm=TOLERANCE_MM) for shape in shapes.values()]
-
-    def lesions(value: int) -> LesionScores:
-        return score_lesions(reference == value, prediction == value, SPACING_MM)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return scores, advice, list(pool.map(lesions, values))
+    """Every figure that the three modules give for structures of any shape, as `delineate evaluate` asks for them."""
+    labels = label_set({value: f"structure {value}" for value in range(1, STRUCTURES + 1)})
+    grid = Grid(reference.shape, np.diag([*SPACING_MM, 1.0]))
+    pair = (Segmentation(reference, grid, labels), Segmentation(prediction, grid, labels))
+    scores = score_case("case", *pair, tolerance_mm=TOLERANCE_MM, threads=threads)
+    found = with_details(scores, *pair, Details(lesions=labels.names, shapes=True), threads=threads)
+    return found, [advise(shape, tolerance_mm=TOLERANCE_MM) for shape in found.shapes.values()]
 
 
 def run_surface_distance(reference: LabelMap, prediction: LabelMap) -> Scores:
