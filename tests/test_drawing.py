@@ -41,20 +41,19 @@ def holding(*values: int) -> TrainingCase:
 def test_balanced_draws_show_each_structure_equally_often() -> None:
     cases = [holding(1), holding(1), holding(1), holding(1, 2)]
     plan = plan_with(balance=1.0)
-    seen = Counter(draw(cases, plan, n).structure for n in range(800))
+    seen = Counter(one.structure for one in draw(cases, plan, range(800)))
     assert seen == {0: 400, 1: 200, 2: 200}
 
 
 def test_half_balanced_draws_lie_in_between() -> None:
     cases = [holding(1), holding(1), holding(1), holding(1, 2)]  # as they come: 7/8 and 1/8
-    seen = Counter(draw(cases, plan_with(balance=0.5, positive_fraction=1.0), n).structure for n in range(1600))
+    seen = Counter(one.structure for one in draw(cases, plan_with(balance=0.5, positive_fraction=1.0), range(1600)))
     assert seen[2] / seen[1] == pytest.approx((1 / 7) ** 0.5, abs=0.01)
 
 
 def test_a_structure_is_drawn_where_it_is() -> None:
     cases = [holding(1), holding(2), holding(1), holding(1, 2), holding()]
-    for n in range(200):
-        drawn = draw(cases, plan_with(balance=0.7), n)
+    for drawn in draw(cases, plan_with(balance=0.7), range(200)):
         assert not drawn.structure or drawn.structure in cases[drawn.case].values
 
 
@@ -62,13 +61,13 @@ def test_balanced_draws_show_every_case_in_each_round() -> None:
     cases = [holding(1)] * 6 + [holding(1, 2)]
     plan = plan_with(balance=1.0, positive_fraction=0.75)
     for start in range(0, 28 * 3, 28):
-        assert {draw(cases, plan, n).case for n in range(start, start + 28)} == set(range(7))
+        assert {one.case for one in draw(cases, plan, range(start, start + 28))} == set(range(7))
 
 
 def test_cases_in_which_more_was_drawn_come_more_often_where_what_is_missing_is_unknown() -> None:
     cases = [holding(1), holding(1), holding(1), holding(1, 2)]
     absent, unknown = (
-        Counter(draw(cases, plan_with(balance=1.0, missing_labels=what), n).case for n in range(1600))
+        Counter(one.case for one in draw(cases, plan_with(balance=1.0, missing_labels=what), range(1600)))
         for what in ("absent", "unknown")
     )
     # A quarter of the background (200), a quarter of the first structure's (100) or, beside one that is worth 1 + 2, a
@@ -79,7 +78,7 @@ def test_cases_in_which_more_was_drawn_come_more_often_where_what_is_missing_is_
 
 def test_cases_without_any_structure_can_be_drawn_from() -> None:
     cases = [holding(), holding()]
-    assert Counter(draw(cases, plan_with(balance=1.0), n).case for n in range(20)) == {0: 10, 1: 10}
+    assert Counter(one.case for one in draw(cases, plan_with(balance=1.0), range(20))) == {0: 10, 1: 10}
     assert make_batch(cases, plan_with(balance=1.0), 0).targets.max() == 0
 
 

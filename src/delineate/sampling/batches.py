@@ -43,9 +43,8 @@ def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
     """The batch of one training step (from 0). Raises `TrainingError` naming the case that failed."""
     size = plan.training.batch_size
     images, targets, chosen_cases = [], [], []
-    for position in range(size):
-        number = step * size + position
-        drawn = draw(cases, plan, number)
+    numbers = range(step * size, (step + 1) * size)
+    for number, drawn in zip(numbers, draw(cases, plan, numbers), strict=True):
         chosen = reading_of(cases[drawn.case], drawn.structure, plan, number)
         try:
             rng = np.random.default_rng((plan.training.seed, number))

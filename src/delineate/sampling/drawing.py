@@ -7,7 +7,7 @@ first and then a case that has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,17 +31,22 @@ class Draw:
     structure: int | None = None
 
 
-def draw(cases: Sequence[TrainingCase], plan: Plan, number: int) -> Draw:
-    """The `number`-th patch (from 0) of a run."""
-    seed, balance = plan.training.seed, plan.training.balance
+def draw(cases: Sequence[TrainingCase], plan: Plan, numbers: Iterable[int]) -> list[Draw]:
+    """The patches of a run with these numbers (from 0)."""
+    seed, balance, count = plan.training.seed, plan.training.balance, len(cases)
     if balance == 0:
-        # Every image once in each round, in an order of its own.
-        order = np.random.default_rng((seed, 1, number // len(cases))).permutation(len(cases))
-        return Draw(int(order[number % len(cases)]))
+        return [Draw(_case_of(number, count, seed)) for number in numbers]
     held = tuple(case.values_of_all for case in cases)
     shares = _shares(held, balance, plan.training.missing_labels == "unknown")
     background = 1 - plan.training.positive_fraction if shares.structures else 1.0
-    return _at(_place_in_round(len(cases), background, seed, number), len(cases), background, shares)
+    places = (_place_in_round(count, background, seed, number) for number in numbers)
+    return [_at(place, count, background, shares) for place in places]
+
+
+def _case_of(number: int, count: int, seed: int) -> int:
+    # Every image once in each round, in an order of its own.
+    order = np.random.default_rng((seed, 1, number // count)).permutation(count)
+    return int(order[number % count])
 
 
 def reading_of(chosen: TrainingCase, structure: int | None, plan: Plan, number: int) -> TrainingCase:
