@@ -338,6 +338,9 @@ def _learning_facts(plan: Plan) -> dict[str, bool]:
     if pretraining is not None:
         facts["masked_fraction must be between 0 and 1"] = 0 < pretraining.masked_fraction < 1
         facts["block must be positive"] = min(pretraining.block) > 0
+        facts["block must be smaller than the patch"] = any(
+            block < size for block, size in zip(pretraining.block, plan.patch_size, strict=True)
+        )
         facts["a plan of pretraining has no labels"] = not plan.labels and not plan.regions and not plan.previous
     if distillation is not None:
         facts["temperature must be positive"] = distillation.temperature > 0
