@@ -182,6 +182,8 @@ def _training(model: ModelFacts) -> Section:
     elif known.validation_cases:
         dice = "" if known.validation_dice is None else f" ({known.validation_dice:.3f}, at step {known.step:,})"
         chosen = f"the step with the highest mean Dice{dice} on {len(known.validation_cases)} validation cases"
+    elif known.validation_dice is not None:
+        chosen = f"the last step ({known.step:,}); mean Dice by cross-validation {known.validation_dice:.3f}"
     else:
         chosen = f"the last step ({known.step:,}); nothing was validated"
     training = plan.training
@@ -241,7 +243,7 @@ def find_limits(model: ModelFacts, scores: Sequence[ScoreFacts]) -> list[str]:
         )
     if not known.training_cases:
         found.append("Which cases trained it was not recorded.")
-    if known.training_cases and not known.validation_cases:
+    if known.training_cases and not known.validation_cases and known.validation_dice is None:
         found.append("Nothing was validated while it was trained.")
     if not any(facts.standings.standing is Standing.TEST for facts in scores):
         found.append("There is no test score.")
