@@ -43,6 +43,23 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return numbers
 
 
+class Window(Numbers):
+    """Four numbers, or the name of a window that radiologists use, which is brought to 0..1."""
+
+    def __init__(self) -> None:
+        super().__init__(4, float)
+        self.name = "window"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        from delineate.planning import WINDOWS
+
+        if isinstance(value, str) and value in WINDOWS:
+            return (*WINDOWS[value], 0.0, 1.0)
+        if isinstance(value, str) and value.isalpha():
+            self.fail(f"expected four numbers, or one of {', '.join(WINDOWS)}, got {value!r}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Words(click.ParamType[tuple[str, ...]]):
     """Some words in one, separated by commas: liver,spleen."""
 
@@ -157,11 +174,20 @@ plan_options = option_group(
         help="Whose way scans are prepared. A model like nnunet can be exported to nnU-Net and be the same there.",
     ),
     click.option("--dimensions", type=click.Choice(["2", "3"]), default="3", show_default=True),
-    click.option("--orientation", default="RAS", show_default=True, help="Where array axes point to."),
+    click.option(
+        "--preset",
+        type=click.Choice(["quick", "balanced", "best"]),
+        help="Plan for about 10 minutes, an hour or 12 hours of training on this machine.",
+    ),
+    click.option("--orientation", help="Where array axes point to. [default: RAS; in 2D slices lie in the first two]"),
     click.option("--spacing", "spacing_mm", type=Numbers(3, float), help="In mm, e.g. 1.5,1.5,2 (pixdim)."),
     click.option("--patch", "patch_size", type=Numbers(3, int), help="Patch in voxels, e.g. 96x96x96 (roi)."),
     click.option("--resize-to", type=Numbers(3, int), help="Resize every case to this shape instead of a spacing."),
-    click.option("--window", type=Numbers(4, float), help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1."),
+    click.option(
+        "--window",
+        type=Window(),
+        help="a_min,a_max,b_min,b_max, e.g. -57,164,0,1; or abdomen, bone, brain, liver, lung, mediastinum (CT).",
+    ),
     click.option(
         "--region",
         "regions",

@@ -2,6 +2,8 @@
 
 from delineate.labels import Region
 from delineate.planning.configurations import covered_share, make_configurations
+from delineate.planning.explaining import Choice, explain
+from delineate.planning.intensities import WINDOWS
 from delineate.planning.levels import choose_strides
 from delineate.planning.memory import training_bytes
 from delineate.planning.options import Machine, PlanOptions, Preset, Speed, for_minutes
@@ -33,7 +35,9 @@ from delineate.planning.rules import make_plan
 __all__ = [
     "SCHEMA_VERSION",
     "STORED",
+    "WINDOWS",
     "AugmentationPlan",
+    "Choice",
     "ClipZScore",
     "DistillationPlan",
     "Machine",
@@ -56,6 +60,7 @@ __all__ = [
     "check_plan",
     "choose_strides",
     "covered_share",
+    "explain",
     "for_minutes",
     "labels_found",
     "make_configurations",

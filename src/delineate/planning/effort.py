@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from delineate.planning.options import Machine, PlanOptions, Preset, Speed
 from delineate.planning.plan import Plan
@@ -18,7 +19,7 @@ _MOST_STEPS = 100_000
 class Effort:
     """`patch_voxels`: of one patch, at most. `step_voxels`: of a batch, about: it keeps a step short enough to take
     thousands of them. `base_features`: of the highest level, doubled at each further one up to `most_features`.
-    `worth_steps`: how many steps it must get, or a smaller effort learns more."""
+    `worth_steps`: how many steps it must get, or a smaller effort learns more. `least_batch`: of any patch."""
 
     patch_voxels: int
     step_voxels: int
@@ -26,6 +27,7 @@ class Effort:
     most_features: int
     steps: int = 0
     worth_steps: int = 0
+    least_batch: int = 2
 
 
 _USUAL = {
@@ -35,8 +37,7 @@ _USUAL = {
 }
 # First steps, then width: see docs/decisions/0011.
 _LADDER = (
-    Effort(60_000, 60_000, 16, 128),
-    Effort(100_000, 100_000, 16, 128, worth_steps=500),
+    Effort(100_000, 100_000, 16, 128, least_batch=1),
     Effort(200_000, 200_000, 16, 128, worth_steps=1_000),
     Effort(200_000, 200_000, 24, 192, worth_steps=6_000),
     Effort(400_000, 400_000, 32, 256, worth_steps=8_000),
@@ -72,13 +73,13 @@ def choose_effort(machine: Machine, options: PlanOptions, plan_with: Callable[[E
             chosen, steps, seconds = effort, possible, a_step
     asked = f"{minutes:g} minutes" if options.minutes else f'{minutes:g} minutes, the preset "{options.preset}"'
     how = "measured" if machine.speed is not None else "assumed, not measured,"
-    reason = f"time: {asked}, are about {steps:,} steps of {seconds:.2g} s at the {how} speed of this device"
+    reason = f"time: {asked}: about {steps:,} steps of {seconds:.2g} s at the {how} speed of this device"
+    larger = next_effort(chosen)
+    if larger is not None:
+        reason += f"; a larger network or step would pay from {larger.worth_steps:,} steps on"
     return replace(chosen, steps=max(1, min(_MOST_STEPS, steps))), reason
 
 
 def next_effort(effort: Effort) -> Effort | None:
-    """The next larger effort on the way up; None for the largest, and for what is usual on a device."""
-    sizes = [(e.patch_voxels, e.step_voxels, e.base_features) for e in _LADDER]
-    here = (effort.patch_voxels, effort.step_voxels, effort.base_features)
-    position = sizes.index(here) + 1 if here in sizes else len(sizes)
-    return _LADDER[position] if position < len(sizes) else None
+    """The next larger one of those that time is turned into; None for the largest, and for others."""
+    return dict(pairwise(_LADDER)).get(effort)

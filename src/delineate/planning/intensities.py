@@ -9,6 +9,16 @@ from delineate.planning.options import PlanOptions
 from delineate.planning.plan import ClipZScore, Normalisation, Window, ZScore
 from delineate.volume import Kind
 
+WINDOWS: dict[str, tuple[float, float]] = {
+    "abdomen": (-160.0, 240.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "liver": (-45.0, 105.0),
+    "lung": (-1350.0, 150.0),
+    "mediastinum": (-125.0, 225.0),
+}
+"""Radiologists' usual windows of CT, lowest and highest HU."""
+
 _MOST_SUV = 200.0  # more is an activity that nobody divided by dose and weight
 _LEAST_SUV = 5.0  # below which not even a faint lesion is clipped
 _EXTREME = 20.0  # times as far from the median as 99.9 % of a scan lie: metal, a wrong voxel; vessels come to 6

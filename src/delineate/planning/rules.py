@@ -59,7 +59,7 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
     if options.patch_size is None:
         covered = math.prod(min(1.0, n / w) for n, w in zip(patch, wanted, strict=True))
         reasons.append(f"patch: {_by(patch)}, {100 * covered:.0f} % of the median scan's patient part")
-    batch = options.batch_size or max(2, min(16, effort.step_voxels // math.prod(patch)))
+    batch = options.batch_size or max(effort.least_batch, min(16, effort.step_voxels // math.prod(patch)))
     reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
     changes = choose_changes(fingerprint, orientation, spacing, options, reasons)
     training = _choose_training(batch, machine, effort, options)
