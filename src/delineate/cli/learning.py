@@ -121,20 +121,24 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
 @click.command()
 @click.argument("dataset", type=EXISTING)
 @click.option("-o", "--output", type=PATH, help="Write the plan here, to edit and to train with. [default: show it]")
+@click.option("--explain", "is_explained", is_flag=True, help="Say of every choice why it was made, in a table.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Plan for so many minutes of training.")
 @recipe_option
 @plan_options
 @machine_options
 @users_errors
-def plan(dataset: Path, output: Path | None, **options: Any) -> None:
+def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any) -> None:
     """Plan the training of a dataset, and say what a step will take on this machine.
 
     \b
     Example: delineate plan Task09_Spleen -o plan.json
+    Example: delineate plan Task09_Spleen --minutes 20 --explain
     Example: delineate plan Task09_Spleen --spacing 1.5,1.5,2 --patch 96x96x96 --window -57,164,0,1
     """
     from delineate.dataset import open_dataset
     from delineate.files import write_text
-    from delineate.planning import plan_to_json, training_bytes
+    from delineate.planning import explain, plan_to_json, training_bytes
+    from delineate.reports.plan_tables import choices_table
     from delineate.workflow.preparing import plan_dataset
     from delineate.workflow.training import time_step
 
@@ -143,11 +147,15 @@ def plan(dataset: Path, output: Path | None, **options: Any) -> None:
     with open_watch() as watch:
         made = plan_dataset(opened, settings, plan_options_of(options), watch=watch)
         seconds = time_step(opened, made, settings)
-    if output is None:
-        click.echo(plan_to_json(made))
-    else:
+        if is_explained:
+            watch.print(choices_table(explain(made, step_seconds=seconds), title=f"Plan for {opened.name}"))
+    if output is not None:
         write_text(output, plan_to_json(made))
         click.echo(f"Plan in {output}")
+    elif not is_explained:
+        click.echo(plan_to_json(made))
+    if is_explained:
+        return
     for reason in made.reasons:
         click.echo(f"- {reason}")
     click.echo(
