@@ -51,7 +51,7 @@ def test_two_numbers_with_a_bar_are_choices() -> None:
         ("learning_rate=1e-2..1e-3", "no range of learning_rate.*lower number first"),
         ("learning_rate=0..1e-3", "above 0"),
         ("learning_rate=fast", "learning_rate is a number"),
-        ("loss=focal", r"no such loss.*dice or dice_ce.*got focal"),
+        ("loss=none", r"no such loss.*dice or dice_ce.*got none"),
         ("patch=96x96", "no patch size.*got 96x96"),
         ("window=0..1", "a window has two limits"),
         ("a_min", "no such window"),
@@ -73,7 +73,7 @@ def test_json_that_is_no_space_is_said() -> None:
 
 def test_a_grid_is_every_combination_with_both_ends() -> None:
     plan = tiny_plan()
-    combinations = grid(parse_space("learning_rate=1e-4..1e-2,loss", plan), 3)
+    combinations = grid(parse_space("learning_rate=1e-4..1e-2,loss=dice|dice_ce", plan), 3)
     assert len(combinations) == 6
     assert {c["learning_rate"] for c in combinations} == {1e-4, 1e-3, 1e-2}
     assert parse_space("batch=1..3", plan)[0].points(9) == (1, 2, 3)

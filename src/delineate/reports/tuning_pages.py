@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from delineate.evaluation.intervals import FEW_PATIENTS
 from delineate.reports.charts.distributions import duration
 from delineate.reports.charts.tuning import (
     TrialPoint,
@@ -32,19 +33,20 @@ class TrialLine:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Winner and default trained again, as (mean, mean, difference, interval); `where`: on which cases, in words."""
+    """Winner and default trained again: their means, the difference with its 95 % interval; `where`: on which cases."""
 
     winner: float
     default: float
     difference: float
     interval: tuple[float, float]
     where: str
+    patients: int
     fresh: bool
 
     @property
-    def is_shown(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval[0] > 0 or self.interval[1] < 0
+    def is_better(self) -> bool:
+        """Whether the winner is better, by an interval of enough patients that leaves out 0."""
+        return self.patients >= FEW_PATIENTS and self.interval[0] > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +68,21 @@ def render_tuning(page: TuningPage) -> str:
     scored = [line.point for line in page.lines if line.point.curve and not math.isnan(line.point.dice)]
     best = _line(page, page.best)
     names = [name for name, _ in page.lines[0].values] if page.lines else []
+    noted = any(line.notes for line in page.lines)
     return render_template(
         "tune.html",
         page=page,
         best=best,
         default=_line(page, 0),
         words=conclusion(page),
-        good=page.again is not None and page.again.interval[0] > 0,
+        good=page.again is not None and page.again.is_better,
         doubts=find_doubts(page),
         history=search_history(scored) if scored else None,
         slices=search_slices(scored, log=page.log) if scored else None,
         curves=search_curves(scored) if scored else None,
         importances=importance_bars(page.importances) if page.importances else None,
-        columns=["Trial", "State", "Dice", *names, "Time", "Remarks"],
-        rows=[_row(line, page.best) for line in page.lines if line.state != "waiting"],
+        columns=["Trial", "State", "Dice", *names, "Time", *(["Remarks"] if noted else [])],
+        rows=[_row(line, page.best)[: None if noted else -1] for line in page.lines if line.state != "waiting"],
         states=[(name, str(_count(page, state))) for name, state in _STATES if _count(page, state)],
     )
 
@@ -109,9 +112,9 @@ def conclusion(page: TuningPage) -> tuple[str, ...]:
             f"Trained again with another seed and scored on {again.where}: {fixed(again.winner, 3)} against "
             f"{fixed(again.default, 3)}, a difference of {fixed(again.difference, 3)} (95 % interval {low} to {high})."
         )
-        if math.isnan(again.interval[0]):
-            said.append("Of so few patients no interval can be given.")
-        elif again.interval[0] > 0:
+        if again.patients < FEW_PATIENTS:
+            said.append(f"Of {count(again.patients, 'patient')} that says little.")
+        elif again.is_better:
             said.append("The tuned plan is better than the plan as it was; chance alone does not explain it.")
         elif again.interval[1] < 0:
             said.append("The tuned plan is worse than the plan as it was: keep that one.")

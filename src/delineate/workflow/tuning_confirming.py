@@ -30,7 +30,7 @@ from delineate.workflow.preparing import prepare_cases, use_threads
 from delineate.workflow.training import train
 from delineate.workflow.tuning_folder import Search
 from delineate.workflow.tuning_study import DEFAULT, TrialRecord
-from delineate.workflow.tuning_trials import Ending, Workplace
+from delineate.workflow.tuning_trials import Ending, Workplace, discard_model
 from delineate.workspace import RunFolder
 
 _CASES = "cases.csv"
@@ -52,6 +52,7 @@ class Confirmation:
     difference: float
     interval: Interval
     cases: int
+    patients: int
     repeats: int
     folds: tuple[int, ...]
     fresh: bool
@@ -95,6 +96,7 @@ def confirmation(best: TrialRecord, repeats: int, at: Workplace) -> Confirmation
         difference=_mean(gaps),
         interval=(float(limits[0]), float(limits[1])),
         cases=len({case for _, case in scored}),
+        patients=len(set(patients)),
         repeats=repeats,
         folds=folds,
         fresh=not set(folds) & set(at.book.search.fold),
@@ -133,6 +135,7 @@ def _run(slot: int, repeat: int, plan: Plan, at: Workplace) -> Ending:
         return "stopped"
     _score(trained, folder, at.dataset, settings)
     shutil.rmtree(folder / "cache", ignore_errors=True)
+    discard_model(folder)
     return "finished"
 
 

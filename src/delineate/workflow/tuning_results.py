@@ -70,7 +70,7 @@ def best_plan(best: TrialRecord, records: Sequence[TrialRecord], again: Confirma
     """The plan of the best trial, with the search among its reasons."""
     plan = at.candidate(best.slot, best.told.values).plan
     default = records[DEFAULT]
-    reason = f"the best of {len(records)} trials of {_length(at.book.search)}: validation Dice {best.dice:.3f}"
+    reason = f"the best of {len(records)} trials of {_length(at.book.search, plan)}: validation Dice {best.dice:.3f}"
     if default.state == "complete" and best.slot != DEFAULT:
         reason += f", before {default.dice:.3f}"
     if again is not None:
@@ -78,12 +78,12 @@ def best_plan(best: TrialRecord, records: Sequence[TrialRecord], again: Confirma
     return msgspec.structs.replace(plan, reasons=(*plan.reasons, reason))
 
 
-def _length(search: Search) -> str:
+def _length(search: Search, plan: Plan) -> str:
     if search.minutes is not None:
         return f"{search.minutes:g} minutes"
     if search.epochs is not None:
         return f"{search.epochs} epochs"
-    return "the plan's steps" if search.steps is None else f"{search.steps:,} steps"
+    return f"{plan.training.steps if search.steps is None else search.steps:,} steps"
 
 
 def _write_table(at: Workplace, records: Sequence[TrialRecord]) -> None:
@@ -130,7 +130,7 @@ def _again(found: Confirmation, search: Search) -> Again:
     chose = "which no trial validated on" if found.fresh else "which trials validated on, too"
     times = f", {found.repeats} runs each" if found.repeats > 1 else ""
     where = f"{found.cases} cases of fold {numbers} of {search.folds}, {chose}{times}"
-    return Again(found.winner, found.default, found.difference, found.interval, where, found.fresh)
+    return Again(found.winner, found.default, found.difference, found.interval, where, found.patients, found.fresh)
 
 
 def _choices(search: Search, at: Workplace) -> tuple[tuple[str, str], ...]:
@@ -149,7 +149,7 @@ def _choices(search: Search, at: Workplace) -> tuple[tuple[str, str], ...]:
         *ranges,
         ("Values", _SAMPLERS[search.sampler]),
         ("Trials given up", _PRUNERS[search.pruner]),
-        ("One trial", _length(search)),
+        ("One trial", _length(search, at.book.plan)),
         ("Validated on", f"fold {folds} of {search.folds}{aside}"),
         ("Seed", str(search.seed)),
         ("Dataset", search.dataset_digest[:16]),

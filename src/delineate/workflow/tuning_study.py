@@ -211,12 +211,12 @@ def open_book(search: Search, plan: Plan, folder: TuningFolder) -> Book:
 def importances(search: Search, records: Sequence[TrialRecord]) -> dict[str, float]:
     """What it depends on whether a trial is among the best quarter: shares of 1, the largest first (PED-ANOVA, Watanabe
     et al. 2023). {} for one dimension or fewer than 12 trials with a score."""
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
     scored = [record for record in records if record.curve and record.told.values]
     if len(scored) < 12 or len(search.space) < 2:
         return {}
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     study = optuna.create_study(direction="maximize")
     distributions = {d.name: _distribution(d) for d in search.space}
     for record in scored:

@@ -156,10 +156,11 @@ def discard_weights(records: Sequence[TrialRecord], at: Workplace) -> None:
     for record in records:
         if record.is_finished and (best is None or record.slot != best.slot):
             for fold in at.book.search.fold:
-                _discard(at.folder.model(record.slot, at.book.search, fold))
+                discard_model(at.folder.model(record.slot, at.book.search, fold))
 
 
-def _discard(model: Path) -> None:
+def discard_model(model: Path) -> None:
+    """Delete a run's weights and its checkpoint; its curves, plan and split stay."""
     for path in (model / WEIGHTS_FILE, model / MODEL_FILE, RunFolder(model).folder / "state.safetensors"):
         remove(path)
 

@@ -53,24 +53,26 @@ def search_history(trials: Sequence[TrialPoint]) -> Chart:
         pane.set(xlabel="trial", ylabel="validation Dice")
         pane.margins(x=0.03, y=0.08)
         pane.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-        pane.legend(loc="lower right", fontsize=8)
+        handles, labels = pane.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
 
-    return draw_chart(draw, height=3.0, title="Dice of each trial", alt=_history_words(trials, best, default))
+    return draw_chart(draw, height=3.2, title="Dice of each trial", alt=_history_words(trials, best, default))
 
 
 def search_slices(trials: Sequence[TrialPoint], *, log: Sequence[str] = ()) -> Chart:
     """Dice against each value that was tuned, a pane each; `log`: names with a logarithmic axis."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.values))
-    rows = max(1, -(-len(names) // _COLUMNS))
+    columns = max(1, min(_COLUMNS, len(names)))
+    rows = max(1, -(-len(names) // columns))
     best, default = _best(trials), _default(trials)
 
     def draw(figure: Figure) -> None:
-        panes = figure.subplots(rows, _COLUMNS, squeeze=False, sharey=True).ravel()
+        panes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for pane, name in zip(panes, names, strict=False):
             _draw_slice(pane, name, trials, log=name in log, best=best, default=default)
         for pane in panes[len(names) :]:
             pane.set_axis_off()
-        for pane in panes[::_COLUMNS]:
+        for pane in panes[::columns]:
             pane.set_ylabel("validation Dice")
 
     said = listed([_slice_words(name, best, default) for name in names]) or "nothing was tuned"
@@ -94,10 +96,11 @@ def search_curves(trials: Sequence[TrialPoint]) -> Chart:
             pane.plot(
                 steps[-1:], dice[-1:], "o" if trial.is_complete else "x", color=colour, markersize=4, zorder=order
             )
-        pane.set(xlabel="validation", ylabel="Dice", ylim=(0, 1.02))
+        highest = max((dice for trial in trials for dice in trial.curve.values()), default=1.0)
+        pane.set(xlabel="validation", ylabel="Dice", ylim=(0, min(1.02, 1.1 * highest) or 1.0))
         pane.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-        if pane.get_legend_handles_labels()[1]:
-            pane.legend(loc="lower right", fontsize=8)
+        handles, labels = pane.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
 
     given_up = sum(not trial.is_complete for trial in trials)
     alt = f"Validation Dice of {count(len(trials), 'trial')} on their way; {given_up} were given up before their end."

@@ -1,0 +1,32 @@
+"""`delineate tune` in several processes, each killed once: the small form of benchmarks/tuning.py."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+from anatomy import write_blobs
+from test_tuning import EFFORT, POOR, search
+
+from delineate.settings import detect
+from delineate.workflow.tuning import Effort
+
+
+def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
+    data = write_blobs(tmp_path / "data", 8)
+    settings = replace(detect("cpu", threads=2, memory_gb=4, cache=tmp_path / "cache"), save_seconds=0.0)
+    killed: set[int] = set()
+
+    def kill(stage: str, done: float, total: float, note: str) -> None:
+        if stage.startswith("Process") and note.startswith("Training") and done >= 7 and not killed:
+            for child in psutil.Process().children():
+                if "spawn_main" in " ".join(child.cmdline()):
+                    killed.add(child.pid)
+                    child.kill()
+
+    apart = search(data, tmp_path / "apart", settings, Effort(trials=3, processes=2, confirm=0), watch=kill)
+    assert len(killed) == 2
+    assert apart.finished
+    alone = replace(settings, threads=1, memory_bytes=2 * 10**9)
+    together = search(data, tmp_path / "together", alone, EFFORT)
+    assert apart.trials[0].told.values["learning_rate"] == POOR.training.learning_rate
+    assert [trial.dice for trial in apart.trials] == [trial.dice for trial in together.trials]
