@@ -31,7 +31,7 @@ from delineate.geometry import AxisChange, Box, Grid, Triple
 from delineate.labels import LabelSet
 from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.preprocessing import PreparedCase, Trace
-from delineate.training import Facts, Refusal, TrainingState, pack, unpack
+from delineate.training import Facts, Profile, Refusal, TrainingState, pack, unpack
 
 _PREPARATION_VERSION = 1  # raise it when preparing gives other numbers than before
 
@@ -193,6 +193,20 @@ class RunFolder:
             path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
         )
         return path
+
+    def save_profile(self, profile: Profile) -> None:
+        """Where the time of the run's last part went."""
+        write_text(self.folder / "profile.json", msgspec.json.format(msgspec.json.encode(profile), indent=2).decode())
+
+    def profile(self) -> Profile | None:
+        """What `save_profile` wrote; None if nothing was. Raises `ModelError` for a damaged file."""
+        path = self.folder / "profile.json"
+        if not path.exists():
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Profile)
+        except msgspec.DecodeError as error:
+            raise ModelError("the profile cannot be read", got=str(error), path=path, remedy="Remove it.") from error
 
     def load_state(self, plan: Plan, *, device: str) -> TrainingState | None:
         """The run as last saved; None if nothing was. Raises `ModelError` for a damaged or foreign file."""

@@ -176,6 +176,7 @@ def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any)
 @click.option("--hold-out", type=click.IntRange(1), help="Validate on the last N cases instead.")
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@click.option("--profile", is_flag=True, help="Show where the time of a step goes.")
 @recipe_option
 @transfer_options
 @plan_options
@@ -188,6 +189,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     Example: delineate train Task09_Spleen spleen --minutes 60
     Example: delineate train Task09_Spleen spleen --hold-out 9 --epochs 500
     Example: delineate train Task09_Spleen spleen --recipe spleen
+    Example: delineate train Task09_Spleen spleen --steps 100 --profile
     Example: delineate train Task09_Spleen spleen --from total --freeze encoder --minutes 30
     """
     from delineate.dataset import open_dataset
@@ -197,6 +199,7 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     from delineate.workflow.training import train as run
     from delineate.workflow.transferring import begin_from
 
+    profile = options.pop("profile")
     options = follow_recipe(options)
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
@@ -217,13 +220,27 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
             plan=start.plan,
             course=start.course,
             watch=watch,
+            profile=profile,
         )
+        _show_what_happened(model, watch, profile=profile)
     if trained is None:
         click.echo("Stopped. Run the same command to go on.")
         sys.exit(STOPPED)
     dice = trained.provenance.validation_dice
     click.echo(f"Model in {model}" + ("" if dice is None else f", validation Dice {dice:.3f}"))
     click.echo(f"Curves: {model / 'training' / 'curves.png'}. Next: delineate predict {model} SCANS RESULTS")
+
+
+def _show_what_happened(model: Path, watch: Any, *, profile: bool) -> None:
+    from delineate.reports.run_tables import incident_lines, profile_table
+    from delineate.workspace import RunFolder
+
+    folder = RunFolder(model)
+    facts, made = folder.facts(), folder.profile() if profile else None
+    for line in incident_lines(facts.incidents) if facts is not None else ():
+        watch.remark(line)
+    if made is not None:
+        watch.print(profile_table(made))
 
 
 def _division(folds: int, fold: str, hold_out: int | None, test: int) -> Any:

@@ -44,8 +44,9 @@ class Course:
 class TrainingPage:
     """What the page says. `step` of `last_step` were taken; `structures`: the plan's labels.
 
-    `stage_seconds`: what was recorded beside the steps; `seconds`: all together. `cases`: numbers by side of the split,
-    `populations`: what is known of them. `choices`, `environment`, `provenance`: (what, value).
+    `incidents`: what went wrong on the way, in sentences. `stage_seconds`: what was recorded beside the steps;
+    `seconds`: all together. `cases`: numbers by side of the split, `populations`: what is known of them. `choices`,
+    `environment`, `provenance`: (what, value).
     """
 
     title: str
@@ -61,6 +62,7 @@ class TrainingPage:
     choices: Pairs
     environment: Pairs
     provenance: Pairs
+    incidents: tuple[str, ...] = ()
 
     @property
     def best_dice(self) -> float:
@@ -110,7 +112,7 @@ def _at(steps: Sequence[float], values: Sequence[float], step: float | None) -> 
 
 def find_doubts(page: TrainingPage) -> list[str]:
     """What gives reason to doubt the weights that were kept, in sentences; [] if nothing does."""
-    curves, doubts = page.curves, []
+    curves, doubts = page.curves, list(page.incidents)
     if page.step < page.last_step:
         doubts.append(
             f"The run is not finished: {page.step:,} of {page.last_step:,} steps. The learning rate has not come down, "

@@ -1,6 +1,7 @@
 """From batches to weights: a loop over steps, what it minimises, and the state it leaves after each of them."""
 
 from delineate.training.facts import Facts, HistoryRow, Incident, Phase, extend, learning_rate, mean_dice, refit
+from delineate.training.laps import STEP_PARTS, Laps, Profile
 from delineate.training.loop import record, take_recent_loss, time_step, train
 from delineate.training.objectives import Objective, supervised
 from delineate.training.optimisers import make_optimiser
@@ -8,11 +9,14 @@ from delineate.training.state import Refusal, TrainingState, averaged_network, p
 from delineate.training.validation import case_dice, validate
 
 __all__ = [
+    "STEP_PARTS",
     "Facts",
     "HistoryRow",
     "Incident",
+    "Laps",
     "Objective",
     "Phase",
+    "Profile",
     "Refusal",
     "TrainingState",
     "averaged_network",

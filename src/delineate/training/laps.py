@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import msgspec
 import torch
 from torch import nn
 
@@ -19,9 +20,28 @@ BACKWARD = "backward"
 OPTIMISER = "clipping and optimiser"
 AVERAGE = "average of weights"
 KEEPING = "keeping a good state"
-BESIDE = "between steps"
+FIRST = "first batch"
+BESIDE = "else between steps"
 STEP_PARTS = (WAITING, MOVING, FORWARD, LOSS, BACKWARD, OPTIMISER, AVERAGE, KEEPING)
 """The parts of a step, in their order; what else was timed lies beside the steps."""
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of `steps` steps went, in seconds by what it was spent on. An `exact` one waited for the GPU."""
+
+    steps: int
+    seconds: dict[str, float]
+    exact: bool = True
+
+    @property
+    def step_seconds(self) -> float:
+        """Of all steps together."""
+        return sum(self.seconds.get(part, 0.0) for part in STEP_PARTS)
+
+    @property
+    def waiting_share(self) -> float:
+        """The share of the steps' time in which the network waited for data, 0 to 1; 0 without a step."""
+        return self.seconds.get(WAITING, 0.0) / self.step_seconds if self.step_seconds else 0.0
 
 
 @dataclass(slots=True)

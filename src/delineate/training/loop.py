@@ -13,7 +13,7 @@ from delineate.sampling import Batch, TrainingCase, iterate_batches, steps_per_e
 from delineate.training.facts import HistoryRow, learning_rate, mean_dice
 from delineate.training.freezing import set_rates
 from delineate.training.guarding import Guard, all_finite
-from delineate.training.laps import AVERAGE, BACKWARD, BESIDE, KEEPING, LOSS, MOVING, OPTIMISER, WAITING
+from delineate.training.laps import AVERAGE, BACKWARD, BESIDE, FIRST, KEEPING, LOSS, MOVING, OPTIMISER, WAITING
 from delineate.training.objectives import Objective, supervised
 from delineate.training.state import TrainingState, start
 
@@ -41,9 +41,11 @@ def train(
     )
     guard, laps = Guard(state, late=_skips_by_itself(state.optimiser)), state.laps
     laps.start()
+    waiting = FIRST  # nothing could be made ahead of it
     with laps.timing(state.network):
         for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
-            laps.press(WAITING)
+            laps.press(waiting)
+            waiting = WAITING
             guard.before_step()
             laps.press(KEEPING)
             state.network.train()

@@ -17,7 +17,7 @@ from delineate.planning import Plan, PlanOptions, for_minutes, training_bytes
 from delineate.preprocessing import IGNORE, PreparedCase, blank_values
 from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
-from delineate.training import supervised
+from delineate.training import Profile, supervised
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.training_loop import take_steps
@@ -79,6 +79,7 @@ def train(
     plan: Plan | PlanOptions | None = None,
     course: Course = PLAIN,
     watch: Watch = nobody,
+    profile: bool = False,
 ) -> Model | None:
     """Train, or go on with the run that `folder` holds. None if it was stopped before its end.
 
@@ -101,8 +102,12 @@ def train(
     began -= state.facts.seconds
     apply_budget(state, run, budget, fresh=fresh)
     records = Records(run, state, watch)
+    state.laps.exact, first = profile, state.facts.step
     with stop_on_signals() as stop:
         take_steps(run, state, records, began, stop=stop, watch=watch)
+    if profile:
+        made = Profile(steps=state.facts.step - first, seconds=dict(state.laps.seconds))
+        records.attempt("profile.json", lambda: run.folder.save_profile(made))
     return records.close()
 
 

@@ -47,6 +47,7 @@ def _take_steps(
         workers=_workers(run.settings),
     )
     note = ""
+    laps = state.laps
     for _ in steps:
         keeper.step_taken()
         facts, saves = state.facts, bool(state.refusals)
@@ -55,15 +56,18 @@ def _take_steps(
         validated = bool(run.validation) and (ended or phase.is_due(facts.step, keeper.times))
         if validated:
             dice = _validate(run, state, keeper)
+            laps.press("validation")
             note = records.add(dice)
             goes_on = run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
         elif ended or phase.is_due(facts.step, RECORDS):
             note = records.add(None)
+        laps.press("recording and drawing")
         watch("Training", facts.step, facts.last_step, note)
         leaves = ended or stop.asked or not goes_on
         saves = saves or validated or time.monotonic() - records.saved > run.settings.save_seconds
         if saves and not leaves:
             records.save()
+            laps.press("saving")
         if leaves:
             return
         keeper.closing_seconds = records.closing_seconds

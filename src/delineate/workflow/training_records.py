@@ -51,11 +51,11 @@ class Records:
         row = training.record(state, self.run.plan, len(self.run.training), dice)
         if dice is not None and state.facts.best_step == state.facts.step:
             self._unsaved = self._model()
-            self._try("the best model", self._save_best)
-        self._try("TensorBoard's file", lambda: self._board.add(row))
-        self._try("history.csv", lambda: self.run.folder.write_history(state.facts, self.run.plan.labels))
+            self.attempt("the best model", self._save_best)
+        self.attempt("TensorBoard's file", lambda: self._board.add(row))
+        self.attempt("history.csv", lambda: self.run.folder.write_history(state.facts, self.run.plan.labels))
         if dice is not None and time.monotonic() - self._drawn >= self._drawing_seconds / _DRAWING_SHARE:
-            self._try("curves.png", self._draw)
+            self.attempt("curves.png", self._draw)
         loss = "" if row.loss is None else f"loss {row.loss:.3f}"
         best = state.facts.best_dice
         return loss if best is None else f"{loss}, best Dice {best:.3f}"
@@ -64,7 +64,7 @@ class Records:
         """Write down the batches whose steps were not taken, and say what was done about them."""
         state = self._state
         for refusal in state.refusals:
-            self._try("the batch", partial(self.run.folder.save_refusal, refusal))
+            self.attempt("the batch", partial(self.run.folder.save_refusal, refusal))
             incident = refusal.incident
             self._watch(
                 f"Step {incident.step}",
@@ -78,7 +78,7 @@ class Records:
     def save(self) -> None:
         """Save the run, so that it can go on from here; if that fails, the checkpoint before stays."""
         began = self.saved = time.monotonic()
-        if self._try("the checkpoint", self._save):
+        if self.attempt("the checkpoint", self._save):
             self._saving_seconds = time.monotonic() - began
 
     def close(self) -> Model | None:
@@ -86,7 +86,7 @@ class Records:
 
         Raises `ResourceError` if the disk does not take it: the last checkpoint is still there.
         """
-        self._try("TensorBoard's file", self._board.close)
+        self.attempt("TensorBoard's file", self._board.close)
         state = self._state
         ended = state.facts.step >= state.facts.last_step
         try:
@@ -100,8 +100,18 @@ class Records:
                 path=self.run.folder.folder,
                 remedy="Free some space and run the same command: it goes on from the last checkpoint.",
             ) from error
-        self._try("curves.png", self._draw)
+        self.attempt("curves.png", self._draw)
         return load_model(self.run.folder.model) if ended else None
+
+    def attempt(self, what: str, work: Callable[[], object]) -> bool:
+        """Write something that the run can do without; whether it could be written, which is said if not."""
+        try:
+            work()
+        except _FAILURES as error:
+            reason = error.problem if isinstance(error, ResourceError) else str(error)
+            self._watch("Not written", 1, 1, f"{what} at step {self._state.facts.step}: {reason}; tried again later")
+            return False
+        return True
 
     def _save(self) -> None:
         # The checkpoint says which step was the best: its model comes first.
@@ -121,15 +131,6 @@ class Records:
             write_bytes(self.run.folder.folder / "curves.png", drawing)
         self._drawn = time.monotonic()
         self._drawing_seconds = self._drawn - began
-
-    def _try(self, what: str, work: Callable[[], object]) -> bool:
-        try:
-            work()
-        except _FAILURES as error:
-            reason = error.problem if isinstance(error, ResourceError) else str(error)
-            self._watch("Not written", 1, 1, f"{what} at step {self._state.facts.step}: {reason}; tried again later")
-            return False
-        return True
 
     def _model(self) -> Model:
         run, facts = self.run, self._state.facts

@@ -14,6 +14,7 @@ from delineate.model import MODEL_FILE, Provenance, read_provenance
 from delineate.planning import Plan
 from delineate.reports.charts.learning import learning_curves
 from delineate.reports.pages import Pairs, describe_plan
+from delineate.reports.run_tables import incident_lines
 from delineate.reports.training_pages import TrainingPage, find_doubts, render_training
 from delineate.training import Facts, HistoryRow, mean_dice
 from delineate.workspace import RunFolder
@@ -67,6 +68,7 @@ def _page(model: Path, run: RunFolder) -> TrainingPage:
         choices=_choices(plan, facts),
         environment=() if known is None else tuple(known.environment.items()),
         provenance=_provenance(known, digest, split.dataset_digest),
+        incidents=() if facts is None else incident_lines(facts.incidents),
     )
 
 
