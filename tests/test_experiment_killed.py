@@ -14,13 +14,13 @@ from anatomy import tiny_plan, write_blobs
 from delineate.model import load_model
 from delineate.planning import plan_to_json
 
-KILLS = 6
+KILLS = 4
 
 
 @pytest.mark.slow
 def test_kills_at_random_moments_change_no_model(tmp_path: Path) -> None:
     write_blobs(tmp_path / "data", 4)
-    training = msgspec.structs.replace(tiny_plan().training, steps=60)
+    training = msgspec.structs.replace(tiny_plan().training, steps=30)
     for name, seed in ("first", 0), ("second", 1):
         plan = tiny_plan(training=msgspec.structs.replace(training, seed=seed))
         (tmp_path / f"{name}.json").write_text(plan_to_json(plan))
@@ -28,7 +28,7 @@ def test_kills_at_random_moments_change_no_model(tmp_path: Path) -> None:
     moments, killed = random.Random(3), 0
     for _ in range(KILLS):
         process = _start(tmp_path, "killed")
-        _wait_for_progress(process, tmp_path / "killed", seconds=moments.uniform(0, 3))
+        _wait_for_progress(process, tmp_path / "killed", seconds=moments.uniform(0, 2))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed >= KILLS // 2
@@ -40,7 +40,7 @@ def test_kills_at_random_moments_change_no_model(tmp_path: Path) -> None:
 
 
 def _start(folder: Path, name: str) -> subprocess.Popen[bytes]:
-    words = ["experiment", "data", name, "--plans", "first.json,second.json", "--folds", "2", "--steps", "60"]
+    words = ["experiment", "data", name, "--plans", "first.json,second.json", "--folds", "2", "--steps", "30"]
     code = "from delineate.cli import main; main()"
     machine = ["--save-every", "0.2", "--device", "cpu", "--threads", "1", "--cache", "cache"]
     return subprocess.Popen([sys.executable, "-c", code, *words, *machine], cwd=folder, stdout=subprocess.DEVNULL)
