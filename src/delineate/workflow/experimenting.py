@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from delineate.dataset import Dataset
+from delineate.dataset import Dataset, unite_labels
 from delineate.evaluation.selecting import Candidate
 from delineate.files import exclusive
 from delineate.model import MODEL_FILE, Model, load_model
@@ -59,6 +59,7 @@ def experiment(
     for configurations that are not there, `ResourceError` if another process is at it, and what training raises.
     """
     use_threads(settings)
+    dataset = unite_labels(dataset, options.planning.regions)
     place = ExperimentFolder(folder)
     with exclusive(folder), stop_on_signals() as stop:
         setup, remarks = begin(dataset, place, options, settings, watch)

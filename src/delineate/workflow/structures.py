@@ -138,7 +138,7 @@ def _named(path: Path, labels: LabelSet | None) -> Segmentation:
     record = read_record(path)
     if record is not None:
         return replace(read_result(path, record, labels), author=record.model)
-    known = labels or _labels_near(path)
+    known = labels or labels_near(path)
     if known is not None:
         return formats.read_segmentation(path, known)
     array, grid = formats.read_label_values(path)
@@ -146,7 +146,8 @@ def _named(path: Path, labels: LabelSet | None) -> Segmentation:
     return Segmentation(array, grid, label_set({value: f"value {value}" for value in values}), Source(path=path))
 
 
-def _labels_near(path: Path) -> LabelSet | None:
+def labels_near(path: Path) -> LabelSet | None:
+    """What a dataset.json beside a file, or in the folder above, says of labels; None if there is none."""
     for folder in (path.parent, path.parent.parent):
         if (folder / "dataset.json").is_file():
             with suppress(DatasetError):

@@ -15,6 +15,7 @@ from delineate.labels import LabelSet
 from delineate.volume import Kind, Segmentation, Source, Volume
 from delineate.workflow.clock import Clock
 from delineate.workflow.results import ResultRecord, probability_path, write_record
+from delineate.workflow.structures import labels_near
 
 
 def write_map(
@@ -51,8 +52,13 @@ def pseudonymous_uid(uid: str | None, key: PseudonymKey | None) -> str | None:
 
 
 def find_reference(folder: Path | None, case: str, labels: LabelSet) -> Segmentation | None:
-    """The case's label map in a folder, or the one that is named itself."""
+    """The case's label map in a folder, or the one that is named itself; what its dataset ignores is ignored."""
     if folder is None:
         return None
     path = next((p for p in (folder / f"{case}.nii.gz", folder / f"{case}.nii", folder) if p.is_file()), None)
-    return None if path is None else formats.read_segmentation(path, labels)
+    if path is None:
+        return None
+    told = labels_near(path)
+    if told is not None and told.ignore not in labels.structure_values:
+        labels = replace(labels, ignore=told.ignore)
+    return formats.read_segmentation(path, labels)
