@@ -54,7 +54,7 @@ def test_the_table_says_what_a_step_takes_and_how_long_it_waits() -> None:
     console.print(profile_table(PROFILE))
     assert isinstance(console.file, StringIO)
     text = console.file.getvalue()
-    assert "A step takes 250.0 ms; it waits for data for 10.0 % of it (aim: under 5 %)." in text
+    assert "A step takes 250.0 ms; it waits for data for 10.0 % of it (aim: under 5 %)." in " ".join(text.split())
     assert any(line.split() == ["backward", "125.00", "0.50", "12.5"] for line in text.splitlines())
     assert any(line.split() == ["validation", "3.00", "75.0"] for line in text.splitlines())
 
