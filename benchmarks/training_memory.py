@@ -50,7 +50,8 @@ class Size:
     @property
     def name(self) -> str:
         patch = "x".join(str(n) for n in self.patch)
-        return f"{self.architecture}-{patch}-b{self.batch}-f{self.features}-c{self.classes}-{self.precision}"
+        ends = f"in{self.channels}-out{self.classes}"
+        return f"{self.architecture}-{patch}-b{self.batch}-f{self.features}-{ends}-{self.precision}"
 
 
 _ALL = ("nnunet", "nnunet_res", "unet", "residual_unet", "vnet")

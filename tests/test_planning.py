@@ -3,11 +3,11 @@ import math
 import msgspec
 import pytest
 from anatomy import tiny_plan
+from fingerprints import POOLED, fingerprint, fingerprint_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delineate.errors import PlanError
-from delineate.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from delineate.planning import (
     ClipZScore,
     Machine,
@@ -25,34 +25,6 @@ from delineate.planning import (
 from delineate.volume import Kind
 
 CPU = Machine("cpu", 8 * 10**9)
-
-
-def fingerprint(
-    kind: Kind = Kind.MR,
-    *,
-    shape: tuple[int, int, int] = (36, 51, 36),
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    pairs: tuple[tuple[str, str], ...] = (),
-) -> Fingerprint:
-    pooled = Intensities(
-        mean=90.0,
-        std=40.0,
-        percentile_00_5=-50.0,
-        median=95.0,
-        percentile_99_5=210.0,
-        minimum=-900.0,
-        maximum=1500.0,
-    )
-    case = CaseFingerprint(id="a", shape=shape, spacing_mm=spacing_mm, foreground_shape=shape, label_voxels=(9, 5))
-    return Fingerprint(
-        dataset="d",
-        channels=(kind.value,),
-        kinds=(kind,),
-        labels=("left_kidney", "right_kidney") if pairs else ("core", "rim"),
-        pairs=pairs,
-        intensities=(pooled,),
-        cases=(case, case),
-    )
 
 
 def test_equal_inputs_give_equal_plans() -> None:
@@ -129,6 +101,21 @@ def test_batch_shrinks_to_the_memory() -> None:
     whole = make_plan(fingerprint(), CPU)
     tight = make_plan(fingerprint(), Machine("cpu", training_bytes(whole) - 1))
     assert tight.training.batch_size == whole.training.batch_size // 2
+
+
+def test_a_patch_shrinks_to_the_memory_and_says_so() -> None:
+    shape = (120, 96, 80)
+    whole = make_plan(fingerprint(shape=shape), CPU)
+    tight = make_plan(fingerprint(shape=shape), Machine("cpu", training_bytes(whole) // 4))
+    assert training_bytes(tight) <= training_bytes(whole) // 4
+    assert math.prod(tight.patch_size) < math.prod(whole.patch_size)
+    assert any(reason.startswith("patch:") and "to fit the" in reason for reason in tight.reasons)
+
+
+def test_a_patch_set_by_hand_does_not_shrink() -> None:
+    machine = Machine("cpu", 150 * 10**6)
+    with pytest.raises(PlanError, match="smaller --patch"):
+        make_plan(fingerprint(), machine, PlanOptions(patch_size=(96, 96, 96)))
 
 
 def test_memory_too_small_for_one_patch_is_refused() -> None:
@@ -221,3 +208,49 @@ def test_plans_can_follow_the_conventions_of_nnunet() -> None:
 def test_what_nnunet_cannot_do_is_not_planned_in_its_name() -> None:
     with pytest.raises(PlanError, match="nnU-Net crops scans and resamples them to a spacing"):
         make_plan(fingerprint(), CPU, PlanOptions(conventions="nnunet", resize_to=(32, 32, 32)))
+
+
+THICK = [(0.8, 0.8, 10.0), (0.8, 0.8, 8.0), (0.8, 0.8, 5.0)]
+
+
+def test_across_thick_slices_the_target_is_as_thin_as_the_thinner_scans() -> None:
+    plan = make_plan(fingerprint_of(THICK, shape=(160, 160, 10)), CPU)
+    assert plan.spacing_mm == (0.8, 0.8, 5.6)  # the tenth percentile of 5, 8, 10
+    assert plan.preparation.slice_wise == "auto"
+
+
+def test_a_few_thick_slices_are_a_patch_of_as_few() -> None:
+    plan = make_plan(fingerprint(shape=(120, 120, 10), spacing_mm=(1.2, 1.2, 10.0)), CPU)
+    assert plan.patch_size[2] == 12
+    assert plan.augmentation.slice_axis == 2
+    assert plan.network.kernels[0] == (3, 3, 1)
+
+
+def test_cubes_are_prepared_and_changed_as_ever() -> None:
+    plan = make_plan(fingerprint(), CPU)
+    assert plan.preparation == Preparation()
+    assert plan.augmentation.slice_axis is None
+
+
+def test_slices_in_two_dimensions_lie_across_the_thick_axis() -> None:
+    plan = make_plan(fingerprint(spacing_mm=(5.0, 0.9, 1.1)), CPU, PlanOptions(dimensions=2))
+    assert (plan.orientation, plan.spacing_mm) == ("ASR", (0.9, 1.1, 5.0))
+    assert plan.preparation.keep_slices
+
+
+def test_scans_with_a_few_huge_voxels_are_clipped() -> None:
+    assert make_plan(fingerprint(peaks=(80.0,)), CPU).normalisation == (ZScore(upper_percentile=99.9),)
+    assert make_plan(fingerprint(peaks=(4.0,)), CPU).normalisation == (ZScore(),)
+
+
+def test_pet_keeps_its_unit_and_a_window_is_for_ct() -> None:
+    both = fingerprint_of([(2.0, 2.0, 3.0)], kinds=(Kind.CT, Kind.PET))
+    ct, pet = make_plan(both, CPU, PlanOptions(window=(-160, 240, 0, 1))).normalisation
+    assert ct == Window(lower=-160, upper=240)
+    assert pet == ZScore()  # 210 is no uptake in SUV
+
+
+def test_uptake_is_clipped_at_zero() -> None:
+    suv = msgspec.structs.replace(POOLED, percentile_00_5=-0.2, percentile_99_5=14.0, mean=5.0, std=3.0)
+    seen = msgspec.structs.replace(fingerprint(Kind.PET), intensities=(suv,))
+    assert make_plan(seen, CPU).normalisation == (ClipZScore(lower=0.0, upper=14.0, mean=5.0, std=3.0),)
