@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
+from delineate.cli import main
 from delineate.errors import InputError
 from delineate.workflow.energy import Counters, metered, packages
 from delineate.workflow.ledger import NAME, Entry, add, all_rows, read, rows_of
+from delineate.workflow.ledger_reports import draw_ledger, shown_rows
 
 
 def run(name: str = "2d", fold: int = 0, key: str = "a", **more: float) -> Entry:
@@ -87,3 +91,42 @@ def test_energy_is_read_at_the_end_as_well(tmp_path: Path, monkeypatch: pytest.M
     with metered("cpu") as energy:
         package(tmp_path, "0", 35.0)
     assert energy.joules == pytest.approx(25.0)
+
+
+def candidates(folder: Path) -> Path:
+    for name, seconds, dice in ("2d", 60.0, 0.7), ("2d+3d_fullres", 200.0, 0.8):
+        interval = (dice - 0.05, dice + 0.05)
+        add(folder, Entry(what="candidate", name=name, key="k", seconds=seconds, dice=dice, interval=interval, nsd=0.9))
+    add(folder, msgspec.structs.replace(run(), steps=1200, plan="0123456789ab"))
+    return folder
+
+
+def test_the_table_fits_a_terminal_and_hides_runs_unless_asked(tmp_path: Path) -> None:
+    candidates(tmp_path / "spleen")
+    told = CliRunner().invoke(main, ["ledger", str(tmp_path / "spleen")])
+    assert told.exit_code == 0
+    assert "0.750–0.850" in told.output
+    assert "fold 1" not in told.output
+    assert "fold 1" in CliRunner().invoke(main, ["ledger", str(tmp_path / "spleen"), "--runs"]).output
+    assert max(map(len, told.output.splitlines())) <= 80
+
+
+def test_dice_is_drawn_against_seconds(tmp_path: Path) -> None:
+    rows = all_rows([candidates(tmp_path / "a"), candidates(tmp_path / "b")])
+    draw_ledger(rows, tmp_path / "ledger.html")
+    page = (tmp_path / "ledger.html").read_text()
+    assert "2d+3d fullres: Dice 0.800 [0.750 to 0.850] in 3 min 20 s" in page
+    assert "0123456" in page
+    draw_ledger(rows, tmp_path / "ledger.png")
+    assert (tmp_path / "ledger.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(InputError, match="no such kind of picture"):
+        draw_ledger(rows, tmp_path / "ledger.pdf")
+
+
+def test_energy_that_was_measured_in_part_is_at_least_so_much(tmp_path: Path) -> None:
+    for one in (part("2d", 0, 30, 4000.0), part("2d", 1, 60, 9000.0)):
+        add(tmp_path, one)
+    add(tmp_path, run())
+    add(tmp_path, run(fold=1))
+    lines = shown_rows(rows_of(tmp_path), runs=True)
+    assert [line.energy for line in lines] == ["≥ 4 kJ", "9 kJ"]
