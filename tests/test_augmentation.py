@@ -51,6 +51,21 @@ def test_a_flat_patch_is_changed_within_its_plane() -> None:
     assert not flat.displacement[2].any()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_thick_slices_are_changed_within_themselves_and_moved_by_whole_ones(axis: int) -> None:
+    plan = AugmentationPlan(spatial_probability=1, elastic_probability=1, shift_mm=12, slice_axis=axis)
+    spacing = tuple(5.0 if n == axis else 0.9 for n in range(3))
+    sampled = sample_augmentation(plan, (spacing[0], spacing[1], spacing[2]), (12, 16, 20), np.random.default_rng(4))
+    others = [n for n in range(3) if n != axis]
+    assert sampled.displacement is not None
+    assert np.all(sampled.displacement[axis] == 0)
+    assert np.any(sampled.displacement[others] != 0)
+    assert sampled.matrix[axis, axis] == 1
+    assert np.all(sampled.matrix[axis, others] == 0)
+    assert np.all(sampled.matrix[others, axis] == 0)
+    assert sampled.shift[axis] == round(sampled.shift[axis])
+
+
 def test_positions_stay_within_reach() -> None:
     for seed in range(10):
         augmentation = draw(seed=seed)
