@@ -63,6 +63,9 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
     reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
     changes = choose_changes(fingerprint, orientation, spacing, options, reasons)
     training = _choose_training(batch, machine, effort, options)
+    if fingerprint.regions:
+        named = ", ".join(f"{one.name} ({', '.join(map(str, one.values))})" for one in fingerprint.regions)
+        reasons.append(f"regions: {named}; they overlap, so that each has a sigmoid of its own")
     return Plan(
         dataset=fingerprint.dataset,
         channels=fingerprint.channels,
