@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from anatomy import tiny_plan, write_blobs
+from safetensors.torch import save_file
 
 from delineate import formats
 from delineate.dataset import Dataset
@@ -17,9 +19,10 @@ from delineate.inference import segment
 from delineate.model import Model, load_model
 from delineate.planning import NetworkPlan, plan_to_json
 from delineate.settings import Settings
+from delineate.training import Facts, Phase
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
 from delineate.workflow.experiment_planning import begin
-from delineate.workflow.experiment_runs import fold_model, fold_split, is_finished
+from delineate.workflow.experiment_runs import fold_model, fold_split, is_finished, minutes_for
 from delineate.workflow.experimenting import ExperimentOptions, ExperimentResult, experiment
 from delineate.workflow.joining import join_folders, join_models
 from delineate.workflow.ledger import read
@@ -28,6 +31,7 @@ from delineate.workflow.progress import nobody
 from delineate.workflow.structures import read_case
 from delineate.workflow.training_run import Budget
 from delineate.workflow.variants import variants_of
+from delineate.workspace import RunFolder
 
 FLAT = NetworkPlan(architecture="nnunet", features=(8, 16), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)))
 
@@ -223,3 +227,29 @@ def test_each_fold_trains_on_the_others(lab: Lab) -> None:
     assert split.validation == lab.setup.folds[1]
     assert split.training == lab.setup.folds[0]
     assert split.held_out == lab.setup.test
+
+
+def trained_for(run: RunFolder, seconds: float, *, step: int = 10) -> None:
+    facts = Facts(step=step, seconds=seconds, phases=(Phase(first=0, last=10, start=0.0, peak=1.0),))
+    run.folder.mkdir(parents=True)
+    text = {"facts": msgspec.json.encode(facts).decode()}
+    save_file({"nothing": torch.zeros(1)}, run.folder / "state.safetensors", metadata=text)
+
+
+def test_runs_share_the_minutes_that_are_left(lab: Lab, tmp_path: Path) -> None:
+    folder, setup = ExperimentFolder(tmp_path), msgspec.structs.replace(lab.setup, planning_seconds=60.0)
+    assert minutes_for(folder, setup, 100) == pytest.approx((0.9 * 100 - 1) / 4)
+    trained_for(folder.run("volumes", 0), 30 * 60)
+    trained_for(folder.run("slices", 0), 10 * 60, step=3)
+    assert minutes_for(folder, setup, 100) == pytest.approx((0.9 * 100 - 1 - 40) / 3)
+    trained_for(folder.run("volumes", 1), 58 * 60)
+    assert minutes_for(folder, setup, 100) == pytest.approx(0.25 * 100 / 4)
+
+
+def test_segmenting_is_given_the_time_it_was_seen_to_take(lab: Lab, tmp_path: Path) -> None:
+    folder = ExperimentFolder(tmp_path)
+    record = lab.folder.record("blob_1")
+    assert record is not None
+    folder.save_record(msgspec.structs.replace(record, seconds={"volumes": 60.0, "slices": 30.0}))
+    setup = msgspec.structs.replace(lab.setup, planning_seconds=0.0)
+    assert minutes_for(folder, setup, 100) == pytest.approx((100 - 4 * 1.5) / 4)

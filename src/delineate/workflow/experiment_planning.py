@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +12,14 @@ import msgspec
 
 from delineate.dataset import Dataset, digest, hold_out_last, k_folds
 from delineate.errors import DatasetError, InputError, PlanError
-from delineate.planning import Machine, Plan, PlanOptions, make_configurations, plan_from_json
+from delineate.fingerprint import Fingerprint
+from delineate.planning import Plan, PlanOptions, make_configurations, plan_from_json
 from delineate.settings import Settings
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
+from delineate.workflow.experiment_runs import PREDICTING
 from delineate.workflow.preparing import measure
 from delineate.workflow.progress import Watch, nobody
+from delineate.workflow.speed import machine_of
 from delineate.workflow.training_run import Budget
 
 
@@ -108,11 +111,7 @@ def _plans(
     if options.plans:
         return _given_plans(dataset, options.plans), ()
     fingerprint = measure(dataset, settings, watch=watch)
-    machine = Machine(settings.device, settings.memory_bytes, settings.precision)
-    wishes = options.planning
-    if "2d" in options.configurations:
-        wishes = msgspec.structs.replace(wishes, dimensions=2)
-    made = dict(make_configurations(fingerprint, machine, wishes))
+    made = _configurations(fingerprint, options, settings)
     unknown = [name for name in options.configurations if name not in made]
     if unknown:
         raise PlanError("configurations that are not planned here", expected=f"among {list(made)}", got=unknown)
@@ -124,6 +123,22 @@ def _plans(
         )
     remarks = (f"{', '.join(cascades)} would need masks of the stage before, and was left out.",) if cascades else ()
     return {name: plan for name, plan in wanted.items() if name not in cascades}, remarks
+
+
+def _configurations(fingerprint: Fingerprint, options: ExperimentOptions, settings: Settings) -> Mapping[str, Plan]:
+    """Planned for the time that each run will have; how many runs there are is known when all are planned once."""
+    wishes, minutes = options.planning, options.budget.minutes
+    if "2d" in options.configurations:
+        wishes = msgspec.structs.replace(wishes, dimensions=2)
+    if minutes is None or wishes.minutes is not None:
+        return make_configurations(fingerprint, machine_of(settings, wishes), wishes)
+    training = (1 - PREDICTING) * minutes / options.folds
+    wishes = msgspec.structs.replace(wishes, minutes=training)
+    machine = machine_of(settings, wishes)
+    first = make_configurations(fingerprint, machine, wishes)
+    trained = [name for name, plan in first.items() if name in (options.configurations or first) and not plan.previous]
+    wishes = msgspec.structs.replace(wishes, minutes=training / max(1, len(trained)))
+    return make_configurations(fingerprint, machine, wishes)
 
 
 def _given_plans(dataset: Dataset, files: Sequence[Path]) -> dict[str, Plan]:

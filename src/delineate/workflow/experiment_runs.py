@@ -57,12 +57,13 @@ def train_run(
     """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger."""
     name, fold = which
     run = folder.run(name, fold)
+    share = budget if budget.minutes is None else Budget(minutes=minutes_for(folder, setup, budget.minutes))
     before = run.facts()
     with metered(settings.device) as energy:
         model = train(
             dataset,
             run.model,
-            budget=_share(folder, setup, budget),
+            budget=share,
             division=Division(given=fold_split(setup, fold)),
             settings=settings,
             plan=folder.plan(name),
@@ -82,16 +83,14 @@ def machine_words(settings: Settings) -> str:
     return f"{known['device']}; {known['processor']}"
 
 
-def _share(folder: ExperimentFolder, setup: Setup, budget: Budget) -> Budget:
-    """Of minutes for everything, what the next run may take: an even part of what the others have left."""
-    if budget.minutes is None:
-        return budget
-    total = 60 * budget.minutes
+def minutes_for(folder: ExperimentFolder, setup: Setup, minutes: float) -> float:
+    """Of the minutes for everything, those of the next run: an even part of what the others have left."""
+    total = 60 * minutes
     facts = {which: folder.run(*which).facts() for which in setup.runs}
     left = [which for which, known in facts.items() if known is None or known.step < known.last_step]
     training = sum(known.seconds for known in facts.values() if known is not None)
     seconds = (total - setup.planning_seconds - training - _predicting(folder, setup, total)) / max(1, len(left))
-    return Budget(minutes=max(seconds, LEAST * total / len(setup.runs)) / 60)
+    return max(seconds, LEAST * total / len(setup.runs)) / 60
 
 
 def _predicting(folder: ExperimentFolder, setup: Setup, total: float) -> float:
