@@ -12,7 +12,8 @@ weights begin:
     frozen       as other, the encoder frozen for the first fifth of the run
     slow         as other, what is taken learns at a tenth of the rate
 
-Times of the models before are not counted into the arms' own. What was run is kept in .time_to_dice/transfer/ and not run again.
+Times of the models before are not counted into the arms' own. What was run is kept in .time_to_dice/transfer/ and not
+run again.
 """
 
 from __future__ import annotations
