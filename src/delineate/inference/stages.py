@@ -47,6 +47,11 @@ def partners_of(model: Model) -> dict[str, Model]:
 
 def check_stages(model: Model, *, with_probabilities: bool = False) -> None:
     """Raises `PlanError` or `LabelError` if the stages of a model do not fit together, or cannot give probabilities."""
+    if model.plan.pretraining is not None:
+        raise PlanError(
+            "the model was pretrained only, and finds no structures yet",
+            remedy="Begin a run with it: delineate train DATASET NEW --from this model.",
+        )
     for name in model.plan.labels:
         model.labels.named(name)
     _check_cascade(model)
