@@ -31,6 +31,8 @@ from delineate.settings import detect
 from delineate.volume import Segmentation, crop, from_values, leave_out, reorient
 from delineate.workflow.evaluating import evaluate
 from delineate.workflow.preparing import measure, plan_dataset
+from delineate.workflow.results import ResultRecord, write_record
+from delineate.workflow.writing import find_reference
 
 WHOLE, CORE = Region(name="whole", values=(1, 2), paints=2), Region(name="core", values=(1,), paints=1)
 NESTED = region_labels((WHOLE, CORE), ignore=9)
@@ -203,6 +205,30 @@ def test_evaluate_scores_regions_of_the_dataset(tmp_path: Path) -> None:
     dice = {name: one.metrics["dice"].mean for name, one in result.evaluation.structures.items()}
     assert dice == {"whole": 1.0, "core": 0.0}
     assert '"ignore": 9' in result.scores.read_text(encoding="utf-8")
+
+
+def test_evaluate_leaves_out_what_plain_references_ignore_for_regions_too(tmp_path: Path) -> None:
+    dataset = write_nested(tmp_path / "data", 1)
+    write_dataset_json(tmp_path / "data", replace(dataset, labels=replace(LABELS, ignore=9)))
+    volume, reference = blob_case(0)
+    wrong = reference.array.copy()
+    wrong[:, :, -2:] = 2
+    target = tmp_path / "results" / "blob_0.nii.gz"
+    formats.write_segmentation(target, Segmentation(wrong, volume.grid, LABELS))
+    known = {"labels": {"core": 1, "whole": 2}, "regions": {"whole": [1, 2], "core": [1]}}
+    record = {"case": "blob_0", "volumes_ml": {}, "model": "", "series_uid": None, "seconds": 0.0, **known}
+    write_record(target, msgspec.convert(record, ResultRecord))
+    result = evaluate(tmp_path / "data", target.parent, settings=detect("cpu", cache=tmp_path / "cache"))
+    dice = {name: one.metrics["dice"].mean for name, one in result.evaluation.structures.items()}
+    assert dice == {"core": 1.0, "whole": 1.0}
+
+
+def test_a_reference_that_is_drawn_beside_a_result_may_ignore_voxels(tmp_path: Path) -> None:
+    write_nested(tmp_path, 1)
+    found = find_reference(tmp_path / "labelsTr", "blob_0", replace(NESTED, ignore=None))
+    assert found is not None
+    assert found.ignored is not None
+    assert not found.array[:, found.ignored].any()
 
 
 def trained(plan: Plan, labels: LabelSet, *, keep: float = 1.0) -> Model:

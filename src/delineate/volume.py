@@ -115,7 +115,8 @@ class Segmentation:
                 got=self.array.dtype,
             )
         if self.ignored is not None and (self.ignored.shape, self.ignored.dtype.kind) != (self.grid.shape, "b"):
-            raise GeometryMismatch("what is ignored does not fit the grid", expected=self.grid.shape, got=self.ignored)
+            got = f"{self.ignored.shape} of {self.ignored.dtype}"
+            raise GeometryMismatch("what is ignored is no mask on the grid", expected=self.grid.shape, got=got)
         object.__setattr__(self, "array", read_only(self.array))
 
     def mask(self, name: str, box: Box | None = None) -> npt.NDArray[np.bool_]:
