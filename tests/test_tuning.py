@@ -10,10 +10,12 @@ from anatomy import tiny_plan, write_blobs
 
 from delineate.dataset import Dataset
 from delineate.errors import InputError, PlanError
-from delineate.planning import Plan, TrainingPlan, plan_from_json
+from delineate.planning import Normalisation, Plan, TrainingPlan, Window, ZScore, plan_from_json
 from delineate.settings import Settings, detect
+from delineate.workflow.preparing import prepare_cases
 from delineate.workflow.training import Budget
 from delineate.workflow.tuning import Effort, SearchOptions, TuningResult, tune
+from delineate.workflow.tuning_cases import prepare_by_window
 from delineate.workflow.tuning_confirming import _agreed, _mean
 from delineate.workflow.tuning_folder import TuningFolder
 from delineate.workspace import RunFolder
@@ -158,3 +160,21 @@ def test_where_only_one_model_found_what_is_not_there_the_other_was_right() -> N
 def test_the_plan_kept_is_the_one_that_was_given(undisturbed: tuple[Path, TuningResult]) -> None:
     kept: Plan = TuningFolder(undisturbed[0] / "tuning").plan()
     assert kept == POOR
+
+
+@pytest.mark.parametrize("how", [Window(lower=60, upper=250), ZScore(lower_percentile=2, upper_percentile=95)])
+def test_a_case_for_another_window_is_what_preparing_gives(
+    data: Dataset, tmp_path: Path, settings: Settings, how: Normalisation
+) -> None:
+    plan = msgspec.structs.replace(POOR, normalisation=(how,))
+    own, plain = (replace(settings, cache=tmp_path / name) for name in ("own", "plain"))
+    cases = data.cases[:2]
+    prepare_by_window(cases, data.labels, plan, shared=settings, own=own, watch=lambda *progress: None)
+    files = sorted((tmp_path / "own").rglob("*"))
+    found = prepare_cases(cases, data.labels, plan, own)
+    assert sorted((tmp_path / "own").rglob("*")) == files  # nothing was prepared anew
+    for one, other in zip(found, prepare_cases(cases, data.labels, plan, plain), strict=True):
+        assert np.array_equal(one.image, other.image)
+        assert one.target is not None
+        assert other.target is not None
+        assert np.array_equal(one.target, other.target)

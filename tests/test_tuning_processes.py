@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 from anatomy import write_blobs
-from test_tuning import EFFORT, POOR, search
+from test_tuning import POOR, search
 
 from delineate.settings import detect
 from delineate.workflow.tuning import Effort
@@ -23,10 +23,10 @@ def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
                     killed.add(child.pid)
                     child.kill()
 
-    apart = search(data, tmp_path / "apart", settings, Effort(trials=3, processes=2, confirm=0), watch=kill)
+    apart = search(data, tmp_path / "apart", settings, Effort(trials=2, processes=2, confirm=0), watch=kill)
     assert len(killed) == 2
     assert apart.finished
     alone = replace(settings, threads=1, memory_bytes=2 * 10**9)
-    together = search(data, tmp_path / "together", alone, EFFORT)
+    together = search(data, tmp_path / "together", alone, Effort(trials=2, confirm=0))
     assert apart.trials[0].told.values["learning_rate"] == POOR.training.learning_rate
     assert [trial.dice for trial in apart.trials] == [trial.dice for trial in together.trials]

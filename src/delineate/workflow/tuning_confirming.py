@@ -10,7 +10,7 @@ import csv
 import math
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -30,7 +30,7 @@ from delineate.workflow.preparing import prepare_cases, use_threads
 from delineate.workflow.training import train
 from delineate.workflow.tuning_folder import Search
 from delineate.workflow.tuning_study import DEFAULT, TrialRecord
-from delineate.workflow.tuning_trials import Ending, Workplace, discard_model
+from delineate.workflow.tuning_trials import Ending, Workplace, discard_model, own_cases
 from delineate.workspace import RunFolder
 
 _CASES = "cases.csv"
@@ -121,7 +121,7 @@ def _run(slot: int, repeat: int, plan: Plan, at: Workplace) -> Ending:
     schedule = msgspec.structs.replace(plan.training, seed=plan.training.seed + _SEED_STEP + repeat, validations=1)
     plan = msgspec.structs.replace(plan, training=schedule)
     name = "default" if slot == DEFAULT else "winner"
-    settings = replace(at.settings, cache=folder / "cache") if _is_other(plan, at) else at.settings
+    settings = own_cases(plan, _fold(search, repeat), folder / "cache", at)
     trained = _finished(folder) or train(
         at.dataset,
         folder,
@@ -137,10 +137,6 @@ def _run(slot: int, repeat: int, plan: Plan, at: Workplace) -> Ending:
     shutil.rmtree(folder / "cache", ignore_errors=True)
     discard_model(folder)
     return "finished"
-
-
-def _is_other(plan: Plan, at: Workplace) -> bool:
-    return plan.normalisation != at.book.plan.normalisation
 
 
 def _finished(folder: Path) -> Model | None:

@@ -16,8 +16,10 @@ from delineate.planning import Plan
 from delineate.planning.spaces import Candidate, candidate, default_values
 from delineate.planning.tunables import Values
 from delineate.settings import Settings
+from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import StopRequest, Watch
-from delineate.workflow.training import Course, train
+from delineate.workflow.training import Course, divide, train
+from delineate.workflow.tuning_cases import prepare_by_window
 from delineate.workflow.tuning_folder import TuningFolder
 from delineate.workflow.tuning_study import DEFAULT, Book, Held, Told, TrialRecord
 from delineate.workspace import RunFolder
@@ -116,7 +118,7 @@ def _run_fold(held: Held, plan: Plan, at: Workplace, *, fold: int, before: Seque
         model,
         budget=search.budget,
         division=search.division(fold),
-        settings=_own_cache(held.slot, plan, at),
+        settings=own_cases(plan, fold, at.folder.cache(held.slot), at),
         plan=plan,
         course=Course(goes_on=goes_on),
         watch=watch,
@@ -131,12 +133,16 @@ def _mean(outcomes: Sequence[_Outcome]) -> float:
     return sum(outcome.dice or 0.0 for outcome in outcomes) / len(outcomes)
 
 
-def _own_cache(slot: int, plan: Plan, at: Workplace) -> Settings:
-    """Cases that no other trial prepares alike lie in the trial's folder, and go with its weights."""
-    base = at.book.plan
-    if plan.normalisation == base.normalisation:
+def own_cases(plan: Plan, fold: int, cache: Path, at: Workplace) -> Settings:
+    """The settings to train a plan with. Cases that no other plan prepares alike are put into a cache of its own."""
+    if plan.normalisation == at.book.plan.normalisation:
         return at.settings
-    return replace(at.settings, cache=at.folder.cache(slot))
+    use_threads(at.settings)
+    own = replace(at.settings, cache=cache)
+    split = divide(at.dataset, at.book.search.division(fold))
+    cases = [at.dataset.case(case) for case in (*split.training, *split.validation)]
+    prepare_by_window(cases, at.dataset.labels, plan, shared=at.settings, own=own, watch=at.watch)
+    return own
 
 
 def _tell(held: Held, at: Workplace, told: Told, dice: float | None) -> None:
