@@ -44,7 +44,7 @@ def describe_recipe(recipe: Recipe) -> list[str]:
         f"           {recipe.url} ({recipe.licence})",
         f"Trains:    {recipe.trains}",
         f"Length:    {recipe.epochs} epochs, about {recipe.steps:,} steps on that data; "
-        f"{duration(recipe.cpu_hours)} on two CPU cores",
+        f"{duration(recipe.cpu_hours)} on two CPU cores, validation apart",
         "",
         "Chosen by hand; the rest is planned from the data (see `delineate plan --recipe`):",
         *(f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in recipe.options.items()),
