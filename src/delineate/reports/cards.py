@@ -110,6 +110,7 @@ def _details(model: ModelFacts, about: Mapping[str, str]) -> Section:
         recorded("created", "Made on", known.created.replace("T", " ").replace("+00:00", " UTC")),
         recorded("origin", "Trained by", known.origin or f"delineate {known.delineate}"),
         recorded("trained", "Weights kept after", trained),
+        *([recorded("learnt_from", "Learnt from the models", ", ".join(plan.learnt_from))] if plan.learnt_from else ()),
     )
     return Section("details", "Model details", answers=answers)
 
