@@ -69,11 +69,14 @@ def read_channels(
 ) -> Volume:
     """Several scans of one space as the channels of one, (C, I, J, K), on the first one's grid.
 
+    One NIfTI file alone may hold all channels, behind one another, as in the Medical Segmentation Decathlon.
     The kind and the source are the first one's; see `read_volume` for the rest. Raises `GeometryMismatch` if a grid is
     not the first one's within 0.01 mm, `ValueError` for no paths, and what `read_volume` raises.
     """
     if not paths:
         raise ValueError("no paths: a volume needs at least one channel")
+    if len(paths) == 1 and is_nifti_name(paths[0]):
+        return nifti.read_channels(paths[0], kind=kind, allocate=allocate, map_bytes=map_bytes)
     volumes = [read_volume(path, kind=kind, allocate=allocate, map_bytes=map_bytes) for path in paths]
     first = volumes[0]
     for path, volume in zip(paths, volumes, strict=True):

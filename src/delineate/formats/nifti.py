@@ -64,20 +64,36 @@ def read_volume(
     that hold them as they are wanted, neither packed nor scaled, are mapped instead: they must not change meanwhile.
     Raises `UnreadableImage` for what is no such file, `GeometryMismatch` for a header without one certain affine.
     """
+    return _read(path, kind, allocate, map_bytes, most=1)
+
+
+def read_channels(
+    path: Path, *, kind: Kind = Kind.OTHER, allocate: Allocate = np.empty, map_bytes: float = math.inf
+) -> Volume:
+    """As `read_volume`, also from a file that holds several channels behind one another: (C, I, J, K).
+
+    The Medical Segmentation Decathlon keeps channels so, as a fourth axis; others as a fifth.
+    """
+    return _read(path, kind, allocate, map_bytes, most=None)
+
+
+def _read(path: Path, kind: Kind, allocate: Allocate, map_bytes: float, *, most: int | None) -> Volume:
     with _opened(path) as stream:
         image = _image(stream, path)
-        grid = _grid(image, path)
+        grid = _grid(image, path, most=most)
         _check_backed(image, path)
-        stored = _stored(image, grid.shape)
+        channels = _layout(image, path)[1]
+        i, j, k = grid.shape
+        stored = _stored(image, (i, j, k * channels))
         stream.seek(int(image.dataobj.offset))
         if stored.as_they_are and not _is_packed(path) and path.stat().st_size >= map_bytes:
             offset = int(image.dataobj.offset)
-            array: Array = np.asarray(np.memmap(path, stored.dtype, "r", offset, grid.shape, order="F"))
+            array: Array = np.asarray(np.memmap(path, stored.dtype, "r", offset, stored.shape, order="F"))
         else:
             array = read_voxels(stream, stored, allocate=allocate)
             # The checksum stands at the end of a gzip stream: only who reads to there notices corrupt voxels.
             stream.read()
-    return Volume(array[np.newaxis], grid, kind, Source(path=path))
+    return Volume(np.moveaxis(array.reshape((i, j, k, channels), order="F"), 3, 0), grid, kind, Source(path=path))
 
 
 def read_label_values(path: Path) -> tuple[Array, Grid]:
@@ -91,9 +107,12 @@ def read_label_values(path: Path) -> tuple[Array, Grid]:
 
 
 def read_grid(path: Path) -> Grid:
-    """Where the voxels are, from the header alone. Raises what `read_volume` raises, but sees no broken voxels."""
+    """Where the voxels are, of all channels, from the header alone.
+
+    Raises what `read_channels` raises, but sees no broken voxels.
+    """
     with _opened(path) as stream:
-        return _grid(_image(stream, path), path)
+        return _grid(_image(stream, path), path, most=None)
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -205,11 +224,11 @@ def _check_header(header: Any, size: int, path: Path) -> None:
         )
 
 
-def _shape(image: Nifti1Image, path: Path) -> Triple:
+def _layout(image: Nifti1Image, path: Path) -> tuple[Triple, int]:
+    """The shape (I, J, K), and how many such arrays follow one another."""
     shape = [int(n) for n in image.shape]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    if not 2 <= len(shape) <= 3 or min(shape) < 1:
+    more = [n for n in shape[3:] if n != 1]
+    if len(shape) < 2 or len(more) > 1 or min(shape) < 1:
         raise UnreadableImage(
             "not one 3D image",
             expected="shape (I, J, K)",
@@ -217,12 +236,21 @@ def _shape(image: Nifti1Image, path: Path) -> Triple:
             path=path,
             remedy="Split it into one file for each time point or channel.",
         )
-    i, j, k = (*shape, 1)[:3]
-    return i, j, k
+    i, j, k = (*shape[:3], 1)[:3]
+    return (i, j, k), (more[0] if more else 1)
 
 
-def _grid(image: Nifti1Image, path: Path) -> Grid:
-    shape = _shape(image, path)
+def _grid(image: Nifti1Image, path: Path, *, most: int | None) -> Grid:
+    """Raises `UnreadableImage` for more than `most` channels."""
+    shape, channels = _layout(image, path)
+    if most is not None and channels > most:
+        raise UnreadableImage(
+            "not one 3D image",
+            expected="shape (I, J, K)",
+            got=tuple(int(n) for n in image.shape),
+            path=path,
+            remedy="Split it into one file for each time point or channel.",
+        )
     header = image.header
     scale = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     try:
