@@ -75,5 +75,5 @@ def _results(folder: Path) -> dict[str, bytes]:
     scores = {}
     for path in folder.glob("scores/*.json"):
         record = json.loads(path.read_text())
-        scores[path.name] = json.dumps({**record, "seconds": 0}).encode()
+        scores[path.name] = json.dumps({**record, "seconds": 0, "total_seconds": 0}).encode()
     return maps | scores

@@ -250,6 +250,6 @@ def test_segmenting_is_given_the_time_it_was_seen_to_take(lab: Lab, tmp_path: Pa
     folder = ExperimentFolder(tmp_path)
     record = lab.folder.record("blob_1")
     assert record is not None
-    folder.save_record(msgspec.structs.replace(record, seconds={"volumes": 60.0, "slices": 30.0}))
+    folder.save_record(msgspec.structs.replace(record, total_seconds=90.0))
     setup = msgspec.structs.replace(lab.setup, planning_seconds=0.0)
     assert minutes_for(folder, setup, 100) == pytest.approx((100 - 4 * 1.5) / 4)

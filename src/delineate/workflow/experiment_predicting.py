@@ -95,7 +95,7 @@ class CaseWork:
             raise error.in_case(case_id) from error
 
     def _do(self, case: Case, fold: OpenFold) -> None:
-        plan = next(iter(fold.models.values())).plan
+        plan, started = next(iter(fold.models.values())).plan, time.monotonic()
         volume, reference = read_case(case, self.dataset.labels, self.dataset.kinds)
         assert reference is not None  # of cases without, none is in a fold
         averaged = any(len(candidate.members) > 1 for candidate in self.candidates)
@@ -124,6 +124,7 @@ class CaseWork:
                 tolerance_mm=dict(scores.tolerance_mm),
                 models=fold.digests,
                 seconds=seconds,
+                total_seconds=round(time.monotonic() - started, 3),
                 candidates=records,
             )
         )

@@ -29,7 +29,7 @@ class StructureRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 class CaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One case. `models`: digest of the network of each configuration that made the results; `seconds`: that each took
-    for the scan; `candidates`: structures by name, by candidate."""
+    for the scan; `total_seconds`: with reading, writing and scoring; `candidates`: structures by name, by candidate."""
 
     case: str
     patient: str
@@ -37,6 +37,7 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     tolerance_mm: dict[str, float]
     models: dict[str, str]
     seconds: dict[str, float]
+    total_seconds: float = 0.0
     candidates: dict[str, dict[str, StructureRecord]]
 
 

@@ -98,7 +98,7 @@ def _predicting(folder: ExperimentFolder, setup: Setup, total: float) -> float:
     records = [record for case in setup.cases if (record := folder.record(case)) is not None]
     if not records:
         return PREDICTING * total
-    return len(setup.cases) * sum(sum(record.seconds.values()) for record in records) / len(records)
+    return len(setup.cases) * sum(record.total_seconds for record in records) / len(records)
 
 
 def fold_model(run: RunFolder) -> Model:
