@@ -20,6 +20,7 @@ from delineate.settings import Settings
 from delineate.training import Profile, supervised
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
+from delineate.workflow.training_checks import check_references, note_changes, take_stamps
 from delineate.workflow.training_loop import take_steps
 from delineate.workflow.training_memory import check_memory
 from delineate.workflow.training_records import Records
@@ -60,6 +61,12 @@ def divide(dataset: Dataset, division: Division, *, seed: int = 0) -> Split:
     elif division.fold is None:
         split = train_on_all(dataset, dataset_digest=known)
     else:
+        if len({case.patient_id for case in dataset.cases}) == 1:
+            raise DatasetError(
+                "a single patient cannot be divided into training and validation",
+                got=f"{len(dataset.cases)} cases",
+                remedy="Train without validation (--fold all), or add patients.",
+            )
         folds = k_folds(dataset, division.folds, seed=seed, dataset_digest=known)
         if not 0 <= division.fold < len(folds):
             raise DatasetError("no such fold", expected=f"0 to {len(folds) - 1}", got=division.fold)
@@ -92,6 +99,11 @@ def train(
         _check_course(plan, course, fresh=True)
     plan = for_minutes(plan, budget.minutes)
     run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch), course=course)
+    stamps = take_stamps(dataset, run.split.dataset_digest)
+    if course.objective is supervised:
+        check_references(run, watch)
+    if not run.folder.exists:  # only now: a refused dataset may be mended and given again
+        run.folder.start(run.plan, run.split)
     state = run.folder.load_state(run.plan, device=settings.device)
     fresh = state is None
     _check_course(run.plan, course, fresh=fresh)
@@ -105,6 +117,7 @@ def train(
     state.laps.exact, first = profile, state.facts.step
     with stop_on_signals() as stop:
         take_steps(run, state, records, began, stop=stop, watch=watch)
+    note_changes(dataset, stamps, state, watch)
     if profile:
         made = Profile(steps=state.facts.step - first, seconds=dict(state.laps.seconds))
         records.attempt("profile.json", lambda: run.folder.save_profile(made))
@@ -138,7 +151,6 @@ def _open_run(
             # What is planned from must not know the cases that are scored.
             seen = replace(dataset, cases=tuple(c for c in dataset.cases if c.id not in split.held_out))
             plan = plan_dataset(seen, settings, plan, watch=watch)
-        folder.start(plan, split)
         patch = " x ".join(str(n) for n in plan.patch_size)
         memory_gb = training_bytes(plan) / 1e9
         watch("Planning", 1, 1, f"patch {patch}, batch {plan.training.batch_size}, about {memory_gb:.1f} GB a step")
