@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from anatomy import blob_case
@@ -38,3 +40,19 @@ def test_foreground_of_ct_is_the_body() -> None:
 def test_no_case_is_an_error() -> None:
     with pytest.raises(DatasetError, match="no case to learn from"):
         summarise("d", [], channels=["CT"], labels=["a"])
+
+
+def test_a_peak_is_measured_in_distances_of_nearly_all_others() -> None:
+    volume, reference = blob_case(3)
+    plain = measure_case("a", volume, reference, [Kind.MR]).fingerprint.peaks[0]
+    array = volume.array.copy()
+    array[0, 5, 4, 3] = 90_000
+    huge = measure_case("a", replace(volume, array=array), reference, [Kind.MR]).fingerprint.peaks[0]
+    assert plain < 2
+    assert huge > 100
+
+
+def test_bright_structures_are_no_outliers() -> None:
+    volume, reference = blob_case(3)
+    array = np.where(reference.array == 1, 50_000, volume.array).astype(np.float32)
+    assert measure_case("a", replace(volume, array=array), reference, [Kind.MR]).fingerprint.peaks[0] < 2

@@ -4,6 +4,7 @@ import math
 
 import msgspec
 import pytest
+import torch
 from anatomy import tiny_plan
 from fingerprints import fingerprint
 from hypothesis import given
@@ -13,6 +14,9 @@ from delineate.errors import PlanError
 from delineate.networks import ARCHITECTURES, build_network
 from delineate.planning import Machine, NetworkPlan, Plan, PlanOptions, Speed, for_minutes, make_plan, training_bytes
 from delineate.planning.work import parameter_count, step_seconds
+from delineate.sampling import Batch
+from delineate.training import supervised
+from delineate.training.state import start
 from delineate.volume import Kind
 
 SPEED = Speed(feature_seconds=1e-9, product_seconds=2e-11)
@@ -129,3 +133,24 @@ def test_memory_grows_with_batch_patch_and_precision(architecture: str) -> None:
     larger = msgspec.structs.replace(plan, patch_size=(64, 16, 8))
     assert training_bytes(half) < training_bytes(plan) < training_bytes(twice)
     assert training_bytes(larger) == pytest.approx(training_bytes(twice), rel=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_memory_is_that_of_what_is_kept_for_the_way_back_and_not_much_more(architecture: str, dimensions: int) -> None:
+    plan = one_level(architecture, dimensions=dimensions)
+    plan = msgspec.structs.replace(plan, patch_size=(64, 32, 16 if dimensions == 3 else 1))
+    network = start(plan).network.train()
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    images, targets = torch.randn(2, 1, *plan.patch_size), torch.zeros(2, *plan.patch_size, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = supervised(network, Batch(images, targets, None, ()), plan)
+    weights = sum(parameter.nbytes for parameter in network.parameters())
+    activations = training_bytes(plan) - training_bytes(msgspec.structs.replace(plan, patch_size=(8, 8, 1)))
+    assert loss.requires_grad
+    assert 0.9 * (sum(kept.values()) - weights) < activations < 2.5 * sum(kept.values())

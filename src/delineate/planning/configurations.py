@@ -26,8 +26,8 @@ def make_configurations(
 
     "3d_fullres" always; "2d" where slices are over three times as thick as pixels, or if `options` ask for two
     dimensions; "3d_lowres" where the patch covers under a quarter of the median scan, and then "3d_cascade": the
-    network of "3d_fullres" that also sees the masks of "3d_lowres" (Isensee et al. 2021, Fig. 2). Raises as
-    `make_plan` does.
+    network of "3d_fullres" that also sees the masks of "3d_lowres" (Isensee et al. 2021, Fig. 2), unless structures
+    overlap. Raises as `make_plan` does.
     """
     options = options or PlanOptions()
     volumes = msgspec.structs.replace(options, dimensions=3)
@@ -49,6 +49,8 @@ def make_configurations(
         return found
     words = f"the patch of {FULL} covers {100 * share:.0f} % of the median scan, under {100 * COVERED:.0f} %"
     found[LOW] = _because(low, f"{LOW}: a coarser grid, because {words}")
+    if full.regions:  # a second stage sees one label a voxel
+        return found
     second = msgspec.structs.replace(full, previous=full.labels)
     found[CASCADE] = _because(second, f"{CASCADE}: {FULL} that also sees the masks of {LOW}, because {words}")
     return found

@@ -97,7 +97,12 @@ def _seeing(plan: Plan) -> list[Choice]:
     width = "from first to last level; more of them learn finer distinctions, and take longer"
     return [
         Choice("patch", _by(plan.patch_size), _why(plan, "patch"), "--patch, --minutes, --memory-gb"),
-        Choice("batch", f"{plan.training.batch_size} patches", _why(plan, "batch"), "--batch, --minutes"),
+        Choice(
+            "batch",
+            f"{plan.training.batch_size} patch{'es' if plan.training.batch_size > 1 else ''}",
+            _why(plan, "batch"),
+            "--batch, --minutes",
+        ),
         Choice(
             "network",
             f"{network.architecture}, {plan.dimensions}D, {_millions(parameter_count(plan))} weights",

@@ -47,7 +47,7 @@ def choose_spacing(
     """The person's spacing; or the dataset's, coarsened until a scan is a few patches."""
     if options.spacing_mm is not None:
         return options.spacing_mm
-    spacing = in_orientation(_usual_spacing(fingerprint, reasons), orientation)
+    spacing = in_orientation(_usual_spacing(fingerprint, options, reasons), orientation)
     extent = in_orientation(fingerprint.median_extent_mm, orientation)
     most = _PATCHES * effort.patch_voxels
     if math.prod(e / s for e, s in zip(extent, spacing, strict=True)) <= most:
@@ -57,12 +57,15 @@ def choose_spacing(
     return coarse
 
 
-def _usual_spacing(fingerprint: Fingerprint, reasons: list[str]) -> TripleMM:
-    """The median; across thick slices a low percentile (Isensee et al. 2021), but not finer than the pixels."""
+def _usual_spacing(fingerprint: Fingerprint, options: PlanOptions, reasons: list[str]) -> TripleMM:
+    """The median; across thick slices a low percentile (Isensee et al. 2021), but not finer than the pixels.
+
+    Networks in two dimensions leave slices as thick as they are.
+    """
     spacing = fingerprint.median_spacing_mm
     coarse = thick_axis(spacing)
     median = "the median of the dataset, {:.3g} x {:.3g} x {:.3g} mm".format(*spacing)
-    if coarse is None:
+    if coarse is None or options.dimensions == 2:
         reasons.append(f"spacing: {median}")
         return spacing
     others = [mm for axis, mm in enumerate(spacing) if axis != coarse]

@@ -10,7 +10,7 @@ from delineate.planning.work import convolutions_of, parameter_count
 
 _WEIGHT_BYTES = 20  # a weight, its gradient, the optimiser's two memories, its average: float32 whatever the precision
 _LOSS_TENSORS = 12  # of the size of the logits, in float32: probabilities, logarithms, their gradients
-_FIXED_BYTES = 30_000_000
+_FIXED_BYTES = 15_000_000
 
 
 @dataclass(frozen=True, slots=True)

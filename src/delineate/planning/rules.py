@@ -57,8 +57,10 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
     wanted = options.resize_to or median_shape(fingerprint, orientation, spacing)
     patch = choose_patch(wanted, spacing, effort, options)
     if options.patch_size is None:
-        covered = math.prod(min(1.0, n / w) for n, w in zip(patch, wanted, strict=True))
-        reasons.append(f"patch: {_by(patch)}, {100 * covered:.0f} % of the median scan's patient part")
+        seen = options.dimensions
+        covered = math.prod(min(1.0, n / w) for n, w in zip(patch[:seen], wanted[:seen], strict=True))
+        whole = "scan's patient part" if seen == 3 else "slice of the patient"
+        reasons.append(f"patch: {_by(patch)}, {100 * covered:.0f} % of the median {whole}")
     batch = options.batch_size or max(effort.least_batch, min(16, effort.step_voxels // math.prod(patch)))
     reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
     changes = choose_changes(fingerprint, orientation, spacing, options, reasons)
