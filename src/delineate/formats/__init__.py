@@ -28,6 +28,7 @@ __all__ = [
     "Repair",
     "Stack",
     "check_label_values",
+    "count_channels",
     "find_series",
     "image_stem",
     "is_image",
@@ -62,6 +63,11 @@ def read_volume(
 def read_grid(path: Path) -> Grid:
     """Where the voxels of `read_volume(path)` are, from headers alone; raises the same."""
     return nifti.read_grid(path) if is_nifti_name(path) else stack_at(path).grid
+
+
+def count_channels(path: Path) -> int:
+    """How many channels `read_channels` finds at one path, from headers alone; raises the same."""
+    return nifti.count_channels(path) if is_nifti_name(path) else 1
 
 
 def read_channels(

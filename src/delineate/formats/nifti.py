@@ -115,6 +115,12 @@ def read_grid(path: Path) -> Grid:
         return _grid(_image(stream, path), path, most=None)
 
 
+def count_channels(path: Path) -> int:
+    """How many channels `read_channels` reads, from the header alone; raises the same, but sees no broken voxels."""
+    with _opened(path) as stream:
+        return _layout(_image(stream, path), path)[1]
+
+
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a scan of one channel, atomically. float16 and bool are widened to types that NIfTI has.
 

@@ -110,14 +110,16 @@ def find_scans(
 def absent_channels(scan: Scan, channels: Sequence[str]) -> tuple[int, ...]:
     """Those of the channels 0, 1, ... that a model wants and a case lacks.
 
-    Raises `InputError` unless a case's files are such channels, each once, in order.
+    Raises `InputError` unless a case's files are such channels, each once, in order, or one file holds all of them.
     """
     if scan.assembly is not None:
         return scan.assembly.absent
     found = [_CHANNEL.search(formats.image_stem(path)) for path in scan.paths]
     numbers = [None if number is None else int(number.group(1)) for number in found]
     wanted = range(len(channels))
-    if len(channels) == len(numbers) == 1:
+    if len(channels) == len(numbers) == 1 or (
+        numbers == [None] and formats.count_channels(scan.paths[0]) == len(channels)
+    ):
         return ()
     there = [number for number in wanted if number in numbers]
     if there and numbers == there:
