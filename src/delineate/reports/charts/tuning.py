@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -141,7 +142,7 @@ def _draw_slice(
     default: TrialPoint | None,
 ) -> None:
     known = [trial for trial in trials if name in trial.values]
-    words = list(dict.fromkeys(str(t.values[name]) for t in known if isinstance(t.values[name], str)))
+    words = sorted({str(t.values[name]) for t in known if isinstance(t.values[name], str)}, key=_by_numbers)
     if words:
         points = [(float(words.index(str(trial.values[name]))), trial) for trial in known]
         pane.set_xticks(range(len(words)), words, rotation=25, ha="right", fontsize=7.5)
@@ -154,6 +155,11 @@ def _draw_slice(
     pane.set_title(short(name, 26))
     if not words:
         _plain_ticks(pane)
+
+
+def _by_numbers(word: str) -> tuple[list[int], str]:
+    """8x8x4 comes before 16x16x8."""
+    return [int(part) for part in re.findall(r"\d+", word)], word
 
 
 def _plain_ticks(pane: Axes) -> None:
