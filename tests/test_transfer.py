@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from delineate import training
 from delineate.cli import main
 from delineate.dataset import open_dataset
-from delineate.errors import DelineateError, ModelError, PlanError, TrainingError
+from delineate.errors import DelineateError, LabelError, ModelError, PlanError, TrainingError
 from delineate.model import load_model
 from delineate.networks import ARCHITECTURES, build_network
 from delineate.planning import NetworkPlan, Plan, TransferPlan, ZScore, plan_from_json, plan_to_json
@@ -107,6 +107,9 @@ def test_structures_have_many_names_and_sides() -> None:
     source = plan_of(labels=("kidney_left", "kidney_right", "liver"))
     target = plan_of(labels=("Right Kidney", "spleen", "Liver", "leftKidney"))
     assert match_plans(source, target).outputs == (0, 2, None, 3, 1)
+    assert match_plans(source, target, {"spleen": "liver", "Liver": "kidney_left"}).outputs[1:4] == (2, 3, 1)
+    with pytest.raises(LabelError, match="no such structure"):
+        match_plans(source, target, {"spleen": "bladder"})
 
 
 def test_what_reconstructed_scans_has_no_structures_to_give() -> None:

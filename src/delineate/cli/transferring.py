@@ -28,6 +28,12 @@ from delineate.cli.options import (
 if TYPE_CHECKING:
     from delineate.workflow.transferring import Beginning
 
+same_option = click.option(
+    "--same",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="A structure that the other model has another name for; may be repeated.",
+)
 transfer_options = option_group(
     click.option("--from", "source", type=EXISTING, metavar="MODEL", help="Begin with the weights of this model."),
     click.option(
@@ -47,19 +53,31 @@ transfer_options = option_group(
         show_default=True,
         help="Their learning rate, as a share of the others'.",
     ),
+    same_option,
 )
 
 
 def take_beginning(options: dict[str, Any]) -> Beginning | None:
     """Take what `transfer_options` added out of a command's options; None without --from."""
     source, freeze, share, rate = (options.pop(name) for name in ("source", "freeze", "freeze_for", "backbone_rate"))
+    names = _names(options.pop("same"))
     if source is None:
-        if freeze != "nothing" or rate != 1:
-            raise click.UsageError("--freeze and --backbone-rate say how to treat the weights of --from MODEL")
+        if freeze != "nothing" or rate != 1 or names:
+            raise click.UsageError("--freeze, --backbone-rate and --same are about the weights of --from MODEL")
         return None
     from delineate.workflow.transferring import Beginning
 
-    return Beginning(Path(source), freeze=freeze.replace("-", "_"), freeze_fraction=share, backbone_rate=rate)
+    return Beginning(
+        Path(source), freeze=freeze.replace("-", "_"), freeze_fraction=share, backbone_rate=rate, names=names
+    )
+
+
+def _names(same: tuple[str, ...]) -> dict[str, str]:
+    """Their names by ours."""
+    pairs = [word.partition("=") for word in same]
+    if any(not (ours.strip() and theirs.strip()) for ours, _, theirs in pairs):
+        raise click.BadParameter(f"expected OURS=THEIRS, got {', '.join(same)}", param_hint="--same")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 budget_options = option_group(
@@ -156,6 +174,7 @@ def pretrain(
     help="Of the teacher in the loss; 1 leaves references out.",
 )
 @click.option("--hold-out", type=click.IntRange(1), help="Score the last N cases. [default: those new to the teacher]")
+@same_option
 @budget_options
 @plan_options
 @machine_options
@@ -182,7 +201,13 @@ def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **
         options.pop(name) for name in ("speedup", "temperature", "weight", "save_every")
     )
     machine, options = split_options(options)
-    small = Student(speedup=speedup, features=options["features"], temperature=temperature, weight=weight)
+    small = Student(
+        speedup=speedup,
+        features=options["features"],
+        temperature=temperature,
+        weight=weight,
+        names=_names(options.pop("same")),
+    )
     settings = replace(settings_of(**machine), save_seconds=save_every)
     with open_watch() as watch:
         made = run(

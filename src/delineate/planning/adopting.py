@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 
-from delineate.errors import PlanError
+from delineate.errors import LabelError, PlanError
 from delineate.labels import label_set
 from delineate.planning.options import PlanOptions
 from delineate.planning.plan import STORED, Normalisation, Plan, check_plan
 from delineate.roi_names import default_table, match_rois
 
 BACKGROUND = "background"
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 ORDERED = "RAS"  # what axes are turned to where weights took them as they were stored
 
 
@@ -82,14 +84,16 @@ def adopt(base: Plan, source: Plan, options: PlanOptions) -> Plan:
     return adopted
 
 
-def match_plans(source: Plan, target: Plan) -> Matching:
+def match_plans(source: Plan, target: Plan, names: Mapping[str, str] = NO_NAMES) -> Matching:
     """Which outputs and inputs of a network for `target` those of one for `source` serve.
 
     A structure is the same by its name, whatever its case, the order of its words or their usual synonyms; background
     is background. Between networks with regions and without, and after pretraining, no output is the same. A channel is
     the same by its name, else if it is of the same kind and no other is; what is left gets the mean of all channels.
+    `names`: what `source` calls structures of `target`, where that is something else. Raises `LabelError` for names
+    that are not there.
     """
-    return Matching(_match_outputs(source, target), _match_inputs(source, target))
+    return Matching(_match_outputs(source, target, names), _match_inputs(source, target))
 
 
 def output_names(plan: Plan) -> tuple[str, ...]:
@@ -101,8 +105,11 @@ def output_names(plan: Plan) -> tuple[str, ...]:
     return (BACKGROUND, *plan.labels)
 
 
-def _match_outputs(source: Plan, target: Plan) -> tuple[int | None, ...]:
+def _match_outputs(source: Plan, target: Plan, names: Mapping[str, str]) -> tuple[int | None, ...]:
     theirs, ours = output_names(source), output_names(target)
+    for name, plan in (*((name, target) for name in names), *((name, source) for name in names.values())):
+        if name not in plan.labels:
+            raise LabelError("no such structure", expected=f"one of {', '.join(plan.labels)}", got=name)
     if source.pretraining is not None or bool(source.regions) != bool(target.regions):
         return (None,) * len(ours)
     named = dict(enumerate((name for name in theirs if name != BACKGROUND or source.regions), start=1))
@@ -110,7 +117,7 @@ def _match_outputs(source: Plan, target: Plan) -> tuple[int | None, ...]:
         return tuple(0 if name == BACKGROUND else None for name in ours)
     mapped = match_rois(ours, default_table(label_set(named))).mapped
     numbers = {name: theirs.index(name) for name in named.values()}
-    found = [numbers.get(mapped.get(name, "")) for name in ours]
+    found = [numbers.get(names.get(name) or mapped.get(name, "")) for name in ours]
     if not source.regions:
         found[0] = 0
     # Two structures of ours that are one of theirs: the first has it by a better right than any other.

@@ -111,10 +111,12 @@ class TransferPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `source`: the digest of the model they come from. `fresh`: parameters of which all or a part starts anew: they are
     never frozen, and learn at the full rate. The others' rate is `backbone_rate` times as large. Those that `freeze`
-    names rest for the first `freeze_fraction` of the run; then their rate rises from zero.
+    names rest for the first `freeze_fraction` of the run; then their rate rises from zero. `names`: what the model
+    calls structures that have another name here.
     """
 
     source: str
+    names: dict[str, str] = {}
     fresh: tuple[str, ...] = ()
     freeze: Literal["nothing", "encoder", "all_but_head"] = "nothing"
     freeze_fraction: float = 0.2
@@ -133,10 +135,12 @@ class DistillationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Learning from a larger model's outputs (Hinton et al. 2015).
 
     `teacher`: its digest. `temperature`: both networks' logits are divided by it. `weight`: of the teacher's outputs in
-    the loss, from 0 to 1; what is left is the references'.
+    the loss, from 0 to 1; what is left is the references'. `names`: what it calls structures that have another name
+    here.
     """
 
     teacher: str
+    names: dict[str, str] = {}
     temperature: float = 2.0
     weight: float = 0.5
 

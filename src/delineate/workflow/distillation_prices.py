@@ -19,7 +19,7 @@ from delineate.evaluation.intervals import bootstrap_means
 from delineate.files import write_text
 from delineate.inference import Runners, open_stage_runners, segment
 from delineate.model import Model
-from delineate.planning.adopting import match_plans
+from delineate.planning.adopting import NO_NAMES, match_plans
 from delineate.settings import Settings
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.progress import Watch
@@ -143,7 +143,8 @@ def _price(
 
 def _own_names(teacher: Model, student: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What each of the two calls the student's structures."""
-    outputs = match_plans(teacher.plan, student.plan).outputs
+    how = student.plan.training.distillation
+    outputs = match_plans(teacher.plan, student.plan, NO_NAMES if how is None else how.names).outputs
     first = 0 if student.plan.regions else 1  # background
     theirs = tuple(teacher.plan.labels[n - first] for n in outputs[first:] if n is not None)
     return theirs, student.plan.labels

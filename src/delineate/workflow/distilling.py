@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from delineate.inference import place
 from delineate.model import Model, load_model
 from delineate.networks import build_network
 from delineate.planning import DistillationPlan, NetworkPlan, Plan, PlanOptions, check_plan
-from delineate.planning.adopting import Matching, adopt, adopting_options, match_plans
+from delineate.planning.adopting import NO_NAMES, Matching, adopt, adopting_options, match_plans
 from delineate.settings import Settings
 from delineate.training.distillation import Distilled, narrower, open_teacher, with_features
 from delineate.training.objectives import outputs_of
@@ -36,13 +37,14 @@ _RUNS = 3  # of each network, the fastest of which counts
 class Student:
     """How small a student is: so many times as fast as its teacher on a patch, or with these features a level.
 
-    `temperature`, `weight`: see `DistillationPlan`.
+    `temperature`, `weight`, `names`: see `DistillationPlan`.
     """
 
     speedup: float = SPEEDUP
     features: tuple[int, ...] | None = None
     temperature: float = 2.0
     weight: float = 0.5
+    names: Mapping[str, str] = NO_NAMES
 
 
 def distil(
@@ -78,7 +80,7 @@ def distil(
     how = plan.training.distillation
     assert how is not None
     opened = open_teacher(
-        teacher, match_plans(teacher.plan, plan), device=settings.device, precision=plan.training.precision
+        teacher, match_plans(teacher.plan, plan, how.names), device=settings.device, precision=plan.training.precision
     )
     unlabelled = frozenset(case.id for case in dataset.cases if case.reference is None)
     model = train(
@@ -202,13 +204,13 @@ def plan_student(
         base = plan_measured(measure_scans(dataset, teacher.plan.labels, watch), settings, wanted)
         base = msgspec.structs.replace(base, regions=teacher.plan.regions, labels=teacher.plan.labels)
     plan = adopt(base, teacher.plan, options)
-    unknown = _unknown(match_plans(teacher.plan, plan), plan)
+    unknown = _unknown(match_plans(teacher.plan, plan, student.names), plan)
     if unknown:
         raise PlanError(
             "the teacher does not know all structures of the dataset",
             expected=", ".join(teacher.plan.labels),
             got=", ".join(unknown),
-            remedy="Take them out of dataset.json, or train a teacher that knows them.",
+            remedy="If it has other names for them, say so (--same OURS=THEIRS); else take them out of dataset.json.",
         )
     network, reason = _choose_network(plan, teacher, student, settings)
     return _as_student(plan, network, reason, student, teacher.digest)
@@ -220,7 +222,9 @@ def _unknown(matching: Matching, plan: Plan) -> list[str]:
 
 
 def _as_student(plan: Plan, network: NetworkPlan, reason: str, student: Student, digest: str) -> Plan:
-    how = DistillationPlan(teacher=digest, temperature=student.temperature, weight=student.weight)
+    how = DistillationPlan(
+        teacher=digest, names=dict(student.names), temperature=student.temperature, weight=student.weight
+    )
     # Scored at the end only: the best of several checkpoints would flatter the student where it is compared.
     training = msgspec.structs.replace(plan.training, distillation=how, validations=1)
     made = msgspec.structs.replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from delineate.files import write_text
 from delineate.labels import LabelSet
 from delineate.model import Model, load_model, read_provenance
 from delineate.planning import Plan, PlanOptions, TransferPlan, check_plan, training_bytes
-from delineate.planning.adopting import adopt, adopting_options, check_adopted, match_plans, transfer_reason
+from delineate.planning.adopting import NO_NAMES, adopt, adopting_options, check_adopted, match_plans, transfer_reason
 from delineate.settings import Settings
 from delineate.training import TrainingState
 from delineate.training.transfer import TransferRecord, begin_with, describe_transfer, fresh_names
@@ -35,6 +35,7 @@ class Beginning:
     freeze: Literal["nothing", "encoder", "all_but_head"] = "nothing"
     freeze_fraction: float = 0.2
     backbone_rate: float = 1.0
+    names: Mapping[str, str] = NO_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ def _going_on(run: RunFolder, source: Path, labels: LabelSet) -> Start:
 def _with_transfer(plan: Plan, source: Plan, beginning: Beginning, digest: str) -> Plan:
     transfer = TransferPlan(
         source=digest,
-        fresh=fresh_names(plan, match_plans(source, plan)),
+        names=dict(beginning.names),
+        fresh=fresh_names(plan, match_plans(source, plan, beginning.names)),
         freeze=beginning.freeze,
         freeze_fraction=beginning.freeze_fraction,
         backbone_rate=beginning.backbone_rate,
@@ -111,7 +113,7 @@ def _with_transfer(plan: Plan, source: Plan, beginning: Beginning, digest: str) 
 def _start(plan: Plan, model: Model, run: RunFolder, notes: tuple[str, ...]) -> Start:
     transfer = plan.training.transfer
     assert transfer is not None
-    matching = match_plans(model.plan, plan)
+    matching = match_plans(model.plan, plan, transfer.names)
     record = describe_transfer(
         model.weights,
         model.plan,
