@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
 
 from delineate.errors import InputError, LabelError
 from delineate.evaluation.cases import CaseScores
@@ -105,6 +106,13 @@ def test_two_against_two_by_hand() -> None:
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, math.nan, 0.04, 0.03]) == pytest.approx((0.03, math.nan, 0.06, 0.06), nan_ok=True)
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    p_values = np.random.default_rng(0).uniform(0, 0.2, 40).round(2)
+    given = p_values.copy()
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    assert (p_values == given).all()
 
 
 def test_holm_goes_over_structures_and_pairs_but_not_the_mean() -> None:

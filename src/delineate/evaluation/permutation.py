@@ -99,7 +99,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     NaN stays NaN, and does not count as a test. None give none.
     """
     # statsmodels' `multipletests` collects the whole process's garbage, which takes longer than what is corrected.
-    given = np.asarray(p_values, dtype=np.float64)
+    given = np.array(p_values, dtype=np.float64)
     order = np.argsort(given, kind="stable")[: int((~np.isnan(given)).sum())]  # NaN comes last
     factors = np.arange(len(order), 0, -1)
     given[order] = np.minimum(1, np.maximum.accumulate(factors * given[order]))
