@@ -25,7 +25,7 @@ from delineate.workflow.training_loop import take_steps
 from delineate.workflow.training_memory import check_memory
 from delineate.workflow.training_records import Records
 from delineate.workflow.training_run import PLAIN, Budget, Course, Run, keep_weights
-from delineate.workflow.training_time import add_time, apply_budget
+from delineate.workflow.training_time import add_time, apply_budget, say_what_is_left
 from delineate.workspace import RunFolder
 
 __all__ = ["Budget", "Course", "Division", "Run", "divide", "time_step", "train"]
@@ -113,6 +113,7 @@ def train(
     add_time(state, "planning and preparing", time.monotonic() - began)
     began -= state.facts.seconds
     apply_budget(state, run, budget, fresh=fresh)
+    say_what_is_left(state, watch)
     records = Records(run, state, watch)
     state.laps.exact, first = profile, state.facts.step
     with stop_on_signals() as stop:

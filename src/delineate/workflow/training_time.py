@@ -11,6 +11,7 @@ from delineate.inference.windows import layout
 from delineate.sampling import steps_per_epoch
 from delineate.training import TrainingState
 from delineate.training.pace import Pace, fitting_steps
+from delineate.workflow.progress import Watch
 from delineate.workflow.training_run import Budget, Run
 
 _UNTIMED_STEPS = 10_000  # a first guess of a run of minutes: so long that the rate hardly rises before the first fit
@@ -19,6 +20,7 @@ _OFTEN = 0.02  # of the time given: how often steps are fitted to it; towards it
 _OF_REST = 0.125  # of the time left
 _PACE_SPAN = 0.01  # of the time given: the steps that the pace is taken from
 _VALIDATION_SHARE = 0.1  # of the time given, at most
+_MUCH = 0.4  # of the time given: people should know that it went before the first step
 _STEPS_A_PASS = 1 / 3  # of a training step: about what the network takes on the same patches without learning
 _CLOSING_SECONDS = 2.0  # to save and draw at the end, before it was ever timed; never more than this share:
 _CLOSING_SHARE = 0.05
@@ -38,6 +40,15 @@ def apply_budget(state: TrainingState, run: Run, budget: Budget, *, fresh: bool)
     elif steps is not None and steps != facts.last_step:
         state.facts = training.extend(facts, steps, plan) if finished else training.refit(facts, steps)
         state.facts.deadline_seconds = None
+
+
+def say_what_is_left(state: TrainingState, watch: Watch) -> None:
+    """Say so where a run of given minutes has spent much of them before its first step."""
+    facts = state.facts
+    spent, given = facts.seconds + sum(facts.stage_seconds.values()), facts.deadline_seconds
+    if given is not None and facts.step == 0 and spent > _MUCH * given:
+        minutes = f"{spent / 60:.1f} of {given / 60:.1f} minutes"
+        watch("Time", 1, 1, f"planning and preparing took {minutes}; a new run of the same scans finds them prepared")
 
 
 def add_time(state: TrainingState, stage: str, seconds: float) -> None:
