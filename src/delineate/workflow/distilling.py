@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from delineate.inference import place
 from delineate.model import Model, load_model
 from delineate.networks import build_network
 from delineate.planning import DistillationPlan, NetworkPlan, Plan, PlanOptions, check_plan
-from delineate.planning.adopting import NO_NAMES, Matching, adopt, adopting_options, match_plans
+from delineate.planning.adopting import Matching, adopt, adopting_options, match_plans
 from delineate.settings import Settings
 from delineate.training.distillation import Distilled, narrower, open_teacher, with_features
 from delineate.training.objectives import outputs_of
@@ -44,7 +44,7 @@ class Student:
     features: tuple[int, ...] | None = None
     temperature: float = 2.0
     weight: float = 0.5
-    names: Mapping[str, str] = NO_NAMES
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def distil(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from delineate.files import write_text
 from delineate.labels import LabelSet
 from delineate.model import Model, load_model, read_provenance
 from delineate.planning import Plan, PlanOptions, TransferPlan, check_plan, training_bytes
-from delineate.planning.adopting import NO_NAMES, adopt, adopting_options, check_adopted, match_plans, transfer_reason
+from delineate.planning.adopting import adopt, adopting_options, check_adopted, match_plans, transfer_reason
 from delineate.settings import Settings
 from delineate.training import TrainingState
 from delineate.training.transfer import TransferRecord, begin_with, describe_transfer, fresh_names
@@ -35,7 +35,7 @@ class Beginning:
     freeze: Literal["nothing", "encoder", "all_but_head"] = "nothing"
     freeze_fraction: float = 0.2
     backbone_rate: float = 1.0
-    names: Mapping[str, str] = NO_NAMES
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
