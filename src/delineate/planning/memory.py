@@ -9,7 +9,7 @@ from delineate.planning.plan import Plan
 from delineate.planning.work import convolutions_of, parameter_count
 
 _WEIGHT_BYTES = 20  # a weight, its gradient, the optimiser's two memories, its average: float32 whatever the precision
-_LOSS_TENSORS = 12  # of the size of the logits, in float32: probabilities, logarithms, their gradients
+_LOSS_TENSORS = 4  # of the size of the logits, in float32: probabilities and logarithms, not all at the same time
 _FIXED_BYTES = 15_000_000
 
 
@@ -26,11 +26,11 @@ class _Kept:
 
 
 _KEPT = {
-    "nnunet": _Kept(2.0, 7.6),
-    "nnunet_res": _Kept(2.0, 11.5),
-    "unet": _Kept(2.0, 10.5),
-    "residual_unet": _Kept(3.0, 0.0),
-    "vnet": _Kept(3.0, 8.0),
+    "nnunet": _Kept(2.0, 9.1),
+    "nnunet_res": _Kept(2.0, 13.0),
+    "unet": _Kept(2.0, 12.0),
+    "residual_unet": _Kept(3.0, 1.0),
+    "vnet": _Kept(3.0, 9.5),
 }
 
 
