@@ -1,11 +1,12 @@
 """A student of the hippocampus: what a teacher adds, what it costs and gains, and what the teacher takes of a step.
 
     python benchmarks/distillation.py [--teacher MODEL] [--steps 400] [--teacher-steps 1000] [--features 4 8 16 32]
-                                      [--labelled 20] [--threads 1]
+                                      [--labelled 20] [--scored 40]
+                                      [--threads 1]
 
-MSD hippocampus (Task04), the last 40 cases scored and seen by nobody. The teacher is trained here, unless one is given.
-Students have the same small network and see as many steps: alone from the labelled cases; from teacher and references;
-from teacher, references and the scans whose references are taken away. What was run is kept in
+MSD hippocampus (Task04), the last `--scored` cases scored and seen by nobody. The teacher is trained here, unless one
+is given. Students have the same small network and see as many steps: alone from the labelled cases; from teacher and
+references; from teacher, references and the scans whose references are taken away. What was run is kept in
 .time_to_dice/distillation/ and not run again.
 """
 
@@ -37,7 +38,6 @@ from delineate.workflow.training import Budget, Division, indexed, train
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".time_to_dice" / "distillation"
-SCORED = 40
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     teacher = arguments.teacher or _teacher(dataset, settings, arguments)
     student = Student(features=tuple(arguments.features))
     _share(dataset, load_model(teacher), student, settings)
-    few, bare = _labelled(dataset, arguments.labelled), _bare(dataset, arguments.labelled)
+    few, bare = _labelled(dataset, arguments), _bare(dataset, arguments)
     _alone(few, teacher, student, settings, arguments)
     for name, data in (("taught", few), ("taught_on_more", bare)):
         made = distil(
@@ -73,8 +73,14 @@ def main() -> None:
 
 def _teacher(dataset: Dataset, settings: Settings, arguments: argparse.Namespace) -> Path:
     folder, names = FOLDER / "teacher", [case.id for case in dataset.cases]
-    split = Split(tuple(names[:-SCORED]), (), "", "the last cases set aside", held_out=tuple(names[-SCORED:]))
-    known = replace(dataset, cases=dataset.cases[:-SCORED])
+    split = Split(
+        tuple(names[: -arguments.scored]),
+        (),
+        "",
+        "the last cases set aside",
+        held_out=tuple(names[-arguments.scored :]),
+    )
+    known = replace(dataset, cases=dataset.cases[: -arguments.scored])
     options = PlanOptions(features=tuple(arguments.teacher_features))
     plan = None if (folder / "training" / "plan.json").exists() else plan_dataset(known, settings, options)
     budget = Budget(steps=arguments.teacher_steps)
@@ -82,22 +88,29 @@ def _teacher(dataset: Dataset, settings: Settings, arguments: argparse.Namespace
     return folder
 
 
-def _labelled(dataset: Dataset, count: int) -> Dataset:
-    return replace(dataset, cases=(*dataset.cases[:count], *dataset.cases[-SCORED:]))
+def _labelled(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
+    return replace(dataset, cases=(*dataset.cases[: arguments.labelled], *dataset.cases[-arguments.scored :]))
 
 
-def _bare(dataset: Dataset, count: int) -> Dataset:
+def _bare(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
     """Every case, of which those between the labelled and the scored have lost their references."""
-    between = tuple(replace(case, reference=None) for case in dataset.cases[count:-SCORED])
-    return replace(dataset, cases=(*dataset.cases[:count], *between, *dataset.cases[-SCORED:]))
+    count, scored = arguments.labelled, arguments.scored
+    between = tuple(replace(case, reference=None) for case in dataset.cases[count:-scored])
+    return replace(dataset, cases=(*dataset.cases[:count], *between, *dataset.cases[-scored:]))
 
 
 def _alone(few: Dataset, teacher: Path, student: Student, settings: Settings, arguments: argparse.Namespace) -> None:
     """The student's network without a teacher."""
     large = load_model(teacher)
     names = [case.id for case in few.cases]
-    split = Split(tuple(names[:-SCORED]), (), "", "the last cases set aside", held_out=tuple(names[-SCORED:]))
-    known = replace(few, cases=few.cases[:-SCORED])
+    split = Split(
+        tuple(names[: -arguments.scored]),
+        (),
+        "",
+        "the last cases set aside",
+        held_out=tuple(names[-arguments.scored :]),
+    )
+    known = replace(few, cases=few.cases[: -arguments.scored])
     plan = plan_student(known, large, student, PlanOptions(), settings=settings)
     plan = msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, distillation=None))
     budget, folder = Budget(steps=arguments.steps), FOLDER / "alone"
@@ -105,14 +118,14 @@ def _alone(few: Dataset, teacher: Path, student: Student, settings: Settings, ar
     model = train(few, folder, budget=budget, division=Division(given=split), settings=settings, plan=own)
     if model is None:
         raise SystemExit("stopped")
-    scored = list(few.cases[-SCORED:])
+    scored = list(few.cases[-arguments.scored :])
     record = weigh(large, model, scored, few, folder, settings=settings, how=split.how, watch=nobody)
     mean = price_rows(record)[-1]
     print(f"{'alone':15} {mean.student:.3f}, teacher {mean.teacher:.3f}: {mean.difference:+.3f}", flush=True)
 
 
 def _share(dataset: Dataset, teacher: Model, student: Student, settings: Settings) -> None:
-    """What of a step the teacher takes."""
+    """What of a step the teacher takes, in seconds of the processor: others may use the machine too."""
     few = replace(dataset, cases=dataset.cases[:2])
     plan: Plan = plan_student(few, teacher, student, PlanOptions(), settings=settings)
     prepared = prepare_cases(few.cases, few.labels, plan, settings)
@@ -125,9 +138,9 @@ def _share(dataset: Dataset, teacher: Model, student: Student, settings: Setting
     for step in range(8):
         batch = make_batch(cases, plan, step)
         for name, objective in (("alone", supervised), ("taught", taught)):
-            began = time.perf_counter()
+            began = time.process_time()
             torch.autograd.backward(objective(network, batch, plan))
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.process_time() - began)
     alone, whole = (min(values) for values in seconds.values())
     print(
         f"a step of {plan.training.batch_size} patches: {alone:.2f} s alone, {whole:.2f} s with the teacher, who takes "
@@ -144,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher-steps", type=int, default=1000)
     parser.add_argument("--features", type=int, nargs="+", default=(4, 8, 16, 32))
     parser.add_argument("--labelled", type=int, default=20)
+    parser.add_argument("--scored", type=int, default=40)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     return parser
