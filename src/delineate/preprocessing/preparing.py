@@ -74,8 +74,9 @@ def prepare(
     needed, see `prepare_bytes`.
     A channel that is absent is filled with its blank value, see `blank_values`.
     Raises `PlanError` if the image has other channels than the plan, a stage before is missing, or a reference is given
-    for more than 254 labels, see `encode`; `InputError` for NaN or infinite voxels, or a region without a voxel of the foreground;
-    `GeometryMismatch` if the reference or the stage before is not on the image; `LabelError` if one lacks a label.
+    for more than 254 labels, see `encode`; `InputError` for NaN or infinite voxels, for a channel that is absent and
+    the network cannot do without, or a region without a voxel of the foreground; `GeometryMismatch` if the reference or
+    the stage before is not on the image; `LabelError` if one lacks a label.
     """
     _check_image(case_id, image, plan)
     previous = _checked_previous(case_id, image, previous, plan)
