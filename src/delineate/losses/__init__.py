@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from delineate.groups import ALONE, Group
 from delineate.losses.classes import dice_ce_loss, dice_focal_loss, dice_loss, tversky_ce_loss
 from delineate.losses.levels import Loss, deep_supervision_loss, shrink_target
 from delineate.losses.regions import (
@@ -30,11 +31,19 @@ class RegionLoss(Protocol):
     """As `Loss`, of regions; `members` as `region_members` gives them."""
 
     def __call__(
-        self, logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None
+        self, logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
     ) -> Tensor: ...
 
 
-LOSSES: dict[str, Loss] = {
+class ClassLoss(Protocol):
+    """As `Loss`, of classes; `group`: the processes that have shares of the batch."""
+
+    def __call__(
+        self, logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, group: Group = ALONE
+    ) -> Tensor: ...
+
+
+LOSSES: dict[str, ClassLoss] = {
     "dice": dice_loss,
     "dice_ce": dice_ce_loss,
     "dice_focal": dice_focal_loss,
@@ -48,17 +57,19 @@ REGION_LOSSES: dict[str, RegionLoss] = {
 }
 
 
-def loss_of(plan: Plan, device: torch.device | str = "cpu") -> Loss:
-    """The plan's loss, on logits that lie on a device."""
+def loss_of(plan: Plan, device: torch.device | str = "cpu", group: Group = ALONE) -> Loss:
+    """The plan's loss, on logits that lie on a device; `group`: the processes that have shares of the batch."""
     if not plan.regions:
-        return LOSSES[plan.training.loss]
-    return partial(REGION_LOSSES[plan.training.loss], members=region_members(plan, device))
+        loss = LOSSES[plan.training.loss]
+        return loss if group.size == 1 else partial(loss, group=group)
+    return partial(REGION_LOSSES[plan.training.loss], members=region_members(plan, device), group=group)
 
 
 __all__ = [
     "IGNORE",
     "LOSSES",
     "REGION_LOSSES",
+    "ClassLoss",
     "Loss",
     "RegionLoss",
     "deep_supervision_loss",

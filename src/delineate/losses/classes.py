@@ -1,7 +1,7 @@
 """Losses for classes of which each voxel has one: a softmax over background and structures.
 
 Classes that were not annotated in a case have no Dice there, and their probability counts as background's (marginal
-loss, Shi et al. 2021).
+loss, Shi et al. 2021). `group`: the processes that have shares of the batch; the loss is of all of it.
 """
 
 from __future__ import annotations
@@ -11,28 +11,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_tversky_loss
+from delineate.groups import ALONE, Group
+from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_of_counted, mean_tversky_loss
 from delineate.preprocessing import IGNORE
 
 
-def dice_loss(logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True) -> Tensor:
+def dice_loss(
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
+) -> Tensor:
     """1 - mean soft Dice of the classes without background: 0 is perfect, 1 the worst.
 
     Dice is 2 sum(p r) / (sum(p) + sum(r)) (Drozdzal et al. 2016, as in nnU-Net): of the whole batch, or a case at a
     time if not `batch_dice`. A class that neither reference nor prediction has counts as 1; no class at all gives 0.
     """
     likelihoods = _likelihoods(logits, target, annotated)
-    return _dice(likelihoods, annotated, batch_dice=batch_dice)
+    return _dice(likelihoods, annotated, batch_dice=batch_dice, group=group)
 
 
-def dice_ce_loss(logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True) -> Tensor:
+def dice_ce_loss(
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
+) -> Tensor:
     """`dice_loss` plus the mean cross-entropy of the voxels that are not `IGNORE` (0 if there are none)."""
     likelihoods = _likelihoods(logits, target, annotated)
-    return _dice(likelihoods, annotated, batch_dice=batch_dice) + _cross_entropy(likelihoods)
+    return _dice(likelihoods, annotated, batch_dice=batch_dice, group=group) + _cross_entropy(likelihoods, group)
 
 
 def dice_focal_loss(
-    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
 ) -> Tensor:
     """`dice_loss` plus the mean focal loss of the voxels that are not `IGNORE`.
 
@@ -40,11 +45,13 @@ def dice_focal_loss(
     easy voxels, most of the background, hardly count.
     """
     likelihoods = _likelihoods(logits, target, annotated)
-    return _dice(likelihoods, annotated, batch_dice=batch_dice) + _cross_entropy(likelihoods, focal=True)
+    return _dice(likelihoods, annotated, batch_dice=batch_dice, group=group) + _cross_entropy(
+        likelihoods, group, focal=True
+    )
 
 
 def tversky_ce_loss(
-    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True
+    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
 ) -> Tensor:
     """As `dice_ce_loss`, with the Tversky index in place of Dice: a missed voxel weighs more than one too many.
 
@@ -52,8 +59,9 @@ def tversky_ce_loss(
     """
     likelihoods = _likelihoods(logits, target, annotated)
     overlap, predicted, expected = _sums(likelihoods)
-    loss = mean_tversky_loss(overlap, predicted, expected, _known(overlap, annotated), whole_batch=batch_dice)
-    return loss + _cross_entropy(likelihoods)
+    known = _known(overlap, annotated)
+    loss = mean_tversky_loss(overlap, predicted, expected, known, whole_batch=batch_dice, group=group)
+    return loss + _cross_entropy(likelihoods, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +95,10 @@ def _merge_unannotated(logs: Tensor, target: Tensor, annotated: Tensor) -> tuple
     return merged, target * known.gather(1, target)
 
 
-def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool) -> Tensor:
+def _dice(given: _Likelihoods, annotated: Tensor | None, *, batch_dice: bool, group: Group) -> Tensor:
     overlap, predicted, expected = _sums(given)
-    return mean_dice_loss(overlap, predicted + expected, _known(overlap, annotated), whole_batch=batch_dice)
+    known = _known(overlap, annotated)
+    return mean_dice_loss(overlap, predicted + expected, known, whole_batch=batch_dice, group=group)
 
 
 def _sums(given: _Likelihoods) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,10 +119,8 @@ def _known(overlap: Tensor, annotated: Tensor | None) -> Tensor:
     return torch.ones_like(overlap) if annotated is None else annotated[:, 1:].to(overlap.dtype)
 
 
-def _cross_entropy(given: _Likelihoods, *, focal: bool = False) -> Tensor:
+def _cross_entropy(given: _Likelihoods, group: Group, *, focal: bool = False) -> Tensor:
     gains = given.log_likelihood
     if focal:
         gains = gains * focal_weight(gains.exp())
-    if given.valid is None:
-        return -gains.mean()
-    return -(gains * given.valid).sum() / given.valid.sum().clamp(min=1)
+    return -mean_of_counted(gains, given.valid, group)

@@ -1,35 +1,42 @@
 """What losses have in common: overlaps of probabilities with a reference, from their sums.
 
 Sums are (B, S): of each case and structure. `known` (B, S) is 1 where a case says something about a structure, else 0.
-`whole_batch`: one overlap of all cases together, else the mean over cases. No structure at all gives 0.
+`whole_batch`: one overlap of all cases together, else the mean over cases. No structure at all gives 0. `group`: the
+processes that have shares of the batch, each with its own sums; the loss is of all of them.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from delineate.groups import ALONE, Group
 
 _SMOOTH = 1e-5
 _FALSE_POSITIVE, _FALSE_NEGATIVE = 0.3, 0.7
 _GAMMA = 2.0
 
 
-def mean_dice_loss(overlap: Tensor, both: Tensor, known: Tensor, *, whole_batch: bool) -> Tensor:
+def mean_dice_loss(overlap: Tensor, both: Tensor, known: Tensor, *, whole_batch: bool, group: Group = ALONE) -> Tensor:
     """1 - mean soft Dice: 2 `overlap` / `both`, what was predicted and what was expected together."""
-    (overlap, both), known = _pooled((overlap, both), known, whole_batch=whole_batch)
-    return _mean_loss((2 * overlap + _SMOOTH) / (both + _SMOOTH), known)
+    if whole_batch:
+        (overlap, both), known = _pooled((overlap, both), known, group)
+    return _mean_loss((2 * overlap + _SMOOTH) / (both + _SMOOTH), known, ALONE if whole_batch else group)
 
 
 def mean_tversky_loss(
-    overlap: Tensor, predicted: Tensor, expected: Tensor, known: Tensor, *, whole_batch: bool
+    overlap: Tensor, predicted: Tensor, expected: Tensor, known: Tensor, *, whole_batch: bool, group: Group = ALONE
 ) -> Tensor:
     """1 - mean Tversky index: overlap / (overlap + 0.3 false positives + 0.7 false negatives).
 
     Salehi, Erdogmus, Gholipour 2017, Tversky loss function for image segmentation using 3D fully convolutional deep
     networks, equation 3, with the weights that were best there. With 0.5 and 0.5 it would be Dice.
     """
-    (overlap, predicted, expected), known = _pooled((overlap, predicted, expected), known, whole_batch=whole_batch)
+    if whole_batch:
+        (overlap, predicted, expected), known = _pooled((overlap, predicted, expected), known, group)
     errors = _FALSE_POSITIVE * (predicted - overlap) + _FALSE_NEGATIVE * (expected - overlap)
-    return _mean_loss((overlap + _SMOOTH) / (overlap + errors + _SMOOTH), known)
+    index = (overlap + _SMOOTH) / (overlap + errors + _SMOOTH)
+    return _mean_loss(index, known, ALONE if whole_batch else group)
 
 
 def focal_weight(probability: Tensor) -> Tensor:
@@ -37,11 +44,33 @@ def focal_weight(probability: Tensor) -> Tensor:
     return (1 - probability) ** _GAMMA
 
 
-def _pooled(sums: tuple[Tensor, ...], known: Tensor, *, whole_batch: bool) -> tuple[tuple[Tensor, ...], Tensor]:
-    if not whole_batch:
-        return sums, known
-    return tuple((one * known).sum(0) for one in sums), known.amax(0)
+def mean_of_counted(values: Tensor, counted: Tensor | None, group: Group = ALONE) -> Tensor:
+    """The mean of `values` where `counted`, of a shape that it can be spread to, is not 0; of all if it is None.
+
+    0 if none is. `group`: the mean of the values of all its processes.
+    """
+    if group.size == 1:
+        if counted is None:
+            return values.mean()
+        return (values * counted).sum() / counted.sum().clamp(min=1)
+    if counted is None:
+        total, count = values.sum(), values.new_tensor(float(values.numel()))
+    else:
+        total, count = (values * counted).sum(), counted.sum().to(values.dtype)
+    total, count = group.sum(torch.stack((total, count))).unbind()
+    return total / count.clamp(min=1)
 
 
-def _mean_loss(index: Tensor, known: Tensor) -> Tensor:
-    return ((1 - index) * known).sum() / known.sum().clamp(min=1)
+def _pooled(sums: tuple[Tensor, ...], known: Tensor, group: Group) -> tuple[tuple[Tensor, ...], Tensor]:
+    pooled, anywhere = tuple((one * known).sum(0) for one in sums), known.amax(0)
+    if group.size == 1:
+        return pooled, anywhere
+    *pooled_of_all, anywhere = group.sum(torch.stack((*pooled, anywhere))).unbind()
+    return tuple(pooled_of_all), anywhere.clamp(max=1)
+
+
+def _mean_loss(index: Tensor, known: Tensor, group: Group) -> Tensor:
+    loss, count = ((1 - index) * known).sum(), known.sum()
+    if group.size > 1:
+        loss, count = group.sum(torch.stack((loss, count))).unbind()
+    return loss / count.clamp(min=1)

@@ -1,7 +1,8 @@
 """Losses for regions, which overlap: a sigmoid each.
 
 `members` (R, 256) says which values of a target each region consists of, see `region_members`. A region that was not
-annotated in a case counts nowhere there; `annotated` is (B, R).
+annotated in a case counts nowhere there; `annotated` is (B, R). `group`: the processes that have shares of the batch;
+the loss is of all of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_tversky_loss
+from delineate.groups import ALONE, Group
+from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_of_counted, mean_tversky_loss
 from delineate.planning import Plan, Region
 from delineate.preprocessing import IGNORE
 
@@ -31,32 +33,36 @@ def _members(regions: tuple[Region, ...], parts: tuple[int, ...], device: str) -
     return table.to(device)
 
 
-def region_dice_loss(logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None) -> Tensor:
+def region_dice_loss(
+    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
+) -> Tensor:
     """1 - mean soft Dice of the regions, of the whole batch; as `dice_loss`, of sigmoids."""
-    return _dice(_compared(logits, target, members, annotated))
+    return _dice(_compared(logits, target, members, annotated), group)
 
 
-def region_dice_ce_loss(logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None) -> Tensor:
+def region_dice_ce_loss(
+    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
+) -> Tensor:
     """`region_dice_loss` plus the binary cross-entropy, mean over regions and the voxels that are not `IGNORE`."""
     compared = _compared(logits, target, members, annotated)
-    return _dice(compared) + _cross_entropy(compared)
+    return _dice(compared, group) + _cross_entropy(compared, group)
 
 
 def region_dice_focal_loss(
-    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None
+    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
 ) -> Tensor:
     """As `region_dice_ce_loss`, with the focal weight of `dice_focal_loss`."""
     compared = _compared(logits, target, members, annotated)
-    return _dice(compared) + _cross_entropy(compared, focal=True)
+    return _dice(compared, group) + _cross_entropy(compared, group, focal=True)
 
 
 def region_tversky_ce_loss(
-    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None
+    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
 ) -> Tensor:
     """As `region_dice_ce_loss`, with the Tversky index in place of Dice."""
     compared = _compared(logits, target, members, annotated)
-    loss = mean_tversky_loss(*_sums(compared), compared.known, whole_batch=True)
-    return loss + _cross_entropy(compared)
+    loss = mean_tversky_loss(*_sums(compared), compared.known, whole_batch=True, group=group)
+    return loss + _cross_entropy(compared, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +93,13 @@ def _sums(given: _Compared) -> tuple[Tensor, Tensor, Tensor]:
     return (probabilities * reference).sum(2), probabilities.sum(2), reference.sum(2)
 
 
-def _dice(given: _Compared) -> Tensor:
+def _dice(given: _Compared, group: Group) -> Tensor:
     overlap, predicted, expected = _sums(given)
-    return mean_dice_loss(overlap, predicted + expected, given.known, whole_batch=True)
+    return mean_dice_loss(overlap, predicted + expected, given.known, whole_batch=True, group=group)
 
 
-def _cross_entropy(given: _Compared, *, focal: bool = False) -> Tensor:
+def _cross_entropy(given: _Compared, group: Group, *, focal: bool = False) -> Tensor:
     losses = functional.binary_cross_entropy_with_logits(given.logits, given.reference, reduction="none")
     if focal:
         losses = losses * focal_weight((-losses).exp())
-    if given.counted is None:
-        return losses.mean()
-    return (losses * given.counted).sum() / given.counted.sum().clamp(min=1)
+    return mean_of_counted(losses, given.counted, group)

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from delineate.errors import DelineateError, TrainingError
+from delineate.groups import ALONE, Group
 from delineate.planning import Plan
 from delineate.sampling.cases import TrainingCase
 from delineate.sampling.drawing import draw, reading_of
@@ -23,7 +25,8 @@ class Batch:
     """`images` (B, C, I, J, K) float32, `targets` (B, I, J, K) int64, and the cases' ids.
 
     `annotated` (B, classes), bool: what each case's reference says something about; None if about everything.
-    `step`: the number of the batch, for objectives that draw something of their own.
+    `step`: the number of the batch, for objectives that draw something of their own. `group`: the processes that have
+    equal shares of the batch, of which this is one; `whole`: the cases' ids of all of it, if they are more.
     """
 
     images: Tensor
@@ -31,6 +34,18 @@ class Batch:
     annotated: Tensor | None
     cases: tuple[str, ...]
     step: int = 0
+    group: Group = ALONE
+    whole: tuple[str, ...] = ()
+
+    @property
+    def all_cases(self) -> tuple[str, ...]:
+        """The cases of the whole batch, whoever has them."""
+        return self.whole or self.cases
+
+    @property
+    def first_number(self) -> int:
+        """The number that the first patch has in the run, where all batches are of this size."""
+        return (self.step * self.group.size + self.group.rank) * len(self.images)
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""
@@ -39,12 +54,16 @@ class Batch:
         return replace(self, images=images, targets=targets, annotated=annotated)
 
 
-def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
-    """The batch of one training step (from 0). Raises `TrainingError` naming the case that failed."""
+def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int, *, group: Group = ALONE) -> Batch:
+    """The batch of one training step (from 0), or this process's share of it.
+
+    Raises `TrainingError` naming the case that failed.
+    """
     size = plan.training.batch_size
+    first = step * size
+    every = draw(cases, plan, range(first, first + size))
     images, targets, chosen_cases = [], [], []
-    numbers = range(step * size, (step + 1) * size)
-    for number, drawn in zip(numbers, draw(cases, plan, numbers), strict=True):
+    for number, drawn in ((first + n, every[n]) for n in group.share(size)):
         chosen = reading_of(cases[drawn.case], drawn.structure, plan, number)
         try:
             rng = np.random.default_rng((plan.training.seed, number))
@@ -55,7 +74,9 @@ def make_batch(cases: Sequence[TrainingCase], plan: Plan, step: int) -> Batch:
         targets.append(target)
         chosen_cases.append(chosen)
     ids = tuple(chosen.case.id for chosen in chosen_cases)
-    return Batch(torch.stack(images), torch.stack(targets).long(), _annotated(chosen_cases, plan), ids, step)
+    whole = () if group.size == 1 else tuple(cases[drawn.case].case.id for drawn in every)
+    known = _annotated(chosen_cases, plan)
+    return Batch(torch.stack(images), torch.stack(targets).long(), known, ids, step, group, whole)
 
 
 def _annotated(cases: Sequence[TrainingCase], plan: Plan) -> Tensor | None:
@@ -65,23 +86,26 @@ def _annotated(cases: Sequence[TrainingCase], plan: Plan) -> Tensor | None:
 
 
 def iterate_batches(
-    cases: Sequence[TrainingCase], plan: Plan, first: int, *, workers: int = 1, ahead: int = 4
+    cases: Sequence[TrainingCase], plan: Plan, first: int, *, workers: int = 1, ahead: int = 4, group: Group = ALONE
 ) -> Iterator[Batch]:
     """Batches `first`, `first` + 1, ... without end, `ahead` of them made in advance by worker threads.
+
+    `group`: the processes that have shares of them; this one's are given.
 
     What fails in a worker is raised here, when its batch is asked for.
     """
     threads = torch.get_num_threads()
     # A worker's small operations run faster in one thread, and must not compete with the network's.
     pool = ThreadPoolExecutor(max(1, workers), "batches", initializer=torch.set_num_threads, initargs=(1,))
+    make = partial(make_batch, cases, plan, group=group)
     try:
-        waiting: deque[Future[Batch]] = deque(pool.submit(make_batch, cases, plan, first + n) for n in range(ahead))
+        waiting: deque[Future[Batch]] = deque(pool.submit(make, first + n) for n in range(ahead))
         upcoming = first + ahead
         waiting[0].exception()  # the workers have set their own number of threads by now
         torch.set_num_threads(threads)
         while True:
             batch = waiting.popleft().result()
-            waiting.append(pool.submit(make_batch, cases, plan, upcoming))
+            waiting.append(pool.submit(make, upcoming))
             upcoming += 1
             yield batch
     finally:

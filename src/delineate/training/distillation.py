@@ -107,11 +107,13 @@ class Distilled:
         soft = self.teacher.probabilities(batch.images, self.how.temperature)
         outputs = outputs_of(network, batch.images, plan)
         levels = (outputs,) if isinstance(outputs, Tensor) else outputs
-        loss = self.how.weight * soft_loss(levels, soft, self.how.temperature, regions=bool(plan.regions))
+        said = soft_loss(levels, soft, self.how.temperature, regions=bool(plan.regions))
+        loss = self.how.weight * batch.group.mean(said)
         known = [n for n, case in enumerate(batch.cases) if case not in self.unlabelled]
-        if not known or self.how.weight == 1:
+        if self.how.weight == 1 or not (known or batch.group.size > 1):
             return loss
-        if len(known) == len(batch.cases):
+        # Of a shared batch nobody leaves anything out: no voxel of what has no reference counts.
+        if len(known) == len(batch.cases) or batch.group.size > 1:
             return loss + (1 - self.how.weight) * reference_loss(outputs, batch, plan)
         drawn = [level[known] for level in levels]
         chosen = drawn[0] if isinstance(outputs, Tensor) else tuple(drawn)

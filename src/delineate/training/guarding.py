@@ -115,7 +115,7 @@ class Guard:
         incident = Incident(
             step=outcome.step,
             what=what,
-            cases=outcome.batch.cases,
+            cases=outcome.batch.all_cases,
             loss=loss if math.isfinite(loss) else None,
             learning_rate=outcome.learning_rate,
             back_to=good.step,

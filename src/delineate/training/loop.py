@@ -16,6 +16,7 @@ from delineate.training.guarding import Guard, all_finite
 from delineate.training.laps import AVERAGE, BACKWARD, BESIDE, FIRST, KEEPING, LOSS, MOVING, OPTIMISER, WAITING
 from delineate.training.objectives import Objective, supervised
 from delineate.training.state import TrainingState, start
+from delineate.training.together import sum_gradients
 
 
 def train(
@@ -30,7 +31,9 @@ def train(
     """Take the steps that are left, yielding the state after each. Nothing depends on when it was stopped before.
 
     A step whose loss or gradients are not finite is not taken: see `state.refusals`, and `Guard` for what follows.
-    Raises `TrainingError` for a case that cannot be sampled, or if that happens again and again.
+    Where the run has a group, each process calls this at the same time, and has its share of every batch.
+    Raises `TrainingError` for a case that cannot be sampled, or if that happens again and again; `LostProcess` if
+    another process of the group is gone.
     """
     if state.facts.step >= state.facts.last_step:
         return
@@ -43,7 +46,7 @@ def train(
     laps.start()
     waiting = FIRST  # nothing could be made ahead of it
     with laps.timing(state.network):
-        for batch in iterate_batches(cases, plan, state.facts.step, workers=workers):
+        for batch in iterate_batches(cases, plan, state.facts.step, workers=workers, group=state.group):
             laps.press(waiting)
             waiting = WAITING
             guard.before_step()
@@ -90,6 +93,7 @@ def _take_step(
     loss = objective(state.network, batch, plan)
     laps.press(LOSS)
     torch.autograd.backward(scaler.scale(loss))
+    sum_gradients(state.network, state.group)
     laps.press(BACKWARD)
     scaler.unscale_(optimiser)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), plan.training.gradient_clip)

@@ -15,7 +15,10 @@ from delineate.sampling import Batch
 
 
 class Objective(Protocol):
-    """A scalar of a batch, which lies on the network's device, in the plan's precision; its gradient is followed."""
+    """A scalar of a batch, which lies on the network's device, in the plan's precision; its gradient is followed.
+
+    Of a batch that processes share (`batch.group`) it is the scalar of all of it, the same in each of them.
+    """
 
     def __call__(self, network: nn.Module, batch: Batch, plan: Plan) -> Tensor: ...
 
@@ -34,7 +37,7 @@ def outputs_of(network: nn.Module, images: Tensor, plan: Plan) -> Tensor | tuple
 
 def reference_loss(outputs: Tensor | tuple[Tensor, ...], batch: Batch, plan: Plan) -> Tensor:
     """The plan's loss of a network's outputs, of one resolution or several, against the batch's references."""
-    loss = loss_of(plan, batch.targets.device)
+    loss = loss_of(plan, batch.targets.device, batch.group)
     if isinstance(outputs, tuple):
         return deep_supervision_loss(loss, outputs, batch.targets, annotated=batch.annotated)
     return loss(outputs, batch.targets, annotated=batch.annotated)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from delineate.geometry import Triple, TripleMM
+from delineate.groups import ALONE, Group
 from delineate.planning import Plan, PretrainingPlan
 from delineate.sampling import Batch, TrainingCase, make_batch
 from delineate.training.objectives import outputs_of
@@ -87,15 +88,15 @@ def draw_mask(plan: PretrainingPlan, patch: Triple, *, seed: int, number: int) -
 def reconstruction(network: nn.Module, batch: Batch, plan: Plan) -> Tensor:
     """Mean squared error of the intensities behind hidden blocks, of normalised images: an `Objective`."""
     masks = _masks(batch, plan)
-    return masked_error(outputs_of(network, hide(batch.images, masks), plan), batch.images, masks)
+    outputs = outputs_of(network, hide(batch.images, masks), plan)
+    return masked_error(outputs, batch.images, masks, group=batch.group)
 
 
 def _masks(batch: Batch, plan: Plan) -> Tensor:
     assert plan.pretraining is not None
-    count = len(batch.images)
     masks = [
-        draw_mask(plan.pretraining, plan.patch_size, seed=plan.training.seed, number=batch.step * count + n)
-        for n in range(count)
+        draw_mask(plan.pretraining, plan.patch_size, seed=plan.training.seed, number=batch.first_number + n)
+        for n in range(len(batch.images))
     ]
     return torch.from_numpy(np.stack(masks)).to(batch.images.device, non_blocking=True)
 
@@ -108,11 +109,11 @@ def hide(images: Tensor, masks: Tensor) -> Tensor:
     return torch.where(seen, images, means)
 
 
-def masked_error(outputs: Tensor | Sequence[Tensor], images: Tensor, masks: Tensor) -> Tensor:
+def masked_error(outputs: Tensor | Sequence[Tensor], images: Tensor, masks: Tensor, *, group: Group = ALONE) -> Tensor:
     """Mean squared error over hidden voxels, all channels alike; of several resolutions weighted 1, 1/2, 1/4, ...
 
     `outputs`: (B, C, ...), the highest resolution first, whose sizes divide the images'. At a lower resolution a voxel
-    is as much hidden as the voxels it is the mean of.
+    is as much hidden as the voxels it is the mean of. `group`: the mean over the voxels of all its processes.
     """
     levels = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     hidden = masks[:, None].to(images.dtype)
@@ -120,7 +121,10 @@ def masked_error(outputs: Tensor | Sequence[Tensor], images: Tensor, masks: Tens
     for level in levels:
         target, share = _shrunk(images, level), _shrunk(hidden, level)
         squares = (level.float() - target).square() * share
-        errors.append(squares.sum() / (share.sum() * images.shape[1]).clamp(min=1e-6))
+        total, count = squares.sum(), share.sum() * images.shape[1]
+        if group.size > 1:
+            total, count = group.sum(torch.stack((total, count))).unbind()
+        errors.append(total / count.clamp(min=1e-6))
     weights = [0.5**n for n in range(len(levels))]
     parts = [weight / sum(weights) * error for weight, error in zip(weights, errors, strict=True)]
     return torch.stack(parts).sum()

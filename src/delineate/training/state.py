@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delineate.errors import ModelError
+from delineate.groups import ALONE, Group
 from delineate.inference import place
 from delineate.networks import build_network
 from delineate.planning import Plan
@@ -32,7 +33,8 @@ class TrainingState:
     """A run in progress: the only object of the house that changes while it is used.
 
     `average`: exponential moving average of the weights, the ones that are validated and kept. `refusals`: for the
-    caller to take and clear. `laps`: where the time goes.
+    caller to take and clear. `laps`: where the time goes. `group`: the processes that take the steps together, each of
+    which has the same run.
     """
 
     network: nn.Module
@@ -42,6 +44,7 @@ class TrainingState:
     recent_losses: list[Tensor] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     laps: Laps = field(default_factory=Laps)
+    group: Group = ALONE
 
 
 def start(plan: Plan, *, device: str = "cpu") -> TrainingState:

@@ -15,6 +15,7 @@ from delineate.inference import dice_of_case, paint, predict_logits
 from delineate.planning import Plan
 from delineate.preprocessing import PreparedCase
 from delineate.training.state import TrainingState, averaged_network
+from delineate.training.together import gathered_rows
 
 
 def validate(
@@ -22,10 +23,13 @@ def validate(
 ) -> tuple[float | None, ...]:
     """Mean Dice of each structure over cases, with the averaged weights and full sliding windows; see `case_dice`.
 
-    None if no case has the structure.
+    None if no case has the structure. The processes of a group have a share of the cases each, and all get the means.
     """
-    rows = case_dice(averaged_network(state, plan, device=device), cases, plan, device=device)
-    means = torch.from_numpy(rows).nanmean(0).tolist()
+    network = averaged_network(state, plan, device=device)
+    numbers = range(state.group.rank, len(cases), state.group.size)
+    own = case_dice(network, [cases[n] for n in numbers], plan, device=device)
+    rows = gathered_rows(torch.from_numpy(own), numbers, len(cases), state.group)
+    means = rows.nanmean(0).tolist()
     return tuple(None if math.isnan(mean) else mean for mean in means)
 
 
