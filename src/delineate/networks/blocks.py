@@ -38,11 +38,37 @@ class SmallBatchConvolution(nn.Conv3d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _is_left_by_onednn(input) or self.padding_mode != "zeros" or isinstance(self.padding, str):
-            y: Tensor = super()._conv_forward(input, weight, bias)
-            return y
-        convolve = torch.ops.aten.mkldnn_convolution
-        y = convolve(input, weight, bias, self.padding, self.stride, self.dilation, self.groups)
+            plain: Tensor = super()._conv_forward(input, weight, bias)
+            return plain
+        shape = (self.stride, self.padding, self.dilation, self.groups)
+        y: Tensor = _OneDNNConvolution.apply(input, weight, bias, *shape)  # type: ignore[no-untyped-call]
         return y
+
+
+class _OneDNNConvolution(torch.autograd.Function):
+    """A convolution by oneDNN forward and backward, which PyTorch would choose for two images."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, stride, padding, dilation, groups) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, weight)
+        ctx.shape = (stride, padding, dilation, groups)
+        ctx.bias_size = None if bias is None else list(bias.shape)
+        y: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, padding, stride, dilation, groups)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.shape
+        # In oneDNN's own tensors, or PyTorch takes the other algorithm here too.
+        gradients = torch.ops.aten.convolution_backward(
+            gradient.to_mkldnn(), x.to_mkldnn(), weight, ctx.bias_size, stride, padding, dilation, False, (0, 0, 0),
+            groups, ctx.needs_input_grad[:3],
+        )  # fmt: skip
+        of_x, of_weight, of_bias = (g.to_dense() if g is not None and g.is_mkldnn else g for g in gradients)
+        if of_x is not None:
+            of_x = of_x.contiguous(memory_format=torch.channels_last_3d)
+        return of_x, of_weight, of_bias, None, None, None, None
 
 
 def _is_left_by_onednn(x: Tensor) -> bool:
