@@ -24,22 +24,32 @@ class StopRequest:
     asked: bool = False
 
 
+_OPEN: list[StopRequest] = []  # of the main thread, the outermost first
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Ctrl-C and SIGTERM set the request; a second Ctrl-C stops at once. Only the main thread can listen."""
-    request = StopRequest()
+    """Ctrl-C and SIGTERM set the request; a second Ctrl-C stops at once. Only the main thread can listen.
+
+    Within another one both are set: who was asked to stop does not begin something else, and a part that begins after
+    the whole was asked ends as soon as it can.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield StopRequest()
         return
+    request = StopRequest(asked=any(outer.asked for outer in _OPEN))
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request.asked:
             raise KeyboardInterrupt
-        request.asked = True
+        for one in _OPEN:
+            one.asked = True
 
+    _OPEN.append(request)
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _OPEN.pop()

@@ -6,6 +6,7 @@ same command goes on where all were stopped.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import statistics
@@ -36,6 +37,7 @@ __all__ = ["Effort", "SearchOptions", "TuningResult", "tune"]
 _POLL_SECONDS = 0.5
 _WRITE_SECONDS = 60.0  # between two times that the results so far are written
 _PREPARED = ("a_min", "a_max", "low_percentile", "high_percentile")  # what changes how cases are prepared
+_TRIALS, _AGAIN = _OF_ALL = ("Trials", "Begun again")  # what is told of all processes together
 _MOST_DEATHS = 5  # of one process's work before it is not begun again
 
 
@@ -88,7 +90,7 @@ def tune(
             finished = _work(job, watch, stop)
     else:
         finished = _work_apart(job, watch)
-    return write_results(job.place(watch, StopRequest()), repeats=effort.confirm, finished=finished)
+    return write_results(job.place(watch), repeats=effort.confirm, finished=finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,8 @@ class _Job:
     settings: Settings
     deadline: float | None
 
-    def place(self, watch: Watch, stop: StopRequest) -> Workplace:
-        return Workplace(open_book(self.search, self.plan, self.folder), self.dataset, self.settings, watch, stop)
+    def place(self, watch: Watch) -> Workplace:
+        return Workplace(open_book(self.search, self.plan, self.folder), self.dataset, self.settings, watch)
 
 
 def _share(settings: Settings, processes: int) -> Settings:
@@ -116,14 +118,14 @@ def _share(settings: Settings, processes: int) -> Settings:
 
 def _work(job: _Job, watch: Watch, stop: StopRequest) -> bool:
     """Carry out trials until there are none left, then confirm; False if it was stopped before."""
-    at = job.place(watch, stop)
+    at = job.place(watch)
     _prepare(job, watch)
     written = -_WRITE_SECONDS
     while not stop.asked:
         _queue(job, at)
         records = at.book.records()
         done = sum(record.is_finished for record in records)
-        watch("Trials", done, max(job.effort.trials or 0, len(records)), _best_words(at))
+        watch(_TRIALS, done, max(job.effort.trials or 0, len(records)), _best_words(at))
         if _is_late(job, at):
             if not at.book.is_busy:
                 return _confirm(job, at, stop)
@@ -202,7 +204,10 @@ def _work_apart(job: _Job, watch: Watch) -> bool:
         assert isinstance(message, tuple)
         stage, done, total, note = message
         with lock:
-            watch(stage if stage == "Trials" else f"Process {number}", done, total, _joined(stage, note))
+            if stage in _OF_ALL:
+                watch(stage, done, total, note)
+            else:
+                watch(f"Process {number}", done, total, f"{stage}, {note}" if note else stage)
 
     def supervise(number: int) -> bool:
         try:
@@ -213,24 +218,25 @@ def _work_apart(job: _Job, watch: Watch) -> bool:
 
     with stop_on_signals() as stop, ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(supervise, number) for number in range(1, count + 1)]
-        while not all(future.done() for future in futures):
-            time.sleep(0.1)
+        try:
+            while not all(future.done() for future in futures):
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
     results = [future.result() for future in futures]  # all of them: the first error is raised
     return all(results)
 
 
-def _joined(stage: str, note: str) -> str:
-    return note if stage == "Trials" else f"{stage}, {note}" if note else stage
-
-
 def _supervise(job: _Job, number: int, *, hear: Tell, stopping: Callable[[], bool]) -> bool:
     cause = ""
-    for _ in range(_MOST_DEATHS):
+    for deaths in range(1, _MOST_DEATHS + 1):
         outcome = run_apart(partial(_serve, job), hear=hear, stopping=stopping)
         if not isinstance(outcome, Death):
             return bool(outcome)
         cause = outcome.cause
-        hear(("Begun again", 0, 1, f"it {cause}"))
+        hear((_AGAIN, deaths, deaths, f"process {number} {cause}"))
         if stopping():
             return False
     raise ResourceError(

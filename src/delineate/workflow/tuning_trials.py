@@ -17,7 +17,7 @@ from delineate.planning.spaces import Candidate, candidate, default_values
 from delineate.planning.tunables import Values
 from delineate.settings import Settings
 from delineate.workflow.preparing import use_threads
-from delineate.workflow.progress import StopRequest, Watch
+from delineate.workflow.progress import Watch
 from delineate.workflow.training import Course, divide, train
 from delineate.workflow.tuning_cases import prepare_by_window
 from delineate.workflow.tuning_folder import TuningFolder
@@ -36,7 +36,6 @@ class Workplace:
     dataset: Dataset
     settings: Settings
     watch: Watch
-    stop: StopRequest
 
     @property
     def folder(self) -> TuningFolder:
@@ -97,15 +96,13 @@ def _run_fold(held: Held, plan: Plan, at: Workplace, *, fold: int, before: Seque
         return _Outcome(facts.best_dice)  # to train on would extend it
     validated = 0 if facts is None else sum(row.validation_dice is not None for row in facts.history)
     earlier = plan.training.validations * len(before)
-    why: list[Literal["pruned", "stopped", "lost"]] = []
+    why: list[Literal["pruned", "lost"]] = []
 
     def goes_on(step: int, dice: float) -> bool:
         nonlocal validated
         validated += 1
         if held.claim.is_lost:
             why.append("lost")
-        elif at.stop.asked:  # before the training listened
-            why.append("stopped")
         elif not held.goes_on(earlier + validated, _mean([*before, _Outcome(dice)])):
             why.append("pruned")
         return not why
