@@ -24,6 +24,7 @@ from delineate.settings import Settings, detect
 from delineate.training import Facts, Objective, guarding, loop, supervised
 from delineate.workflow.training import Budget, Course, Division, train
 from delineate.workflow.training_memory import is_out_of_memory
+from delineate.workflow.training_reports import report_training
 
 PLAN = tiny_plan(training=msgspec.structs.replace(tiny_plan().training, steps=12))
 
@@ -166,6 +167,8 @@ def test_the_batch_is_written_out_and_the_incident_remembered(tmp_path: Path, da
     facts = workspace.RunFolder(tmp_path / "m").facts()
     assert facts is not None
     assert [incident.step for incident in facts.incidents] == [5]
+    report = report_training(tmp_path / "m", tmp_path / "page.html")
+    assert report.doubts[0].startswith("Loss not finite (at step 5). The run went back to weights before it")
 
 
 class Hungry:
