@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from delineate.dataset import (
     Case,
     Dataset,
     Split,
+    cases,
     channel_kind,
     check_split,
     digest,
+    fingerprint_file,
     from_csv,
     from_pairs,
     hold_out_last,
@@ -252,6 +255,27 @@ def test_the_digest_of_a_dicom_folder_follows_its_slices(tmp_path: Path) -> None
     assert digest(dataset) == before
     (tmp_path / "series/2.dcm").rename(tmp_path / "series/3.dcm")
     assert digest(dataset) != before
+
+
+@pytest.mark.parametrize(("settled_ns", "reads"), [(-1, 2), (10**15, 3)])
+def test_a_file_is_read_again_when_it_changed_or_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled_ns: int, reads: int
+) -> None:
+    path, read, hash_file = tmp_path / "1.nii", list[Path](), cases._hash
+
+    def noted(file: Path) -> str:
+        read.append(file)
+        return hash_file(file)
+
+    monkeypatch.setattr(cases, "_SETTLED_NS", settled_ns)
+    monkeypatch.setattr(cases, "_hash", noted)
+    path.write_bytes(b"first")
+    before = fingerprint_file(path)
+    assert fingerprint_file(path) == before
+    path.write_bytes(b"other")
+    os.utime(path, ns=(0, 0))
+    assert fingerprint_file(path) != before
+    assert len(read) == reads
 
 
 def test_the_digest_names_a_missing_file(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from delineate.errors import DatasetError
@@ -18,6 +20,8 @@ _KINDS = (
     (Kind.PET, re.compile(r"(?<![a-z])(pet|pt|suv)(?![a-z])")),
     (Kind.MR, re.compile(r"(?<![a-z])(mri?|t1\w*|t2\w*|pd|flair|dwi|adc|swi|dce|dixon)(?![a-z])")),
 )
+
+_SETTLED_NS = 3 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ def channel_kind(channel: str) -> Kind:
 def digest(dataset: Dataset) -> str:
     """SHA-256 (hex) of what the dataset contains: channels, labels, case and patient ids, and bytes of files.
 
-    Neither folder names nor the order of the cases matter. Every file is read once, so this takes as long
-    as reading the dataset. Raises `DatasetError` for a file that is missing.
+    Neither folder names nor the order of the cases matter. Every file is read, so this takes as long as reading the
+    dataset, the first time in a process. Raises `DatasetError` for a file that is missing.
     """
     cases = sorted(
         [case.id, case.patient_id, _fingerprints(case, case.images), _fingerprints(case, case.references), *case.absent]
@@ -110,15 +114,32 @@ def _fingerprints(case: Case, paths: Iterable[Path]) -> list[str]:
 def fingerprint_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes; of a folder, of the relative names and bytes of the files in it.
 
-    Raises `FileNotFoundError` if there is nothing at `path`.
+    A process reads a file once, unless its size or times change. Raises `FileNotFoundError` if there is nothing at
+    `path`.
     """
     if not path.is_dir():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        facts = path.stat()
+        stamp = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+        return _hash_known(path.absolute(), stamp) if _is_settled(stamp) else _hash(path)
     total = hashlib.sha256()
     for file in folder_files(path):
         total.update(f"{file.relative_to(path).as_posix()}\0{fingerprint_file(file)}\n".encode())
     return total.hexdigest()
+
+
+def _is_settled(stamp: tuple[int, ...]) -> bool:
+    """Whether a file is old enough for another change to give it another time, however coarse the disk's clock is."""
+    return time.time_ns() - max(stamp[-2:]) > _SETTLED_NS
+
+
+@lru_cache(maxsize=1 << 17)
+def _hash_known(path: Path, stamp: tuple[int, ...]) -> str:
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_files(folder: Path) -> list[Path]:
