@@ -40,6 +40,29 @@ class Settings:
         return _best_precision(self.device)
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Which this process is of those that were started to do one piece of work, by torchrun or `--processes`.
+
+    Number `rank` of `size` all together, `local_rank` of `local_size` on this machine; both count from 0.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+
+def launched() -> Launch | None:
+    """What the environment says of it, as torchrun sets it; None for a process that works alone."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    values = [os.environ.get(name, "") for name in names]
+    if "MASTER_ADDR" not in os.environ or not all(value.isdecimal() for value in values):
+        return None
+    launch = Launch(*map(int, values))
+    return launch if launch.size > 1 else None
+
+
 def detect(
     device: str = "auto",
     *,
@@ -49,13 +72,19 @@ def detect(
 ) -> Settings:
     """Settings for this machine; `None` and "auto" are filled in from what it has.
 
-    By default all CPUs this process may use, and three quarters of the device's memory now free.
+    By default all CPUs this process may use, and three quarters of the device's memory now free. Processes that were
+    started together share the machine's threads and memory, and have a GPU each.
     """
     chosen = _best_device() if device == "auto" else device
+    launch = launched()
+    if launch is not None and chosen == "cuda":
+        chosen = f"cuda:{launch.local_rank}"
+    sharing = 1 if launch is None else launch.local_size
+    memory_bytes = _free_bytes(chosen) if memory_gb is None else int(memory_gb * 1e9)
     return Settings(
         device=chosen,
-        threads=threads or _usable_cpus(),
-        memory_bytes=_free_bytes(chosen) if memory_gb is None else int(memory_gb * 1e9),
+        threads=max(1, (threads or _usable_cpus()) // sharing),
+        memory_bytes=memory_bytes if chosen.startswith("cuda") else memory_bytes // sharing,
         cache=cache or _user_cache() / "delineate",
     )
 

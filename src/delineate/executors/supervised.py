@@ -118,7 +118,7 @@ def _exit_code(process: multiprocessing.process.BaseProcess) -> int:
 
 def _serve(work: Work, connection: Connection, supervisor: int) -> None:
     """The other process. What it returns and raises must be something that can be pickled."""
-    _die_with(supervisor)
+    die_with(supervisor)
     # Keys reach every process of the terminal; here only the supervisor's word counts.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -147,7 +147,7 @@ def _obey(connection: Connection, stop: threading.Event) -> None:
         os._exit(1)  # the supervisor is gone, and whoever waits for the result with it
 
 
-def _die_with(supervisor: int) -> None:
+def die_with(supervisor: int) -> None:
     """Where the system can do it, a supervisor that is killed takes this process along at once."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

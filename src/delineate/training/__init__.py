@@ -6,6 +6,7 @@ from delineate.training.loop import record, take_recent_loss, time_step, train
 from delineate.training.objectives import Objective, supervised
 from delineate.training.optimisers import make_optimiser
 from delineate.training.state import Refusal, TrainingState, averaged_network, pack, start, unpack
+from delineate.training.together import agree, leaders_answer, match
 from delineate.training.validation import case_dice, validate
 
 __all__ = [
@@ -19,11 +20,14 @@ __all__ = [
     "Profile",
     "Refusal",
     "TrainingState",
+    "agree",
     "averaged_network",
     "case_dice",
     "extend",
+    "leaders_answer",
     "learning_rate",
     "make_optimiser",
+    "match",
     "mean_dice",
     "pack",
     "record",

@@ -30,6 +30,23 @@ def check_shares(plan: Plan, group: Group) -> None:
         )
 
 
+def of_one(plan: Plan, group: Group) -> Plan:
+    """The plan as each process of a group sees it, with its own share of the batch: for what a step takes there."""
+    share = max(1, plan.training.batch_size // group.size)
+    return msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, batch_size=share))
+
+
+def share_batch(plan: Plan, group: Group) -> Plan:
+    """A plan whose batch can be divided, and a word on it where that made it larger."""
+    size = plan.training.batch_size
+    if size % group.size == 0:
+        return plan
+    whole = -(-size // group.size) * group.size
+    reason = f"batch of {whole} instead of {size}, to be divided among {group.size} processes"
+    training = msgspec.structs.replace(plan.training, batch_size=whole)
+    return msgspec.structs.replace(plan, training=training, reasons=(*plan.reasons, reason))
+
+
 def sum_gradients(network: nn.Module, group: Group) -> None:
     """Give every process the gradients of the whole batch.
 
@@ -113,6 +130,31 @@ def broadcast_bytes(data: bytes, group: Group) -> bytes:
         content = torch.empty(int(length), dtype=torch.uint8) if sent is None else sent
         dist.broadcast(content, src=0)
     return content.numpy().tobytes()
+
+
+def agree(state: TrainingState, *, stopped: bool, validations: int) -> tuple[bool, int]:
+    """What the processes of a run know of each other before a step: whether any was asked to stop, and how many
+    validations there are, by the one that leads. The end of the run becomes that one's, too.
+    """
+    group = state.group
+    if group.size == 1:
+        return stopped, validations
+    phase = state.facts.phases[-1]
+    moved = -1 if phase.moved is None else phase.moved
+    own = [phase.last, moved, phase.share, validations] if group.leads else [0] * 4
+    asked, last, moved_at, share, times = group.sum(torch.tensor([stopped, *own], dtype=torch.float64)).tolist()
+    if not group.leads:
+        at = None if moved_at < 0 else int(moved_at)
+        led = msgspec.structs.replace(phase, last=int(last), moved=at, share=share)
+        state.facts = msgspec.structs.replace(state.facts, phases=(*state.facts.phases[:-1], led))
+    return asked > 0, int(times)
+
+
+def leaders_answer(answer: bool, group: Group) -> bool:
+    """The answer of the process that leads."""
+    if group.size == 1:
+        return answer
+    return bool(group.sum(torch.tensor([float(answer and group.leads)])).item() > 0)
 
 
 def gathered_rows(rows: Tensor, numbers: Sequence[int], count: int, group: Group) -> Tensor:

@@ -6,18 +6,32 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from delineate import training
-from delineate.dataset import Dataset, Split, check_split, digest, hold_out_last, k_folds, train_on_all
+from delineate.dataset import (
+    Dataset,
+    Split,
+    check_split,
+    digest,
+    hold_out_last,
+    k_folds,
+    split_from_json,
+    split_to_json,
+    train_on_all,
+)
 from delineate.errors import DatasetError, TrainingError
+from delineate.groups import Group
 from delineate.model import Model
 from delineate.networks.memory import keep_freed_memory
-from delineate.planning import Plan, PlanOptions, for_minutes, training_bytes
+from delineate.planning import Plan, PlanOptions, for_minutes, plan_from_json, plan_to_json, training_bytes
 from delineate.preprocessing import IGNORE, PreparedCase, blank_values
 from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
-from delineate.training import Profile, supervised
+from delineate.training import Profile, TrainingState, supervised
+from delineate.training.together import check_shares, of_one, share_batch
+from delineate.workflow.company import BY_ITSELF, Company
 from delineate.workflow.preparing import plan_dataset, prepare_cases, use_threads
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.training_checks import check_references, note_changes, take_stamps
@@ -87,42 +101,53 @@ def train(
     course: Course = PLAIN,
     watch: Watch = nobody,
     profile: bool = False,
+    together: Company = BY_ITSELF,
 ) -> Model | None:
     """Train, or go on with the run that `folder` holds. None if it was stopped before its end.
 
-    A run in progress keeps its plan and split. A finished one is extended if `budget` asks for more.
+    A run in progress keeps its plan and split. A finished one is extended if `budget` asks for more. `together`: the
+    processes that train with this one, and call this at the same time; the one that leads plans, decides and writes.
     """
     began = time.monotonic()
     use_threads(settings)
     keep_freed_memory()
-    if isinstance(plan, Plan) and not RunFolder(folder).exists:  # before it is the run's, for good
+    watch = watch if together.leads else nobody
+    if isinstance(plan, Plan) and not RunFolder(folder).exists and together.leads:  # before it is the run's, for good
         _check_course(plan, course, fresh=True)
     plan = for_minutes(plan, budget.minutes)
-    run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch), course=course)
+    run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch, together), course=course)
     stamps = take_stamps(dataset, run.split.dataset_digest)
     if course.objective is supervised:
         check_references(run, watch)
-    if not run.folder.exists:  # only now: a refused dataset may be mended and given again
-        run.folder.start(run.plan, run.split)
-    state = run.folder.load_state(run.plan, device=settings.device)
-    fresh = state is None
-    _check_course(run.plan, course, fresh=fresh)
-    if state is None:
-        state = training.start(run.plan, device=settings.device)
-        course.begin(state)
-    add_time(state, "planning and preparing", time.monotonic() - began)
+    own = _open_state(run, budget, began) if together.leads else None
+    state = training.match(own, run.plan, together.group, device=settings.device)
     began -= state.facts.seconds
-    apply_budget(state, run, budget, fresh=fresh)
     say_what_is_left(state, watch)
     records = Records(run, state, watch)
     state.laps.exact, first = profile, state.facts.step
     with stop_on_signals() as stop:
         take_steps(run, state, records, began, stop=stop, watch=watch)
-    note_changes(dataset, stamps, state, watch)
+    if together.leads:
+        note_changes(dataset, stamps, state, watch)
     if profile:
         made = Profile(steps=state.facts.step - first, seconds=dict(state.laps.seconds))
         records.attempt("profile.json", lambda: run.folder.save_profile(made))
     return records.close()
+
+
+def _open_state(run: Run, budget: Budget, began: float) -> TrainingState:
+    """The run as it was saved, or begun now."""
+    if not run.folder.exists:  # only now: a refused dataset may be mended and given again
+        run.folder.start(run.plan, run.split)
+    state = run.folder.load_state(run.plan, device=run.settings.device)
+    fresh = state is None
+    _check_course(run.plan, run.course, fresh=fresh)
+    if state is None:
+        state = training.start(run.plan, device=run.settings.device)
+        run.course.begin(state)
+    add_time(state, "planning and preparing", time.monotonic() - began)
+    apply_budget(state, run, budget, fresh=fresh)
+    return state
 
 
 def _open_run(
@@ -132,7 +157,34 @@ def _open_run(
     settings: Settings,
     plan: Plan | PlanOptions | None,
     watch: Watch,
+    together: Company,
 ) -> Run:
+    def agreed() -> bytes:
+        made, split = _settle(dataset, folder, division, settings, plan, watch, together.group)
+        return msgspec.json.encode((plan_to_json(made), split_to_json(split)))
+
+    planned, divided = msgspec.json.decode(together.from_leader("plan", agreed), type=tuple[str, str])
+    made, split = plan_from_json(planned), split_from_json(divided)
+    check_shares(made, together.group)
+    chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
+    first = together.group.share(len(chosen)).start  # each begins elsewhere, and finds what the others have prepared
+    turned = prepare_cases([*chosen[first:], *chosen[:first]], dataset.labels, made, settings, watch=watch)
+    prepared = [*turned[len(chosen) - first :], *turned[: len(chosen) - first]]
+    count = len(split.training)
+    ready = [indexed(case, made) for case in prepared[:count]]
+    return Run(dataset, folder, made, split, ready, prepared[count:], settings, PLAIN)
+
+
+def _settle(
+    dataset: Dataset,
+    folder: RunFolder,
+    division: Division,
+    settings: Settings,
+    plan: Plan | PlanOptions | None,
+    watch: Watch,
+    group: Group,
+) -> tuple[Plan, Split]:
+    """The plan and the split of a run, as they were or as they are made now."""
     if folder.exists:
         plan, split = folder.plan(), folder.split()
         check_split(split, dataset)
@@ -146,20 +198,18 @@ def _open_run(
             )
     else:
         if isinstance(plan, Plan):
-            check_memory(plan, settings)
+            check_shares(plan, group)
+            check_memory(plan, settings, group)
         split = divide(dataset, division)
         if not isinstance(plan, Plan):
             # What is planned from must not know the cases that are scored.
             seen = replace(dataset, cases=tuple(c for c in dataset.cases if c.id not in split.held_out))
-            plan = plan_dataset(seen, settings, plan, watch=watch)
+            plan = share_batch(plan_dataset(seen, settings, plan, watch=watch), group)
         patch = " x ".join(str(n) for n in plan.patch_size)
-        memory_gb = training_bytes(plan) / 1e9
-        watch("Planning", 1, 1, f"patch {patch}, batch {plan.training.batch_size}, about {memory_gb:.1f} GB a step")
-    chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
-    prepared = prepare_cases(chosen, dataset.labels, plan, settings, watch=watch)
-    count = len(split.training)
-    ready = [indexed(case, plan) for case in prepared[:count]]
-    return Run(dataset, folder, plan, split, ready, prepared[count:], settings, PLAIN)
+        memory_gb = training_bytes(of_one(plan, group)) / 1e9
+        batch = f"batch {plan.training.batch_size}" + (f" in {group.size} processes" if group.size > 1 else "")
+        watch("Planning", 1, 1, f"patch {patch}, {batch}, about {memory_gb:.1f} GB a step")
+    return plan, split
 
 
 def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:

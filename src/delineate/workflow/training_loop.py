@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from delineate import training
 from delineate.errors import ResourceError, TrainingError
@@ -47,23 +48,25 @@ def _take_steps(
         workers=_workers(run.settings),
     )
     note = ""
-    laps = state.laps
+    laps, accord = state.laps, _Accord(state, keeper, stop)
+    accord.before_step()
     for _ in steps:
         keeper.step_taken()
         facts, saves = state.facts, bool(state.refusals)
         records.refused()
         phase, ended, goes_on = facts.phases[-1], facts.step >= facts.last_step, True
-        validated = bool(run.validation) and (ended or phase.is_due(facts.step, keeper.times))
+        validated = bool(run.validation) and (ended or phase.is_due(facts.step, accord.validations))
         if validated:
             dice = _validate(run, state, keeper)
             laps.press("validation")
             note = records.add(dice)
-            goes_on = run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
+            asked = not state.group.leads or run.course.goes_on(facts.step, training.mean_dice(dice) or 0.0)
+            goes_on = training.leaders_answer(asked, state.group)
         elif ended or phase.is_due(facts.step, RECORDS):
             note = records.add(None)
         laps.press("recording and drawing")
         watch("Training", facts.step, facts.last_step, note)
-        leaves = ended or stop.asked or not goes_on
+        leaves = ended or accord.stopped or not goes_on
         saves = saves or validated or time.monotonic() - records.saved > run.settings.save_seconds
         if saves and not leaves:
             records.save()
@@ -72,6 +75,32 @@ def _take_steps(
             return
         keeper.closing_seconds = records.closing_seconds
         keeper.next_step()
+        accord.before_step()
+
+
+@dataclass(slots=True)
+class _Accord:
+    """What all processes of a run know alike at a step: how often to validate, and whether one was asked to stop."""
+
+    state: TrainingState
+    keeper: Timekeeper
+    stop: StopRequest
+    _stopped: bool = False
+    _validations: int = 0
+
+    def before_step(self) -> None:
+        """To be called by all processes at the same time."""
+        self._stopped, self._validations = training.agree(
+            self.state, stopped=self.stop.asked, validations=self.keeper.times
+        )
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop.asked if self.state.group.size == 1 else self._stopped
+
+    @property
+    def validations(self) -> int:
+        return self.keeper.times if self.state.group.size == 1 else self._validations
 
 
 def _validate(run: Run, state: TrainingState, keeper: Timekeeper) -> tuple[float | None, ...]:

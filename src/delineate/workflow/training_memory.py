@@ -10,17 +10,20 @@ import msgspec
 import torch
 
 from delineate.errors import ResourceError
+from delineate.groups import ALONE, Group
 from delineate.planning import Plan, training_bytes
 from delineate.settings import Settings
 from delineate.training import Incident, TrainingState
+from delineate.training.together import of_one
 from delineate.workflow.progress import Watch
 from delineate.workflow.training_run import Run
 
 _WORDS = re.compile("out of memory|can.t allocate memory|not enough memory", re.IGNORECASE)  # of PyTorch's allocators
 
 
-def check_memory(plan: Plan, settings: Settings) -> None:
-    """Raises `ResourceError` if one training step of a plan would take more memory than there is."""
+def check_memory(plan: Plan, settings: Settings, group: Group = ALONE) -> None:
+    """Raises `ResourceError` if a training step of a plan, shared by a group, would take more memory than there is."""
+    plan = of_one(plan, group)
     needed = training_bytes(plan)
     if needed > settings.memory_bytes:
         raise ResourceError(
@@ -46,9 +49,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 def halve_batch(run: Run, state: TrainingState, watch: Watch) -> Run:
     """The run with half the batch, which its plan on the disk says too, after memory ran out in a step.
 
-    Raises `ResourceError` if the batch is 1.
+    Raises `ResourceError` if the batch is 1, or shared by several processes: the others are in the midst of the step.
     """
     step, size = state.facts.step, run.plan.training.batch_size
+    if state.group.size > 1:
+        raise ResourceError(
+            f"memory ran out in process {state.group.rank + 1} of {state.group.size}, in a training step",
+            got=f"step {step}, a batch of {size} in all",
+            remedy="Stop what else takes memory and run the same command again, or lower training.batch_size in the "
+            f"run's plan.json ({run.folder.folder}).",
+        )
     if size == 1:
         raise ResourceError(
             "memory ran out in a training step with a batch of 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from delineate.files import write_bytes
 from delineate.model import Model, Provenance, load_model, save_model, versions
 from delineate.planning import labels_found
 from delineate.reports.charts.learning import learning_curves, learning_curves_figure
+from delineate.sampling import make_batch
 from delineate.training import TrainingState
 from delineate.workflow.progress import Watch
 from delineate.workflow.run_records import environment, populations
@@ -28,7 +30,8 @@ _FAILURES = (OSError, ResourceError, SafetensorError)
 class Records:
     """A run's files. What cannot be written now, because the disk is full, say, is said and tried again later.
 
-    `run`, `state`: what is written down. `watch` is told what could not be written.
+    `run`, `state`: what is written down. `watch` is told what could not be written. Of processes that train together
+    only the one that leads writes.
     """
 
     def __init__(self, run: Run, state: TrainingState, watch: Watch) -> None:
@@ -63,8 +66,8 @@ class Records:
     def refused(self) -> None:
         """Write down the batches whose steps were not taken, and say what was done about them."""
         state = self._state
-        for refusal in state.refusals:
-            self.attempt("the batch", partial(self.run.folder.save_refusal, refusal))
+        for refusal in state.refusals if state.group.leads else ():
+            self.attempt("the batch", partial(self.run.folder.save_refusal, self._whole(refusal)))
             incident = refusal.incident
             self._watch(
                 f"Step {incident.step}",
@@ -75,6 +78,12 @@ class Records:
             )
         state.refusals.clear()
 
+    def _whole(self, refusal: training.Refusal) -> training.Refusal:
+        """With the shares of the other processes."""
+        if self._state.group.size == 1:
+            return refusal
+        return replace(refusal, batch=make_batch(self.run.training, self.run.plan, refusal.incident.step))
+
     def save(self) -> None:
         """Save the run, so that it can go on from here; if that fails, the checkpoint before stays."""
         began = self.saved = time.monotonic()
@@ -84,11 +93,14 @@ class Records:
     def close(self) -> Model | None:
         """Save the run for the last time; the model if the run is at its end.
 
-        Raises `ResourceError` if the disk does not take it: the last checkpoint is still there.
+        In processes that do not lead, which write nothing, it has the last weights. Raises `ResourceError` if the disk
+        does not take it: the last checkpoint is still there.
         """
         self.attempt("TensorBoard's file", self._board.close)
         state = self._state
         ended = state.facts.step >= state.facts.last_step
+        if not state.group.leads:
+            return self._model() if ended else None
         try:
             if ended and state.facts.best_step is None:
                 self._unsaved = self._model()
@@ -105,6 +117,8 @@ class Records:
 
     def attempt(self, what: str, work: Callable[[], object]) -> bool:
         """Write something that the run can do without; whether it could be written, which is said if not."""
+        if not self._state.group.leads:
+            return True
         try:
             work()
         except _FAILURES as error:

@@ -116,7 +116,8 @@ class Timekeeper:
         now = self.clock()
         self._beside += max(0.0, now - self._since)
         self._since = now
-        if self.state.facts.deadline_seconds is not None and (self._counted in _FIRST_FITS or now >= self._next_fit):
+        due = self._counted in _FIRST_FITS or now >= self._next_fit
+        if self.state.facts.deadline_seconds is not None and due and self.state.group.leads:
             self._count_seconds()
             self._fit(now)
 
