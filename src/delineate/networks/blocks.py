@@ -12,6 +12,7 @@ What is special, and why (bfloat16, channels-last, two CPU cores):
 from __future__ import annotations
 
 import math
+import platform
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,8 @@ class SmallBatchConvolution(nn.Conv3d):
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _is_left_by_onednn(input) or self.padding_mode != "zeros" or isinstance(self.padding, str):
+        plainly = weight.dtype != input.dtype or self.padding_mode != "zeros" or isinstance(self.padding, str)
+        if plainly or not _is_left_by_onednn(input):
             plain: Tensor = super()._conv_forward(input, weight, bias)
             return plain
         shape = (self.stride, self.padding, self.dilation, self.groups)
@@ -60,10 +62,13 @@ class _OneDNNConvolution(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         x, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.shape
-        # In oneDNN's own tensors, or PyTorch takes the other algorithm here too.
+        if weight[0, 0].numel() > 1:
+            # In oneDNN's own tensors, or PyTorch takes the other algorithm here too. For kernels of one voxel that is
+            # the faster one.
+            gradient, x = gradient.to_mkldnn(), x.to_mkldnn()
         gradients = torch.ops.aten.convolution_backward(
-            gradient.to_mkldnn(), x.to_mkldnn(), weight, ctx.bias_size, stride, padding, dilation, False, (0, 0, 0),
-            groups, ctx.needs_input_grad[:3],
+            gradient, x, weight, ctx.bias_size, stride, padding, dilation, False, (0, 0, 0), groups,
+            ctx.needs_input_grad[:3],
         )  # fmt: skip
         of_x, of_weight, of_bias = (g.to_dense() if g is not None and g.is_mkldnn else g for g in gradients)
         if of_x is not None:
@@ -80,11 +85,14 @@ def _is_left_by_onednn(x: Tensor) -> bool:
         and x.shape[0] == 1
         and math.prod(x.shape[:4]) <= _LEFT_BY_ONEDNN
         and not torch.is_autocast_enabled("cpu")
+        and _MEASURED_PROCESSOR
         and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 
 _LEFT_BY_ONEDNN = 20_480
+_MEASURED_PROCESSOR = platform.machine().lower() in ("x86_64", "amd64")  # oneDNN has other algorithms on others
 _CONVOLUTIONS: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: SmallBatchConvolution}
 
 
