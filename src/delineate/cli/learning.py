@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from delineate.cli.options import (
     settings_of,
     split_options,
     users_errors,
+    warn,
 )
 from delineate.cli.recipes import follow_recipe, phantom_options, recipe_option
 from delineate.cli.transferring import take_beginning, transfer_options
@@ -177,6 +179,13 @@ def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any)
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--profile", is_flag=True, help="Show where the time of a step goes.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="That train together on this machine: one a GPU, or sharing the CPU threads. For several machines: torchrun.",
+)
 @recipe_option
 @transfer_options
 @plan_options
@@ -191,13 +200,35 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     Example: delineate train Task09_Spleen spleen --recipe spleen
     Example: delineate train Task09_Spleen spleen --steps 100 --profile
     Example: delineate train Task09_Spleen spleen --from total --freeze encoder --minutes 30
+    Example: delineate train Task09_Spleen spleen --batch 4 --processes 2
     """
+    from delineate.settings import launched
+
+    processes = options.pop("processes")
+    if processes > 1 and launched() is None:
+        _run_companions(processes)
+    _train(dataset, model, plan_file, save_every=save_every, options=options)
+
+
+def _run_companions(processes: int) -> None:
+    """This very command, in several processes."""
+    from delineate.executors.companions import run_companions
+
+    words = [sys.executable, "-m", "delineate", *sys.argv[1:]]
+    sys.exit(run_companions(words, processes, say=warn))
+
+
+def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: float, options: dict[str, Any]) -> None:
     from delineate.dataset import open_dataset
     from delineate.planning import plan_from_json
     from delineate.reports.learning_tables import transfer_table
+    from delineate.settings import launched
+    from delineate.workflow.company import company
+    from delineate.workflow.progress import nobody
     from delineate.workflow.training import Budget
     from delineate.workflow.training import train as run
-    from delineate.workflow.transferring import begin_from
+    from delineate.workflow.training_run import PLAIN
+    from delineate.workflow.transferring import Start, begin_from
 
     profile = options.pop("profile")
     options = follow_recipe(options)
@@ -206,9 +237,14 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     beginning = take_beginning(options)
     machine, options = split_options(options)
     chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
-    settings, opened = replace(settings_of(**machine), save_seconds=save_every), open_dataset(dataset)
-    with open_watch() as watch:
-        start = begin_from(opened, model, beginning, division=division, settings=settings, plan=chosen, watch=watch)
+    settings = replace(settings_of(**machine), save_seconds=save_every)
+    launch = launched()
+    # Of several processes one shows how far they are.
+    shown: Any = open_watch() if launch is None or launch.rank == 0 else nullcontext(nobody)
+    with shown as watch, company(settings.device) as together:
+        opened, start = open_dataset(dataset), Start(chosen, PLAIN, None)
+        if together.leads:
+            start = begin_from(opened, model, beginning, division=division, settings=settings, plan=chosen, watch=watch)
         if start.record is not None:
             watch.print(transfer_table(start.record))
         trained = run(
@@ -221,8 +257,12 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
             course=start.course,
             watch=watch,
             profile=profile,
+            together=together,
         )
-        _show_what_happened(model, watch, profile=profile)
+        if together.leads:
+            _show_what_happened(model, watch, profile=profile)
+    if not together.leads:
+        sys.exit(STOPPED if trained is None else 0)
     if trained is None:
         click.echo("Stopped. Run the same command to go on.")
         sys.exit(STOPPED)
