@@ -20,6 +20,10 @@ from delineate.reports.html import render_template
 from delineate.reports.pages import Pairs
 
 
+FALLEN = 0.05
+"""Dice that a winner may lose when it is trained again before it is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialLine:
     """One trial. `state`: complete, pruned, rejected, unfinished or waiting; `values`: (what, value) in words."""
@@ -115,11 +119,11 @@ def conclusion(page: TuningPage) -> tuple[str, ...]:
         if again.patients < FEW_PATIENTS:
             said.append(f"Of {count(again.patients, 'patient')} that says little.")
         elif again.is_better:
-            said.append("The tuned plan is better than the plan as it was; chance alone does not explain it.")
+            said.append("The tuned plan is better than the plan as it was, whichever of such patients are scored.")
         elif again.interval[1] < 0:
             said.append("The tuned plan is worse than the plan as it was: keep that one.")
         else:
-            said.append("The difference may be chance.")
+            said.append("The difference may be chance: which patients are scored decides.")
     return tuple(said)
 
 
@@ -135,6 +139,12 @@ def find_doubts(page: TuningPage) -> list[str]:
             )
         elif not page.again.fresh:
             doubts.append("The winner was confirmed on the cases that it was chosen on: only the seed is new.")
+        if page.again is not None and best.point.dice - page.again.winner > FALLEN:
+            doubts.append(
+                f"The winner fell from {_dice(best)} to {fixed(page.again.winner, 3)} when it was trained again: its "
+                "score was partly luck, or other cases are harder. The interval draws patients, not runs: see how runs "
+                "differ with --confirm 3, make trials longer, or tune on several folds (--fold 0,1)."
+            )
     if 0 < trials < 10:
         doubts.append(f"{count(trials, 'trial')} say little about what the values do.")
     if page.lines and page.lines[0].state in ("pruned", "rejected"):
