@@ -13,7 +13,7 @@ from delineate.losses import dice_ce_loss
 from delineate.planning import Plan, TrainingPlan
 from delineate.preprocessing import prepare
 from delineate.sampling import TrainingCase, index_case, make_batch
-from delineate.training import Facts, Phase, TrainingState, extend, learning_rate, refit
+from delineate.training import Facts, Phase, TrainingState, extend, learning_rate, loop, refit
 
 PLAN = tiny_plan()
 TEN = TrainingPlan(batch_size=1, steps=100, learning_rate=0.1, warmup_fraction=0.1)
@@ -53,6 +53,17 @@ def test_every_optimiser_resumes_exactly(optimiser: str) -> None:
     resumed = run(training.unpack(training.pack(half), half.facts, plan), plan)
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_dropout_is_drawn_anew_in_each_step_and_the_same_when_resumed() -> None:
+    plan = tiny_plan(network=msgspec.structs.replace(PLAN.network, dropout=0.5))
+    torch.manual_seed(1)
+    whole, half = run(training.start(plan), plan), run(training.start(plan), plan, 3)
+    torch.manual_seed(2)
+    resumed = run(training.unpack(training.pack(half), half.facts, plan), plan)
+    assert all(torch.equal(t, resumed.network.state_dict()[n]) for n, t in whole.network.state_dict().items())
+    chances = {loop._chance(plan, replace(make_batch(cases(), plan, 0), step=step)) for step in range(4)}
+    assert len(chances) == 4
 
 
 def test_a_checkpoint_of_another_network_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +91,9 @@ def _take_step(
     """The loss, and whether it and the gradients are finite; if not, no weight has changed."""
     laps, optimiser = state.laps, state.optimiser
     optimiser.zero_grad(set_to_none=True)
-    loss = objective(state.network, batch, plan)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_chance(plan, batch))
+        loss = objective(state.network, batch, plan)
     laps.press(LOSS)
     torch.autograd.backward(scaler.scale(loss))
     sum_gradients(state.network, state.group)
@@ -107,6 +110,12 @@ def _take_step(
         step_if(optimiser, finite)
     laps.press(OPTIMISER)
     return loss.detach(), finite
+
+
+def _chance(plan: Plan, batch: Batch) -> int:
+    """What a step's dropout is drawn from: the seed, the step and the process alone, so that a run can be resumed."""
+    words = (plan.training.seed, batch.step, batch.group.rank)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
 def step_if(optimiser: torch.optim.Optimizer, finite: Tensor) -> None:
