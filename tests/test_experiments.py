@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import torch
 from anatomy import tiny_plan, write_blobs
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from delineate import formats
+from delineate.cli import main
 from delineate.dataset import Dataset
 from delineate.errors import DatasetError, InputError, ModelError, PlanError
 from delineate.inference import segment
-from delineate.model import Model, load_model
-from delineate.planning import NetworkPlan, plan_to_json
+from delineate.model import Model, load_model, save_model
+from delineate.planning import NetworkPlan, PlanOptions, ZScore, plan_to_json
 from delineate.settings import Settings
 from delineate.training import Facts, Phase
+from delineate.volume import Kind
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
-from delineate.workflow.experiment_planning import begin
+from delineate.workflow.experiment_planning import begin, check_plans
 from delineate.workflow.experiment_runs import fold_model, fold_split, is_finished, minutes_for
 from delineate.workflow.experimenting import ExperimentOptions, ExperimentResult, experiment
 from delineate.workflow.joining import join_folders, join_models
@@ -138,12 +141,13 @@ def test_what_is_done_is_not_done_again(lab: Lab) -> None:
 
 
 def test_what_is_lost_is_made_again(lab: Lab) -> None:
-    result = lab.folder.prediction("volumes", "blob_2")
-    before = result.read_bytes()
+    result, weights = lab.folder.prediction("volumes", "blob_2"), lab.result.model / "weights.safetensors"
+    before = formats.read_segmentation(result, lab.dataset.labels).array, load_model(lab.result.model).digest
     result.unlink()
+    weights.write_bytes(weights.read_bytes()[:-4])
     assert lab.go() is not None
-    assert formats.read_segmentation(result, lab.dataset.labels).array.shape == (20, 16, 12)
-    assert len(result.read_bytes()) == len(before)
+    np.testing.assert_array_equal(formats.read_segmentation(result, lab.dataset.labels).array, before[0])
+    assert load_model(lab.result.model).digest == before[1]
 
 
 def test_the_ledger_has_every_run_and_candidate_once(lab: Lab) -> None:
@@ -162,9 +166,61 @@ def test_the_page_says_what_was_chosen_and_how_good_it_is(lab: Lab) -> None:
 
 
 def test_other_options_than_those_it_was_begun_with_are_refused(lab: Lab) -> None:
-    for changes, what in ({"folds": 4}, "folds"), ({"test": 0}, "set aside"), ({"ensembles": False}, "ensembles"):
+    planning = PlanOptions(spacing_mm=(1.0, 1.0, 2.0))
+    for changes, what in (
+        ({"folds": 4}, "folds"),
+        ({"test": 0}, "set aside"),
+        ({"ensembles": False}, "ensembles"),
+        ({"plans": (), "planning": planning}, "options of the plan: expected .*None.*, got .*spacing_mm"),
+    ):
         with pytest.raises(InputError, match=f"begun with other .*{what}"):
             lab.go(**changes)
+
+
+def test_another_plan_of_the_same_name_is_refused(lab: Lab, tmp_path: Path) -> None:
+    changed = tmp_path / "slices.json"
+    changed.write_text(plan_to_json(msgspec.structs.replace(lab.folder.plan("slices"), crop_foreground=False)))
+    with pytest.raises(InputError, match="plan slices is another than the experiment was begun with"):
+        lab.go(plans=(lab.options.plans[0], changed))
+
+
+def test_options_that_plan_files_would_leave_unseen_are_refused(lab: Lab) -> None:
+    with pytest.raises(InputError, match=r"plan files say themselves.*loss dice"):
+        lab.go(planning=PlanOptions(loss="dice"))
+    with pytest.raises(InputError, match=r"plan files say themselves.*--configurations"):
+        lab.go(configurations=("volumes", "slices"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"labels": ("core",)}, "other structures"),
+        ({"channels": ("MR", "T2"), "kinds": (Kind.MR, Kind.MR), "normalisation": (ZScore(), ZScore())}, "channels"),
+        ({"labels": ("rim", "core")}, "order their structures in two ways"),
+        ({"previous": ("core",)}, "cascade's second stage"),
+    ],
+)
+def test_plans_that_cannot_be_compared_are_refused(lab: Lab, changes: dict[str, object], why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        check_plans({"good": tiny_plan(), "other": tiny_plan(**changes)}, lab.dataset)
+
+
+def test_a_structure_that_a_fold_could_not_learn_is_refused_before_any_run(tmp_path: Path) -> None:
+    dataset = write_blobs(tmp_path / "data", 3)
+    for case in dataset.cases[1:]:
+        assert case.reference is not None
+        drawn = formats.read_segmentation(case.reference, dataset.labels)
+        formats.write_segmentation(case.reference, replace(drawn, array=drawn.array // 2 * 2))
+    options = ExperimentOptions(budget=Budget(steps=2), folds=3, configurations=("3d_fullres",))
+    settings = Settings("cpu", 1, 10**9, tmp_path / "cache")
+    with pytest.raises(DatasetError, match=r"no training case of fold \d has these structures: got core"):
+        begin(dataset, ExperimentFolder(tmp_path / "out"), options, settings, nobody)
+
+
+def test_labels_are_united_once(tmp_path: Path) -> None:
+    write_blobs(tmp_path / "data", 2)
+    words = ["experiment", str(tmp_path / "data"), str(tmp_path / "out"), "--region", "whole=1,2", "--folds", "3"]
+    assert "too few patients" in CliRunner().invoke(main, words).output
 
 
 def test_a_dataset_that_changed_is_refused(lab: Lab) -> None:
@@ -201,6 +257,16 @@ def test_folds_trained_one_by_one_are_joined(lab: Lab, tmp_path: Path) -> None:
     assert joined.provenance.held_out_cases == lab.setup.test
     with pytest.raises(ModelError, match="there already"):
         join_folders(folders, tmp_path / "joined")
+    assert join_folders(folders, tmp_path / "joined", again=True).digest == joined.digest
+
+
+def test_only_what_was_joined_is_replaced(lab: Lab, tmp_path: Path) -> None:
+    folders = [lab.folder.run("volumes", fold).model for fold in range(2)]
+    imported = tmp_path / "imported"
+    save_model(imported, load_model(folders[0]))
+    for output in (folders[1], imported):
+        with pytest.raises(ModelError, match="there already"):
+            join_folders(folders, output, again=True)
 
 
 def test_models_that_are_no_folds_of_one_are_not_joined(lab: Lab) -> None:

@@ -56,7 +56,7 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     Example: delineate experiment Task04_Hippocampus hippocampus --minutes 240 --test 40
     Example: delineate experiment Task09_Spleen spleen --configurations 2d,3d_fullres --folds 3 --steps 2000
     """
-    from delineate.dataset import open_dataset, unite_labels
+    from delineate.dataset import open_dataset
     from delineate.workflow.experimenting import ExperimentOptions
     from delineate.workflow.experimenting import experiment as run
     from delineate.workflow.training import Budget
@@ -67,10 +67,9 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     machine, options = split_options(options)
     planning = plan_options_of(options)
     chosen = ExperimentOptions(budget=budget, plans=plans, planning=planning, **own)
-    opened = unite_labels(open_dataset(dataset), planning.regions)
     settings = replace(settings_of(**machine), save_seconds=save_every)
     with open_watch() as watch:
-        found = run(opened, folder, options=chosen, settings=settings, watch=watch)
+        found = run(open_dataset(dataset), folder, options=chosen, settings=settings, watch=watch)
         if found is not None:
             watch.print(_table(found))
     if found is None:

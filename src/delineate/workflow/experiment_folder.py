@@ -21,7 +21,7 @@ import msgspec
 
 from delineate.errors import InputError, ModelError
 from delineate.files import write_text
-from delineate.planning import Plan, plan_from_json, plan_to_json
+from delineate.planning import Plan, PlanOptions, plan_from_json, plan_to_json
 from delineate.workflow.experiment_records import CaseRecord
 from delineate.workspace import RunFolder
 
@@ -48,6 +48,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     how: str
     created: str
     planning_seconds: float = 0.0
+    planning: PlanOptions | None = None  # None in folders of older versions
 
     @property
     def cases(self) -> tuple[str, ...]:

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from delineate.dataset import Dataset, digest, hold_out_last, k_folds
+from delineate.dataset import Dataset, Split, digest, hold_out_last, k_folds
 from delineate.errors import DatasetError, InputError, PlanError
 from delineate.fingerprint import Fingerprint
+from delineate.labels import Region
 from delineate.planning import Plan, PlanOptions, make_configurations, plan_from_json
 from delineate.settings import Settings
-from delineate.workflow.experiment_folder import ExperimentFolder, Setup
+from delineate.workflow.experiment_folder import ExperimentFolder, Setup, plan_digest
 from delineate.workflow.experiment_runs import PREDICTING
 from delineate.workflow.preparing import measure
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.speed import machine_of
+from delineate.workflow.training_memory import check_memory
 from delineate.workflow.training_run import Budget
 
 
@@ -47,9 +49,12 @@ def begin(
 
     Raises what `experiment` says of datasets, options and configurations.
     """
+    _check_options(options)
     known, standing = digest(dataset), folder.setup()
+    given = {file.stem: plan_from_json(file.read_bytes()) for file in options.plans}
     if standing is not None:
         _check_same(standing, known, options, folder.path)
+        _check_same_plans(given, folder)
         return standing, ()
     began = time.monotonic()
     test: tuple[str, ...] = ()
@@ -58,7 +63,12 @@ def begin(
     seen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in test))
     folds = k_folds(seen, options.folds, seed=0, dataset_digest=known)
     # What is planned from must not know the cases that are set aside.
-    plans, remarks = _plans(seen, options, settings, watch)
+    fingerprint = measure(seen, settings, watch=watch)
+    _check_structures(fingerprint, folds)
+    plans, remarks = (given, ()) if given else _made_plans(fingerprint, options, settings)
+    check_plans(plans, dataset)
+    for plan in plans.values():
+        check_memory(plan, settings)
     aside = f"{len(test)} last cases set aside before everything; of the others: " if test else ""
     setup = Setup(
         dataset=dataset.name,
@@ -72,9 +82,33 @@ def begin(
         how=f"{aside}{options.folds} folds, divided by patient, seed 0",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         planning_seconds=round(time.monotonic() - began, 1),
+        planning=options.planning,
     )
     folder.begin(setup, plans)
     return setup, remarks
+
+
+def _check_options(options: ExperimentOptions) -> None:
+    """Raises `InputError` for options that nobody would look at."""
+    if not options.plans:
+        return
+    ignored = _unlike(options.planning, PlanOptions(regions=options.planning.regions))
+    if options.configurations or ignored:
+        raise InputError(
+            "plan files say themselves how to plan",
+            got=", ".join(["--plans", *(["--configurations"] if options.configurations else []), *ignored]),
+            remedy="Leave out either the plan files or the other options.",
+        )
+    if len({file.stem for file in options.plans}) < len(options.plans):
+        raise InputError(
+            "two plans of one name", got=", ".join(map(str, options.plans)), remedy="Rename one of the files."
+        )
+
+
+def _unlike(options: PlanOptions, others: PlanOptions) -> list[str]:
+    """Options and values that are others."""
+    names = [name for name in PlanOptions.__struct_fields__ if getattr(options, name) != getattr(others, name)]
+    return [f"{name} {getattr(options, name)}" for name in names]
 
 
 def _check_same(setup: Setup, known: str, options: ExperimentOptions, path: Path) -> None:
@@ -86,6 +120,7 @@ def _check_same(setup: Setup, known: str, options: ExperimentOptions, path: Path
             path=path,
             remedy="Begin in a new folder.",
         )
+    begun = setup.planning or options.planning
     asked = options.configurations or tuple(plan.stem for plan in options.plans) or setup.configurations
     facts = {
         "folds": (len(setup.folds), options.folds),
@@ -93,24 +128,48 @@ def _check_same(setup: Setup, known: str, options: ExperimentOptions, path: Path
         "configurations": (sorted(setup.configurations), sorted(asked)),
         "ensembles": (setup.ensembles, options.ensembles),
         "tolerance in mm": (setup.tolerance_mm, options.tolerance_mm),
+        "options of the plan": (_unlike(begun, options.planning), _unlike(options.planning, begun)),
     }
-    for what, (begun, wanted) in facts.items():
-        if begun != wanted:
+    for what, (before, wanted) in facts.items():
+        if before != wanted:
             raise InputError(
                 f"the experiment was begun with other {what}",
-                expected=begun,
+                expected=before,
                 got=wanted,
                 path=path,
                 remedy="Give the same options to go on, or another folder to begin anew.",
             )
 
 
-def _plans(
-    dataset: Dataset, options: ExperimentOptions, settings: Settings, watch: Watch
+def _check_same_plans(given: Mapping[str, Plan], folder: ExperimentFolder) -> None:
+    for name, plan in given.items():
+        if plan != folder.plan(name):
+            raise InputError(
+                f"the plan {name} is another than the experiment was begun with",
+                expected=plan_digest(folder.plan(name)),
+                got=plan_digest(plan),
+                path=folder.path,
+                remedy="Give the plan in plans/ to go on, or another folder to begin anew.",
+            )
+
+
+def _check_structures(fingerprint: Fingerprint, folds: Sequence[Split]) -> None:
+    """Raises `DatasetError` if a fold's training cases lack a structure: hours later its run would be refused."""
+    voxels = {case.id: case.label_voxels for case in fingerprint.cases}
+    for n, fold in enumerate(folds, start=1):
+        found = [any(several) for several in zip(*(voxels[case] for case in fold.training), strict=True)]
+        missing = [name for name, is_there in zip(fingerprint.labels, found, strict=True) if not is_there]
+        if missing:
+            raise DatasetError(
+                f"no training case of fold {n} has these structures",
+                got=", ".join(missing),
+                remedy="Add cases that have them, take them out of dataset.json, or ask for other --folds.",
+            )
+
+
+def _made_plans(
+    fingerprint: Fingerprint, options: ExperimentOptions, settings: Settings
 ) -> tuple[dict[str, Plan], tuple[str, ...]]:
-    if options.plans:
-        return _given_plans(dataset, options.plans), ()
-    fingerprint = measure(dataset, settings, watch=watch)
     made = _configurations(fingerprint, options, settings)
     unknown = [name for name in options.configurations if name not in made]
     if unknown:
@@ -141,20 +200,48 @@ def _configurations(fingerprint: Fingerprint, options: ExperimentOptions, settin
     return make_configurations(fingerprint, machine, wishes)
 
 
-def _given_plans(dataset: Dataset, files: Sequence[Path]) -> dict[str, Plan]:
-    plans = {file.stem: plan_from_json(file.read_bytes()) for file in files}
-    if len(plans) < len(files):
-        raise InputError("two plans of one name", got=", ".join(map(str, files)), remedy="Rename one of the files.")
+def check_plans(plans: Mapping[str, Plan], dataset: Dataset) -> None:
+    """Raises `PlanError` for plans that cannot be trained here, or not be averaged and compared with each other."""
     for name, plan in plans.items():
-        if "+" in name or plan.previous:
-            why = "a cascade's second stage" if plan.previous else "a + in its name"
+        why = _hindrance(name, plan)
+        if why:
             raise PlanError(
-                f"the plan {name} cannot be part of an experiment", got=why, remedy="Leave it out, or rename it."
+                f"the plan {name} cannot be part of an experiment", got=why, remedy="Leave it out, or change it."
             )
-        if set(plan.labels) != set(dataset.labels.names):
+        _check_found(f"the plan {name}", plan, dataset)
+    first, *others = plans.items()
+    for name, plan in others:
+        if (plan.labels, plan.regions) != (first[1].labels, first[1].regions):
             raise PlanError(
-                f"the plan {name} has other structures than the dataset",
-                expected=list(dataset.labels.names),
+                f"the plans {first[0]} and {name} order their structures in two ways",
+                expected=list(first[1].labels),
                 got=list(plan.labels),
+                remedy="Give both one order of labels and regions.",
             )
-    return plans
+
+
+def _check_found(name: str, plan: Plan, dataset: Dataset) -> None:
+    labels = dataset.labels
+    for what, expected, got in (
+        ("channels", list(dataset.channels), list(plan.channels)),
+        ("structures", sorted(labels.names), sorted(plan.labels)),
+        ("regions", _regions(labels.regions), _regions(plan.regions)),
+    ):
+        if expected != got:
+            raise PlanError(f"{name} has other {what} than the dataset", expected=expected, got=got)
+
+
+def _regions(regions: Sequence[Region]) -> list[str]:
+    return sorted(f"{region.name}={','.join(map(str, region.values))}" for region in regions)
+
+
+def _hindrance(name: str, plan: Plan) -> str:
+    """Why a plan cannot be trained fold by fold from nothing; "" if it can."""
+    hindrances = {
+        "a + in its name": "+" in name,
+        "a cascade's second stage": bool(plan.previous),
+        "it pretrains": plan.pretraining is not None,
+        "it learns from another model": plan.training.distillation is not None,
+        "it begins with the weights of another model": plan.training.transfer is not None,
+    }
+    return next((why for why, is_so in hindrances.items() if is_so), "")

@@ -95,7 +95,7 @@ class CaseWork:
             raise error.in_case(case_id) from error
 
     def _do(self, case: Case, fold: OpenFold) -> None:
-        plan, started = next(iter(fold.models.values())).plan, time.monotonic()
+        plans, started = [model.plan for model in fold.models.values()], time.monotonic()
         volume, reference = read_case(case, self.dataset.labels, self.dataset.kinds)
         assert reference is not None  # of cases without, none is in a fold
         averaged = any(len(candidate.members) > 1 for candidate in self.candidates)
@@ -111,10 +111,10 @@ class CaseWork:
         records, scores = {}, None
         for candidate in self.candidates:
             members = [found[name] for name in candidate.members]
-            result = members[0] if len(members) == 1 else averaged_prediction(members, plan)
+            result = members[0] if len(members) == 1 else averaged_prediction(members, plans[0])
             spent = sum(seconds[name] for name in candidate.members)
             self._write(case, candidate, result, fold, seconds=spent)
-            scores, records[candidate.name] = self._score(case, reference, result.segmentation, plan)
+            scores, records[candidate.name] = self._score(case, reference, result.segmentation, plans)
         assert scores is not None
         self.folder.save_record(
             CaseRecord(
@@ -144,9 +144,9 @@ class CaseWork:
         write_map(self.folder.prediction(candidate.name, case.id), result, Clock(), record)
 
     def _score(
-        self, case: Case, reference: Segmentation, predicted: Segmentation, plan: Plan
+        self, case: Case, reference: Segmentation, predicted: Segmentation, plans: Sequence[Plan]
     ) -> tuple[CaseScores, dict[str, StructureRecord]]:
-        known = known_structures(reference, plan)
+        known = known_structures(reference, plans)
         shown = without(predicted, [name for name in predicted.labels.names if name not in known])
         scored = score_case(
             case.id,
@@ -157,7 +157,7 @@ class CaseWork:
             threads=self.settings.threads,
         )
         return scored, {
-            name: structure_record(scores, _parts(reference, shown, name) if name in known else None)
+            name: structure_record(scores, _parts(reference, predicted, name) if name in known else None)
             for name, scores in scored.scores.items()
         }
 
@@ -174,10 +174,11 @@ def averaged_prediction(members: Sequence[Prediction], plan: Plan) -> Prediction
     return Prediction(replace(first, array=array, author=None), label_map)
 
 
-def known_structures(reference: Segmentation, plan: Plan) -> tuple[str, ...]:
-    """The structures that a reference says something about: those that it has, where what lacks is unknown."""
+def known_structures(reference: Segmentation, plans: Sequence[Plan]) -> tuple[str, ...]:
+    """The structures that a reference says something about: those that it has, where what lacks is unknown to a plan:
+    all candidates are scored alike."""
     names = reference.labels.names
-    if plan.training.missing_labels != "unknown":
+    if all(plan.training.missing_labels != "unknown" for plan in plans):
         return names
     return tuple(name for name in names if reference.mask(name).any())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -14,7 +14,7 @@ from delineate.settings import Settings
 from delineate.training import Facts, mean_dice
 from delineate.workflow.energy import metered
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
-from delineate.workflow.ledger import Entry, add
+from delineate.workflow.ledger import FIRST_PART, Entry, add
 from delineate.workflow.progress import Watch
 from delineate.workflow.run_records import environment
 from delineate.workflow.training import Division, train
@@ -44,37 +44,39 @@ def is_finished(run: RunFolder, budget: Budget) -> bool:
     return facts.step >= wanted
 
 
-def train_run(
-    dataset: Dataset,
-    folder: ExperimentFolder,
-    setup: Setup,
-    which: tuple[str, int],
-    *,
-    budget: Budget,
-    settings: Settings,
-    watch: Watch,
-) -> bool:
-    """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger."""
-    name, fold = which
-    run = folder.run(name, fold)
-    share = budget if budget.minutes is None else Budget(minutes=minutes_for(folder, setup, budget.minutes))
-    before = run.facts()
-    with metered(settings.device) as energy:
-        model = train(
-            dataset,
-            run.model,
-            budget=share,
-            division=Division(given=fold_split(setup, fold)),
-            settings=settings,
-            plan=folder.plan(name),
-            watch=watch,
-        )
-    after = run.facts()
-    if after is not None:
-        seconds = after.seconds - (0.0 if before is None else before.seconds)
-        part = Entry(what="part", name=name, fold=fold, key="", seconds=round(seconds, 1), joules=energy.joules)
-        add(folder.path, msgspec.structs.replace(part, steps=after.step, machine=machine_words(settings)))
-    return model is not None
+@dataclass(frozen=True, slots=True, eq=False)
+class RunWork:
+    """How the runs of an experiment are trained."""
+
+    dataset: Dataset
+    folder: ExperimentFolder
+    setup: Setup
+    settings: Settings
+    watch: Watch
+
+    def do(self, name: str, fold: int, *, budget: Budget) -> bool:
+        """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger."""
+        folder, run = self.folder, self.folder.run(name, fold)
+        if budget.minutes is not None:
+            budget = Budget(minutes=minutes_for(folder, self.setup, budget.minutes))
+        before = run.facts()
+        with metered(self.settings.device) as energy:
+            model = train(
+                self.dataset,
+                run.model,
+                budget=budget,
+                division=Division(given=fold_split(self.setup, fold)),
+                settings=self.settings,
+                plan=folder.plan(name),
+                watch=self.watch,
+            )
+        after = run.facts()
+        if after is not None:
+            seconds = after.seconds - (0.0 if before is None else before.seconds)
+            key = FIRST_PART if before is None else ""
+            part = Entry(what="part", name=name, fold=fold, key=key, seconds=round(seconds, 1), joules=energy.joules)
+            add(folder.path, msgspec.structs.replace(part, steps=after.step, machine=machine_words(self.settings)))
+        return model is not None
 
 
 def machine_words(settings: Settings) -> str:

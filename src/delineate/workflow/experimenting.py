@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delineate.dataset import Dataset, unite_labels
+from delineate.errors import ModelError
 from delineate.evaluation.selecting import Candidate
 from delineate.files import exclusive
 from delineate.model import MODEL_FILE, Model, load_model
@@ -20,7 +21,7 @@ from delineate.workflow.experiment_folder import ExperimentFolder, Setup
 from delineate.workflow.experiment_planning import ExperimentOptions, begin
 from delineate.workflow.experiment_predicting import CaseWork, candidates_for, is_done, open_fold
 from delineate.workflow.experiment_reports import candidate_lines, write_reports, write_run_entry
-from delineate.workflow.experiment_runs import fold_model, is_finished, train_run
+from delineate.workflow.experiment_runs import RunWork, fold_model, is_finished
 from delineate.workflow.joining import write_joined
 from delineate.workflow.preparing import use_threads
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
@@ -98,22 +99,13 @@ class _Work:
 
     def _train(self, fold: int) -> bool:
         """Whether every run of a fold is at its end."""
-        runs = self.setup.runs
+        runs, budget = self.setup.runs, self.options.budget
+        work = RunWork(self.dataset, self.folder, self.setup, self.settings, self.watch)
         for n, (name, of_fold) in enumerate(runs):
-            budget = self.options.budget
             if of_fold != fold or is_finished(self.folder.run(name, fold), budget):
                 continue
             self.watch("Runs", n, len(runs), f"{name}, fold {fold + 1} of {len(self.setup.folds)}")
-            done = train_run(
-                self.dataset,
-                self.folder,
-                self.setup,
-                (name, fold),
-                budget=budget,
-                settings=self.settings,
-                watch=self.watch,
-            )
-            if not done or self.stop.asked:
+            if not work.do(name, fold, budget=budget) or self.stop.asked:
                 return False
         ended = (fold + 1) * len(self.setup.configurations)
         self.watch("Runs", ended, len(runs), f"fold {fold + 1} of {len(self.setup.folds)} is trained")
@@ -152,6 +144,9 @@ class _Work:
 def _is_there(folder: Path, model: Model) -> bool:
     if not (folder / MODEL_FILE).is_file():
         return False
-    there = load_model(folder)
+    try:
+        there = load_model(folder)
+    except ModelError:  # damaged: it is made again
+        return False
     same = (there.digest, there.postprocessing) == (model.digest, model.postprocessing)
     return same and there.provenance.validation_dice == model.provenance.validation_dice

@@ -27,7 +27,7 @@ def join_folders(folders: Sequence[Path], output: Path, *, again: bool = False) 
     """
     if len(folders) < 2:
         raise ModelError("one model alone is joined with nothing", expected="two or more folders", got=len(folders))
-    if output.exists() and not (again and (output / MODEL_FILE).is_file() and not _is_run(output)):
+    if output.exists() and not (again and _was_joined(output)):
         raise ModelError("the folder is there already", path=output, remedy="Choose another, or give --again.")
     check_writable(output.parent)
     joined = join_models({str(folder): load_model(folder) for folder in folders})
@@ -46,8 +46,10 @@ def write_joined(folder: Path, model: Model) -> None:
         write_text(temporary / "training" / "split.json", split_to_json(split))
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "training" / "plan.json").exists()
+def _was_joined(folder: Path) -> bool:
+    """Whether it is as `write_joined` leaves it: a run has a plan there, too, and an imported model no split."""
+    training = folder / "training"
+    return (folder / MODEL_FILE).is_file() and [path.name for path in training.glob("*")] == ["split.json"]
 
 
 def join_models(models: Mapping[str, Model]) -> Model:

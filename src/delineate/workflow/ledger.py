@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from delineate.errors import InputError
 from delineate.files import check_writable
 
 NAME = "ledger.jsonl"
+FIRST_PART = "first"
+"""The key of a part that a run begins with."""
 
 What = Literal["part", "run", "candidate", "choice"]
 
@@ -25,9 +28,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `what`: "part" of a run, from its start or a resumption to a stop; a "run" that reached its end; a "candidate" with
     its scores on cases it was not trained on; the "choice" among candidates. `key`: what makes it another one than an
-    entry of the same name: digests of models. `seconds`: of all parts together, of a part for a part alone; `joules`:
-    of the whole machine meanwhile, None where it does not tell. `dice`, `interval`: mean over structures of the means
-    over cases, 95 % by patient; `nsd`: the same of surface Dice.
+    entry of the same name: digests of models; of the part that a run begins with, "first". `seconds`: of all parts
+    together, of a part for a part alone; `joules`: of the whole machine meanwhile, None where it does not tell. `dice`,
+    `interval`: mean over structures of the means over cases, 95 % by patient; `nsd`: the same of surface Dice.
     """
 
     what: What
@@ -115,17 +118,19 @@ def rows_of(folder: Path) -> tuple[LedgerRow, ...]:
     parts: dict[tuple[str, int | None], list[Entry]] = {}
     last: dict[tuple[What, str, int | None], Entry] = {}
     for entry in entries:
+        which = entry.name, entry.fold
         if entry.what == "part":
-            parts.setdefault((entry.name, entry.fold), []).append(entry)
+            before = [] if entry.key == FIRST_PART else parts.get(which, [])  # a run that was removed is no part of it
+            parts[which] = [*before, entry]
         else:
             last[entry.what, entry.name, entry.fold] = entry
     return tuple(
-        _row(folder, entry, parts)
+        _row(folder.resolve().name, entry, parts)
         for _, entry in sorted(last.items(), key=lambda item: (item[0][0] != "choice", item[0][0] == "run"))
     )
 
 
-def _row(folder: Path, entry: Entry, parts: dict[tuple[str, int | None], list[Entry]]) -> LedgerRow:
+def _row(experiment: str, entry: Entry, parts: dict[tuple[str, int | None], list[Entry]]) -> LedgerRow:
     """Of a candidate, the parts of all folds of all its members."""
     members = [entry.name] if entry.what == "run" else entry.name.split("+")
     own = [
@@ -136,9 +141,17 @@ def _row(folder: Path, entry: Entry, parts: dict[tuple[str, int | None], list[En
     ]
     known = [one for one in own if one.joules is not None]
     joules = sum(one.joules or 0.0 for one in known) if known else None
-    return LedgerRow(folder.resolve().name, entry.name, entry, joules, sum(one.seconds or 0.0 for one in known))
+    return LedgerRow(experiment, entry.name, entry, joules, sum(one.seconds or 0.0 for one in known))
 
 
 def all_rows(folders: Sequence[Path]) -> tuple[LedgerRow, ...]:
-    """The rows of several folders, in their order. Raises `InputError` as `rows_of`."""
-    return tuple(row for folder in folders for row in rows_of(folder))
+    """The rows of several folders, in their order; of folders with one name, with their paths as names.
+
+    Raises `InputError` as `rows_of`.
+    """
+    names = Counter(folder.resolve().name for folder in folders)
+    return tuple(
+        row if names[row.experiment] == 1 else replace(row, experiment=str(folder))
+        for folder in folders
+        for row in rows_of(folder)
+    )
