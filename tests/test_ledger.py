@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from delineate.cli import main
 from delineate.errors import InputError
 from delineate.workflow.energy import Counters, metered, packages
-from delineate.workflow.ledger import NAME, Entry, add, all_rows, read, rows_of
+from delineate.workflow.ledger import FIRST_PART, NAME, Entry, add, all_rows, read, rows_of
 from delineate.workflow.ledger_reports import draw_ledger, shown_rows
 
 
@@ -46,6 +46,21 @@ def test_energy_adds_up_over_parts_and_members(tmp_path: Path) -> None:
     candidate, alone = rows_of(tmp_path)
     assert (candidate.name, candidate.joules, candidate.measured_seconds) == ("2d+3d", 450.0, 89.0)
     assert (alone.name, alone.joules, alone.measured_seconds) == ("2d", 100.0, 20.0)
+
+
+def test_a_run_that_was_removed_and_made_again_takes_its_own_energy_only(tmp_path: Path) -> None:
+    first = msgspec.structs.replace(part("2d", 0, 60, 300.0), key=FIRST_PART)
+    for one in (first, part("2d", 0, 10, 50.0), first, part("2d", 0, 20, 70.0), run(seconds=80)):
+        add(tmp_path, one)
+    (row,) = rows_of(tmp_path)
+    assert (row.joules, row.measured_seconds) == (370.0, 80.0)
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "spleen", tmp_path / "b" / "spleen", tmp_path / "liver"]
+    for folder in folders:
+        add(folder, run())
+    assert [row.experiment for row in all_rows(folders)] == [str(folders[0]), str(folders[1]), "liver"]
 
 
 def test_the_last_entry_of_a_run_counts(tmp_path: Path) -> None:
@@ -107,6 +122,7 @@ def test_the_table_fits_a_terminal_and_hides_runs_unless_asked(tmp_path: Path) -
     assert told.exit_code == 0
     assert "0.750–0.850" in told.output
     assert "fold 1" not in told.output
+    assert "2d+3d_fullres" in told.output
     assert "fold 1" in CliRunner().invoke(main, ["ledger", str(tmp_path / "spleen"), "--runs"]).output
     assert max(map(len, told.output.splitlines())) <= 80
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from delineate.reports.comparison_tables import show_p
@@ -14,6 +15,7 @@ from delineate.reports.tables import plain_table, plain_text, show_number
 if TYPE_CHECKING:
     from rich.table import Table
 
+NO_ENERGY = "–"
 LEDGER_COLUMNS = ("experiment", "candidate", "", "when", "Dice", "95 %", "NSD", "steps", "time", "energy", "plan")
 
 
@@ -61,20 +63,27 @@ def candidates_table(lines: Sequence[CandidateLine], *, chosen: str, cases: int)
 
 
 def ledger_table(lines: Sequence[LedgerLine]) -> Table:
-    """Choices, candidates, runs of several experiments, one under the other; without date and plan, to stay narrow."""
-    table = plain_table("Ledger", "Mean over cases that the networks were not trained on. Date and plan: -o FILE.html.")
+    """Choices, candidates, runs of several experiments, one under the other, each below the experiment's name.
+
+    To stay narrow it has no date and plan, and no energy where none is known.
+    """
+    table = plain_table(
+        "Ledger",
+        "Mean over cases that the networks were not trained on. Nested: of what is chosen, on cases it was not chosen "
+        "on. Date and plan: -o FILE.html.",
+    )
     table.collapse_padding = True
-    shown = [n for n, column in enumerate(LEDGER_COLUMNS) if column not in ("when", "plan")]
+    left_out = {"experiment", "when", "plan", *(() if any(line.energy != NO_ENERGY for line in lines) else ("energy",))}
+    shown = [n for n, column in enumerate(LEDGER_COLUMNS) if column not in left_out]
     for n in shown:
-        words = n < 3
+        words = n < 3  # names and what they are of
         table.add_column(LEDGER_COLUMNS[n], justify="left" if words else "right", overflow="fold", no_wrap=not words)
-    before = ""
-    for line in lines:
-        if before not in ("", line.experiment):
-            table.add_section()
-        before = line.experiment
-        cells = line_cells(line)
-        table.add_row(*(plain_text(cells[n]) for n in shown))
+    for experiment, several in groupby(lines, key=lambda line: line.experiment):
+        table.add_section()
+        table.add_row(plain_text(experiment, "bold"))
+        for line in several:
+            cells = line_cells(line)
+            table.add_row(*(plain_text(cells[n]) for n in shown))
     return table
 
 

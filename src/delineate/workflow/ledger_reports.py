@@ -10,7 +10,7 @@ from delineate.errors import InputError
 from delineate.files import write_bytes, write_text
 from delineate.reports.charts.distributions import duration
 from delineate.reports.charts.experiments import Attainment, attainment_chart, attainment_figure
-from delineate.reports.experiment_tables import LEDGER_COLUMNS, LedgerLine, line_cells
+from delineate.reports.experiment_tables import LEDGER_COLUMNS, NO_ENERGY, LedgerLine, line_cells
 from delineate.reports.html import render_template
 from delineate.workflow.ledger import LedgerRow
 
@@ -24,7 +24,7 @@ def shown_rows(rows: Sequence[LedgerRow], *, runs: bool = False) -> list[LedgerL
 
 def _line(row: LedgerRow) -> LedgerLine:
     entry = row.entry
-    kind = {"run": f"fold {(entry.fold or 0) + 1}", "choice": "chosen, nested"}.get(entry.what, "out of fold")
+    kind = {"run": f"fold {(entry.fold or 0) + 1}", "choice": "nested"}.get(entry.what, "all folds")
     return LedgerLine(
         experiment=row.experiment,
         name=entry.name,
@@ -43,7 +43,7 @@ def _line(row: LedgerRow) -> LedgerLine:
 def _energy(row: LedgerRow) -> str:
     """In kJ; at least so much where parts of the time were not measured."""
     if row.joules is None or row.entry.what == "choice":
-        return "–"
+        return NO_ENERGY
     whole = row.measured_seconds >= _WHOLE * (row.entry.seconds or 0.0)
     return f"{'' if whole else '≥ '}{row.joules / 1000:.3g} kJ"
 
