@@ -1,6 +1,5 @@
 """An experiment that is killed again and again comes to the model of one that was left alone."""
 
-import random
 import signal
 import subprocess
 import sys
@@ -13,57 +12,41 @@ from anatomy import tiny_plan, write_blobs
 
 from delineate.model import load_model
 from delineate.planning import plan_to_json
+from delineate.settings import Settings
+from delineate.workflow.experimenting import ExperimentOptions, experiment
+from delineate.workflow.training_run import Budget
 
-KILLS = 4
+MOMENTS = ("runs/plan/fold_0/training/state.safetensors", "scores/*.json")
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_change_no_model(tmp_path: Path) -> None:
-    write_blobs(tmp_path / "data", 4)
-    training = msgspec.structs.replace(tiny_plan().training, steps=30)
-    for name, seed in ("first", 0), ("second", 1):
-        plan = tiny_plan(training=msgspec.structs.replace(training, seed=seed))
-        (tmp_path / f"{name}.json").write_text(plan_to_json(plan))
-    assert _start(tmp_path, "alone").wait() == 0
-    moments, killed = random.Random(3), 0
-    for _ in range(KILLS):
-        process = _start(tmp_path, "killed")
-        _wait_for_progress(process, tmp_path / "killed", seconds=moments.uniform(0, 2))
+def test_kills_in_training_and_in_segmenting_change_no_model(tmp_path: Path) -> None:
+    dataset = write_blobs(tmp_path / "data", 4)
+    training = msgspec.structs.replace(tiny_plan().training, validations=1)
+    (tmp_path / "plan.json").write_text(plan_to_json(tiny_plan(training=training)))
+    options = ExperimentOptions(Budget(steps=12), folds=2, plans=(tmp_path / "plan.json",))
+    settings = Settings("cpu", 1, 10**9, tmp_path / "cache")
+    assert experiment(dataset, tmp_path / "alone", options=options, settings=settings) is not None
+    for moment in MOMENTS:
+        process = _start(tmp_path)
+        while process.poll() is None and not list((tmp_path / "killed").glob(moment)):
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed >= KILLS // 2
-    assert _start(tmp_path, "killed").wait() == 0
+        assert process.wait() == -signal.SIGKILL
+    assert _start(tmp_path).wait() == 0
     alone, again = (load_model(tmp_path / name / "model") for name in ("alone", "killed"))
     assert (alone.digest, alone.postprocessing) == (again.digest, again.postprocessing)
     assert alone.provenance.validation_dice == again.provenance.validation_dice
-    assert _results(tmp_path / "alone") == _results(tmp_path / "killed")
+    results = _results(tmp_path / "alone")
+    assert len(results) == 8
+    assert results == _results(tmp_path / "killed")
 
 
-def _start(folder: Path, name: str) -> subprocess.Popen[bytes]:
-    words = ["experiment", "data", name, "--plans", "first.json,second.json", "--folds", "2", "--steps", "30"]
+def _start(folder: Path) -> subprocess.Popen[bytes]:
+    words = ["experiment", "data", "killed", "--plans", "plan.json", "--folds", "2", "--steps", "12"]
     code = "from delineate.cli import main; main()"
-    machine = ["--save-every", "0.2", "--device", "cpu", "--threads", "1", "--cache", "cache"]
+    machine = ["--save-every", "0", "--device", "cpu", "--threads", "1", "--cache", "cache"]
     return subprocess.Popen([sys.executable, "-c", code, *words, *machine], cwd=folder, stdout=subprocess.DEVNULL)
-
-
-def _wait_for_progress(process: subprocess.Popen[bytes], folder: Path, *, seconds: float) -> None:
-    """Until this process has written something that counts, and a random time longer."""
-    before = _written(folder)
-    while process.poll() is None and _written(folder) == before:
-        time.sleep(0.02)
-    time.sleep(seconds)
-
-
-def _written(folder: Path) -> int:
-    """When the last checkpoint or scores were written."""
-    paths = [*folder.glob("runs/*/*/training/state.safetensors"), *folder.glob("scores/*.json")]
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime_ns)
-        except FileNotFoundError:  # replaced at this moment
-            continue
-    return max(times, default=0)
 
 
 def _results(folder: Path) -> dict[str, bytes]:

@@ -117,8 +117,8 @@ def _rules(result: OutOfFold, generator: np.random.Generator) -> tuple[FoundRule
 def _words(chosen: str, best: str, against: Mapping[str, Difference]) -> str:
     if chosen == best:
         runner_up = min(against.values(), key=lambda one: one.difference)
-        shown = "beyond chance" if runner_up.p_holm < LEVEL else "what may be chance"
-        cheaper = "" if runner_up.p_holm < LEVEL else ", and nothing cheaper is as good"
+        shown = "beyond chance" if runner_up.p_holm < LEVEL else "which may be chance"
+        cheaper = "" if runner_up.p_holm < LEVEL else "; nothing that computes less is as good"
         return (
             f"{best} has the highest mean Dice, {runner_up.means[0]:.3f}: {runner_up.difference:.3f} "
             f"({_interval(runner_up.interval)}) above {runner_up.second}, {shown} (p {runner_up.p_holm:.2g}){cheaper}."
