@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
+import pytest
 from anatomy import write_blobs
 from test_tuning import POOR, search
 
@@ -11,6 +12,7 @@ from delineate.settings import detect
 from delineate.workflow.tuning import Effort
 
 
+@pytest.mark.slow
 def test_killed_processes_lose_nothing(tmp_path: Path) -> None:
     data = write_blobs(tmp_path / "data", 8)
     settings = replace(detect("cpu", threads=2, memory_gb=4, cache=tmp_path / "cache"), save_seconds=0.0)

@@ -19,7 +19,6 @@ from delineate.reports.charts.words import count, fixed
 from delineate.reports.html import render_template
 from delineate.reports.pages import Pairs
 
-
 FALLEN = 0.05
 """Dice that a winner may lose when it is trained again before it is said."""
 
