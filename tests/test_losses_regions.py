@@ -17,14 +17,10 @@ from delineate.losses import (
     LOSSES,
     REGION_LOSSES,
     deep_supervision_loss,
-    dice_ce_loss,
-    dice_focal_loss,
-    dice_loss,
     loss_of,
     region_dice_ce_loss,
     region_dice_loss,
     region_members,
-    tversky_ce_loss,
 )
 from delineate.planning import Plan
 
@@ -129,17 +125,3 @@ def test_deep_supervision_takes_regions_too() -> None:
 
 def test_a_plan_without_regions_has_the_loss_of_classes() -> None:
     assert loss_of(tiny_plan()) is LOSSES["dice_ce"]
-
-
-def test_the_tversky_index_by_hand() -> None:
-    # As above: hits 3/4, false positives 1/2, false negatives 1/4.
-    logits, target = torch.tensor([[[0.0, 0.0], [0.0, math.log(3)]]]), torch.tensor([[0, 1]])
-    entropy = dice_ce_loss(logits, target) - dice_loss(logits, target)
-    found = tversky_ce_loss(logits, target) - entropy
-    assert found == pytest.approx(1 - 0.75 / (0.75 + 0.3 * 0.5 + 0.7 * 0.25), abs=1e-4)
-
-
-def test_the_focal_loss_by_hand() -> None:
-    logits, target = torch.tensor([[[0.0, 0.0], [0.0, math.log(3)]]]), torch.tensor([[0, 1]])
-    found = dice_focal_loss(logits, target) - dice_loss(logits, target)
-    assert found == pytest.approx((math.log(2) / 4 + math.log(4 / 3) / 16) / 2, abs=1e-5)

@@ -240,7 +240,7 @@ plan_options = option_group(
     ),
     click.option(
         "--loss",
-        type=click.Choice(["dice", "dice_ce", "dice_focal", "tversky_ce"]),
+        type=click.Choice(["dice", "dice_ce"]),
         default="dice_ce",
         show_default=True,
     ),

@@ -14,15 +14,9 @@ import torch
 from torch import Tensor
 
 from delineate.groups import ALONE, Group
-from delineate.losses.classes import dice_ce_loss, dice_focal_loss, dice_loss, tversky_ce_loss
+from delineate.losses.classes import dice_ce_loss, dice_loss
 from delineate.losses.levels import Loss, deep_supervision_loss, shrink_target
-from delineate.losses.regions import (
-    region_dice_ce_loss,
-    region_dice_focal_loss,
-    region_dice_loss,
-    region_members,
-    region_tversky_ce_loss,
-)
+from delineate.losses.regions import region_dice_ce_loss, region_dice_loss, region_members
 from delineate.planning import Plan
 from delineate.preprocessing import IGNORE
 
@@ -46,14 +40,10 @@ class ClassLoss(Protocol):
 LOSSES: dict[str, ClassLoss] = {
     "dice": dice_loss,
     "dice_ce": dice_ce_loss,
-    "dice_focal": dice_focal_loss,
-    "tversky_ce": tversky_ce_loss,
 }
 REGION_LOSSES: dict[str, RegionLoss] = {
     "dice": region_dice_loss,
     "dice_ce": region_dice_ce_loss,
-    "dice_focal": region_dice_focal_loss,
-    "tversky_ce": region_tversky_ce_loss,
 }
 
 
@@ -74,14 +64,10 @@ __all__ = [
     "RegionLoss",
     "deep_supervision_loss",
     "dice_ce_loss",
-    "dice_focal_loss",
     "dice_loss",
     "loss_of",
     "region_dice_ce_loss",
-    "region_dice_focal_loss",
     "region_dice_loss",
     "region_members",
-    "region_tversky_ce_loss",
     "shrink_target",
-    "tversky_ce_loss",
 ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from delineate.groups import ALONE, Group
-from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_of_counted, mean_tversky_loss
+from delineate.losses.overlaps import mean_dice_loss, mean_of_counted
 from delineate.preprocessing import IGNORE
 
 
@@ -34,34 +34,6 @@ def dice_ce_loss(
     """`dice_loss` plus the mean cross-entropy of the voxels that are not `IGNORE` (0 if there are none)."""
     likelihoods = _likelihoods(logits, target, annotated)
     return _dice(likelihoods, annotated, batch_dice=batch_dice, group=group) + _cross_entropy(likelihoods, group)
-
-
-def dice_focal_loss(
-    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
-) -> Tensor:
-    """`dice_loss` plus the mean focal loss of the voxels that are not `IGNORE`.
-
-    That is cross-entropy weighted with (1 - p)^2, p the probability of the voxel's class (Lin et al. 2017, gamma 2):
-    easy voxels, most of the background, hardly count.
-    """
-    likelihoods = _likelihoods(logits, target, annotated)
-    return _dice(likelihoods, annotated, batch_dice=batch_dice, group=group) + _cross_entropy(
-        likelihoods, group, focal=True
-    )
-
-
-def tversky_ce_loss(
-    logits: Tensor, target: Tensor, *, annotated: Tensor | None = None, batch_dice: bool = True, group: Group = ALONE
-) -> Tensor:
-    """As `dice_ce_loss`, with the Tversky index in place of Dice: a missed voxel weighs more than one too many.
-
-    See `mean_tversky_loss`.
-    """
-    likelihoods = _likelihoods(logits, target, annotated)
-    overlap, predicted, expected = _sums(likelihoods)
-    known = _known(overlap, annotated)
-    loss = mean_tversky_loss(overlap, predicted, expected, known, whole_batch=batch_dice, group=group)
-    return loss + _cross_entropy(likelihoods, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +91,5 @@ def _known(overlap: Tensor, annotated: Tensor | None) -> Tensor:
     return torch.ones_like(overlap) if annotated is None else annotated[:, 1:].to(overlap.dtype)
 
 
-def _cross_entropy(given: _Likelihoods, group: Group, *, focal: bool = False) -> Tensor:
-    gains = given.log_likelihood
-    if focal:
-        gains = gains * focal_weight(gains.exp())
-    return -mean_of_counted(gains, given.valid, group)
+def _cross_entropy(given: _Likelihoods, group: Group) -> Tensor:
+    return -mean_of_counted(given.log_likelihood, given.valid, group)

@@ -13,8 +13,6 @@ from torch import Tensor
 from delineate.groups import ALONE, Group
 
 _SMOOTH = 1e-5
-_FALSE_POSITIVE, _FALSE_NEGATIVE = 0.3, 0.7
-_GAMMA = 2.0
 
 
 def mean_dice_loss(overlap: Tensor, both: Tensor, known: Tensor, *, whole_batch: bool, group: Group = ALONE) -> Tensor:
@@ -22,26 +20,6 @@ def mean_dice_loss(overlap: Tensor, both: Tensor, known: Tensor, *, whole_batch:
     if whole_batch:
         (overlap, both), known = _pooled((overlap, both), known, group)
     return _mean_loss((2 * overlap + _SMOOTH) / (both + _SMOOTH), known, ALONE if whole_batch else group)
-
-
-def mean_tversky_loss(
-    overlap: Tensor, predicted: Tensor, expected: Tensor, known: Tensor, *, whole_batch: bool, group: Group = ALONE
-) -> Tensor:
-    """1 - mean Tversky index: overlap / (overlap + 0.3 false positives + 0.7 false negatives).
-
-    Salehi, Erdogmus, Gholipour 2017, Tversky loss function for image segmentation using 3D fully convolutional deep
-    networks, equation 3, with the weights that were best there. With 0.5 and 0.5 it would be Dice.
-    """
-    if whole_batch:
-        (overlap, predicted, expected), known = _pooled((overlap, predicted, expected), known, group)
-    errors = _FALSE_POSITIVE * (predicted - overlap) + _FALSE_NEGATIVE * (expected - overlap)
-    index = (overlap + _SMOOTH) / (overlap + errors + _SMOOTH)
-    return _mean_loss(index, known, ALONE if whole_batch else group)
-
-
-def focal_weight(probability: Tensor) -> Tensor:
-    """(1 - p)^2 of the probability p of what is right (Lin et al. 2017, Focal loss for dense object detection)."""
-    return (1 - probability) ** _GAMMA
 
 
 def mean_of_counted(values: Tensor, counted: Tensor | None, group: Group = ALONE) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from delineate.groups import ALONE, Group
-from delineate.losses.overlaps import focal_weight, mean_dice_loss, mean_of_counted, mean_tversky_loss
+from delineate.losses.overlaps import mean_dice_loss, mean_of_counted
 from delineate.planning import Plan, Region
 from delineate.preprocessing import IGNORE
 
@@ -46,23 +46,6 @@ def region_dice_ce_loss(
     """`region_dice_loss` plus the binary cross-entropy, mean over regions and the voxels that are not `IGNORE`."""
     compared = _compared(logits, target, members, annotated)
     return _dice(compared, group) + _cross_entropy(compared, group)
-
-
-def region_dice_focal_loss(
-    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
-) -> Tensor:
-    """As `region_dice_ce_loss`, with the focal weight of `dice_focal_loss`."""
-    compared = _compared(logits, target, members, annotated)
-    return _dice(compared, group) + _cross_entropy(compared, group, focal=True)
-
-
-def region_tversky_ce_loss(
-    logits: Tensor, target: Tensor, *, members: Tensor, annotated: Tensor | None = None, group: Group = ALONE
-) -> Tensor:
-    """As `region_dice_ce_loss`, with the Tversky index in place of Dice."""
-    compared = _compared(logits, target, members, annotated)
-    loss = mean_tversky_loss(*_sums(compared), compared.known, whole_batch=True, group=group)
-    return loss + _cross_entropy(compared, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +81,6 @@ def _dice(given: _Compared, group: Group) -> Tensor:
     return mean_dice_loss(overlap, predicted + expected, given.known, whole_batch=True, group=group)
 
 
-def _cross_entropy(given: _Compared, group: Group, *, focal: bool = False) -> Tensor:
+def _cross_entropy(given: _Compared, group: Group) -> Tensor:
     losses = functional.binary_cross_entropy_with_logits(given.logits, given.reference, reduction="none")
-    if focal:
-        losses = losses * focal_weight((-losses).exp())
     return mean_of_counted(losses, given.counted, group)

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 STORED = "stored"
 
 Precision = Literal["float32", "bfloat16", "float16"]
-LossName = Literal["dice", "dice_ce", "dice_focal", "tversky_ce"]
+LossName = Literal["dice", "dice_ce"]
 Annotators = Literal["first", "sample", "majority", "staple"]
 
 
