@@ -148,6 +148,13 @@ def test_a_search_needs_an_end_and_a_space(data: Dataset, tmp_path: Path, settin
         search(data, tmp_path / "tuning", settings, space="speed")
 
 
+def test_after_the_minutes_no_trial_is_begun(data: Dataset, tmp_path: Path, settings: Settings) -> None:
+    result = search(data, tmp_path / "tuning", settings, Effort(minutes=1e-6))
+    assert (result.finished, result.trials, result.best) == (True, (), None)
+    assert result.words == ("No trial has come to its end yet.",)
+    assert not TuningFolder(tmp_path / "tuning").best_plan.exists()
+
+
 def test_where_only_one_model_found_what_is_not_there_the_other_was_right() -> None:
     table = np.array([[[0.5, np.nan], [0.7, 0.0]], [[0.9, np.nan], [0.9, np.nan]]])  # (cases, 2, labels)
     agreed = _agreed(table)

@@ -122,11 +122,13 @@ def _work(job: _Job, watch: Watch, stop: StopRequest) -> bool:
     _prepare(job, watch)
     written = -_WRITE_SECONDS
     while not stop.asked:
-        _queue(job, at)
+        late = _is_late(job, at)
+        if not late:
+            _queue(job, at)
         records = at.book.records()
         done = sum(record.is_finished for record in records)
         watch(_TRIALS, done, max(job.effort.trials or 0, len(records)), _best_words(at))
-        if _is_late(job, at):
+        if late:
             if not at.book.is_busy:
                 return _confirm(job, at, stop)
             time.sleep(_POLL_SECONDS)
