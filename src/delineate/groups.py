@@ -6,6 +6,7 @@ gradient is the sum of what each process finds for its own share.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ def waiting_for_others() -> Iterator[None]:
     except RuntimeError as error:  # that is all that gloo says
         raise LostProcess(
             "another process of this run is gone, or does not answer",
-            got=str(error).splitlines()[0][:200],
+            got=in_short(error),
             remedy="Run the same command again: it goes on from the last checkpoint.",
         ) from error
+
+
+def in_short(error: BaseException) -> str:
+    """What a library says of a connection, without its own files' names and advice."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return re.sub(r"^\[[^]]*\]\s*", "", lines[0]).split(". ")[0].rstrip(".")[:160]

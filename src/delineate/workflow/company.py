@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import msgspec
 
 from delineate import errors
 from delineate.errors import DelineateError, ResourceError
-from delineate.groups import ALONE, Group, LostProcess
+from delineate.groups import ALONE, Group, LostProcess, in_short
 from delineate.settings import Launch, launched
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _join(launch: Launch, device: str) -> Company:
             )
         torch.cuda.set_device(device)
     try:
-        store, rank, size = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+        common, rank, size = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
+        store = PrefixStore(_meet(common, rank, size), common)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=PrefixStore("group", store),
@@ -205,16 +207,39 @@ def _join(launch: Launch, device: str) -> Company:
     except (RuntimeError, ValueError) as error:
         raise ResourceError(
             "the other processes of this run cannot be reached",
-            got=str(error).splitlines()[0][:200],
+            got=in_short(error),
             remedy="Check MASTER_ADDR and MASTER_PORT, or torchrun's --rdzv-endpoint.",
         ) from error
     return Company(Group(rank, size), PrefixStore("company", store), launch)
 
 
+def _meet(store: Store, rank: int, size: int) -> str:
+    """A name for this meeting of the processes, the same in all.
+
+    A store may outlive processes that were killed, and still hold what they left there: torchrun starts others with it.
+    So each process leaves a word that nobody could know, and takes the name only from who has read it.
+    """
+    word, until = uuid.uuid4().hex, time.monotonic() + _TIMEOUT.total_seconds()
+    store.set(f"word {rank}", word)
+    while time.monotonic() < until:
+        if rank == 0:
+            others = [store.get(f"word {n}").decode() for n in range(1, size) if store.check([f"word {n}"])]
+            store.set("meeting", " ".join((word, *others)))
+            if store.add(f"met {word}", 0) == size - 1:
+                return word
+        elif store.check(["meeting"]):
+            name, *heard = store.get("meeting").decode().split()
+            if word in heard:
+                store.add(f"met {name}", 1)
+                return name
+        time.sleep(_POLL_SECONDS / 2)
+    raise RuntimeError("not all of them came")
+
+
 def _alone_now(error: RuntimeError) -> LostProcess:
     return LostProcess(
         "the process that leads this run is gone",
-        got=str(error).splitlines()[0][:200],
+        got=in_short(error),
         remedy="Run the same command again: it goes on from the last checkpoint.",
     )
 

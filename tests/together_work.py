@@ -1,0 +1,142 @@
+"""What the processes of tests/test_together.py do: `python together_work.py WHAT FOLDER`, started several at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from anatomy import blob_case, tiny_plan
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from delineate import training
+from delineate.dataset import open_dataset
+from delineate.errors import DelineateError, TrainingError
+from delineate.groups import ALONE, Group
+from delineate.planning import Plan, Region
+from delineate.preprocessing import IGNORE, prepare
+from delineate.sampling import Batch, TrainingCase, index_case
+from delineate.settings import detect
+from delineate.training import supervised
+from delineate.training.together import match
+from delineate.workflow.company import BY_ITSELF, Company, company
+from delineate.workflow.training import Budget, Course, Division, train
+
+Curve = tuple[list[float], dict[str, Tensor]]
+
+
+def plans() -> Iterator[tuple[str, Plan]]:
+    plan = shared(tiny_plan())
+    yield "softmax", plan
+    yield "batch norm", msgspec.structs.replace(plan, network=msgspec.structs.replace(plan.network, norm="batch"))
+    yield "missing labels", changed(plan, missing_labels="unknown")
+    regions = (Region(name="whole", values=(1, 2), paints=2), Region(name="core", values=(1,), paints=1))
+    yield (
+        "regions",
+        msgspec.structs.replace(changed(plan, missing_labels="unknown"), regions=regions, labels=("whole", "core")),
+    )
+
+
+def shared(plan: Plan) -> Plan:
+    return changed(plan, batch_size=4)
+
+
+def changed(plan: Plan, **changes: object) -> Plan:
+    return msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, **changes))
+
+
+def cases(plan: Plan) -> list[TrainingCase]:
+    """One complete, one in which the rim was not drawn, one that ignores a part of the scan."""
+    found = []
+    for seed in range(3):
+        case = prepare(f"blob_{seed}", *blob_case(seed), plan)
+        assert case.target is not None
+        target = np.array(case.target)
+        if seed == 1:
+            target[target == 2] = 0
+        if seed == 2:
+            target[:6] = IGNORE
+        found.append(index_case(replace(case, target=target), seed=0))
+    return found
+
+
+def curve(plan: Plan, group: Group = ALONE) -> Curve:
+    """The losses of a few steps, and the weights after them."""
+    state = match(training.start(plan) if group.leads else None, plan, group)
+    losses = [float(state.recent_losses[-1]) for _ in training.train(state, cases(plan), plan)]
+    return losses, training.pack(state)
+
+
+def course(*, stops: bool) -> Course:
+    """That ends a run after its first validation, or not."""
+    return Course(goes_on=lambda step, dice: not stops)
+
+
+def run(folder: Path, name: str, chosen: Course, together: Company = BY_ITSELF) -> None:
+    settings = replace(detect("cpu", threads=1, memory_gb=4, cache=folder / "cache"), save_seconds=0)
+    train(
+        open_dataset(folder / "data"),
+        folder / name,
+        budget=Budget(),
+        division=Division(hold_out=2),
+        settings=settings,
+        plan=long_plan(),
+        course=chosen,
+        together=together,
+    )
+
+
+def long_plan() -> Plan:
+    return changed(shared(tiny_plan()), steps=12)
+
+
+class Fatal:
+    """An objective that ends process 1 at a step, once: kills it, or fails."""
+
+    def __init__(self, step: int, once: Path, *, kills: bool) -> None:
+        self.step, self.once, self.kills = step, once, kills
+
+    def __call__(self, network: nn.Module, batch: Batch, plan: Plan) -> Tensor:
+        if batch.step == self.step and batch.group.rank == 1 and not self.once.exists():
+            self.once.touch()
+            if self.kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise TrainingError("this case cannot be used", case="blob_1")
+        return supervised(network, batch, plan)
+
+
+def main(what: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with company("cpu") as together:
+        if what == "curves":
+            for name, plan in plans():
+                losses, weights = curve(plan, together.group)
+                if together.leads:
+                    (folder / f"{name}.json").write_bytes(msgspec.json.encode(losses))
+                save_file(weights, folder / f"{name} {together.group.rank}.safetensors")
+            run(folder, "resumed", course(stops=True), together)
+        else:
+            fatal = Fatal(7, folder / f"{what} once", kills=what == "killed")
+            run(folder, what, Course(objective=fatal), together)
+
+
+if __name__ == "__main__":
+    work, place = sys.argv[1], Path(sys.argv[2])
+    rank = os.environ["RANK"]
+    code: object = 0
+    try:
+        main(work, place)
+    except DelineateError as error:
+        with (place / f"{work} said").open("a") as stream:
+            stream.write(f"{rank}: {error}\n")
+        code = 2
+    except SystemExit as end:
+        code = end.code
+    os._exit(int(str(code)))
