@@ -109,10 +109,8 @@ def test_holm_by_hand() -> None:
 
 
 def test_holm_is_that_of_statsmodels() -> None:
-    p_values = np.random.default_rng(0).uniform(0, 0.2, 40).round(2)
-    given = p_values.copy()
+    p_values = np.random.default_rng(0).uniform(0, 0.2, 40).round(2).tolist()
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
-    assert (p_values == given).all()
 
 
 def test_holm_goes_over_structures_and_pairs_but_not_the_mean() -> None:
