@@ -17,6 +17,7 @@ from delineate.workflow.choosing import Scan
 from delineate.workflow.choosing import find_scans as choose
 from delineate.workflow.preparing import prepare_cases
 from delineate.workflow.training import Budget, Division, divide, train
+from delineate.workspace import RunFolder
 
 ANY = ChannelWish("scan", "")
 
@@ -27,7 +28,7 @@ def find_scans(path: Path, channels: tuple[ChannelWish, ...]) -> tuple[Scan, ...
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return detect("cpu", cache=tmp_path / "cache")
+    return detect("cpu", threads=1, cache=tmp_path / "cache")
 
 
 def test_the_last_cases_are_set_aside_before_anything_else(tmp_path: Path) -> None:
@@ -52,17 +53,15 @@ def test_a_budget_is_given_once() -> None:
         Budget(steps=3, epochs=2)
 
 
-def test_training_by_the_clock_keeps_to_it(tmp_path: Path, settings: Settings) -> None:
-    data, division = write_blobs(tmp_path / "data", 3), Division(fold=None)
-    # Prepared and compiled beforehand, which on a busy machine takes longer than the time given.
-    train(data, tmp_path / "first", budget=Budget(steps=1), division=division, settings=settings, plan=tiny_plan())
-    model = train(
-        data, tmp_path / "model", budget=Budget(minutes=0.15), division=division, settings=settings, plan=tiny_plan()
-    )
-    assert model is not None
-    assert model.provenance.step > 8
-    rates = [line.split(",")[4] for line in (tmp_path / "model" / "training" / "history.csv").read_text().splitlines()]
-    assert float(rates[-1]) < 0.3 * float(rates[len(rates) // 2])
+def test_the_clock_ends_a_run_of_given_minutes(tmp_path: Path, settings: Settings) -> None:
+    """How well it keeps to them is tested with a clock of its own: a busy machine may hang at any moment."""
+    data, budget = write_blobs(tmp_path / "data", 3), Budget(minutes=0.05)
+    train(data, tmp_path / "m", budget=budget, division=Division(fold=None), settings=settings, plan=tiny_plan())
+    facts = RunFolder(tmp_path / "m").facts()
+    assert facts is not None
+    assert facts.deadline_seconds == pytest.approx(3)
+    assert 1 < facts.step == facts.last_step < 10_000  # the first guess
+    assert facts.phases[-1].moved is not None
 
 
 def test_epochs_become_steps(tmp_path: Path, settings: Settings) -> None:
