@@ -85,6 +85,11 @@ def test_a_rule_that_helps_every_patient_is_found() -> None:
     assert found.changed == 10
 
 
+def test_rules_are_corrected_for_all_that_were_tried() -> None:
+    of_cases = [parts(80 + n, speck=30) for n in range(6)]  # for one rule alone p were 2/64
+    assert not find_rules({"a": of_cases}, [f"p{n}" for n in range(6)], rng())
+
+
 def test_a_rule_that_helps_few_patients_may_be_chance() -> None:
     of_cases = [parts(80, speck=30 if n < 3 else 0) for n in range(10)]
     assert not find_rules({"a": of_cases}, [f"p{n}" for n in range(10)], rng())
@@ -119,6 +124,17 @@ def test_the_cheaper_is_chosen_where_the_difference_may_be_chance() -> None:
     choice = choose(results, rng())
     assert (choice.chosen, choice.best) == ("cheap", "cheap+dear")
     assert "may be chance" in choice.words
+
+
+def test_of_two_that_are_equal_the_one_with_less_work_is_chosen() -> None:
+    choice = choose([result("dear", [80, 90, 85], work=5), result("cheap", [80, 90, 85])], rng())
+    assert (choice.chosen, choice.best) == ("cheap", "dear")
+
+
+def test_candidates_are_corrected_for_their_number() -> None:
+    hits = [80, 83, 85, 88, 90, 92]
+    several = [result(name, [n - lost for n in hits]) for name, lost in (("a", 0), ("b", 5), ("c", 20))]
+    assert [one.p_holm for one in choose(several, rng()).against] == pytest.approx([2 * 2 / 64] * 2)
 
 
 def test_few_patients_never_make_a_much_worse_candidate_the_choice() -> None:

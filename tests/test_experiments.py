@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from anatomy import tiny_plan, write_blobs
+from anatomy import blob_case, tiny_plan, write_blobs
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
@@ -17,14 +19,18 @@ from delineate import formats
 from delineate.cli import main
 from delineate.dataset import Dataset
 from delineate.errors import DatasetError, InputError, ModelError, PlanError
+from delineate.evaluation.rule_finding import FoundRule
 from delineate.inference import segment
 from delineate.model import Model, load_model, save_model
-from delineate.planning import NetworkPlan, PlanOptions, ZScore, plan_to_json
+from delineate.planning import NetworkPlan, PlanOptions, Tiling, ZScore, plan_to_json
+from delineate.postprocessing import Rule
 from delineate.settings import Settings
 from delineate.training import Facts, Phase
 from delineate.volume import Kind
+from delineate.workflow.experiment_choosing import pack, work_of
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
 from delineate.workflow.experiment_planning import begin, check_plans
+from delineate.workflow.experiment_predicting import is_done, known_structures
 from delineate.workflow.experiment_runs import fold_model, fold_split, is_finished, minutes_for
 from delineate.workflow.experimenting import ExperimentOptions, ExperimentResult, experiment
 from delineate.workflow.joining import join_folders, join_models
@@ -107,13 +113,14 @@ def test_an_ensemble_out_of_fold_is_what_the_packed_model_would_find(lab: Lab) -
     np.testing.assert_array_equal(written.array, found.array)
 
 
-def test_weights_are_those_of_the_last_step(lab: Lab) -> None:
-    run = lab.folder.run("volumes", 0)
-    facts, state = run.facts(), run.load_state(run.plan(), device="cpu")
-    assert facts is not None
+def test_weights_are_those_of_the_last_step_and_not_the_best(lab: Lab, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(lab.folder.run("volumes", 0).model, tmp_path / "run")))
+    best = load_model(run.model)
+    save_model(run.model, replace(best, weights={name: 0 * tensor for name, tensor in best.weights.items()}))
+    state = run.load_state(run.plan(), device="cpu")
     assert state is not None
     model = fold_model(run)
-    assert model.provenance.step == facts.step == 4
+    assert model.provenance.step == state.facts.step == 4
     assert all((model.weights[name] == tensor).all() for name, tensor in state.average.items())
 
 
@@ -127,6 +134,37 @@ def test_one_model_holds_all_folds_of_what_was_chosen(lab: Lab) -> None:
     assert sorted(model.provenance.training_cases) == sorted(lab.setup.cases)
     assert model.provenance.validation_dice == pytest.approx(nested.dice)
     assert variants_of(model).kind == "2 folds"
+
+
+def test_the_chosen_rules_are_the_models(lab: Lab) -> None:
+    rule = Rule(label="rim", largest_only=True)
+    choice = replace(lab.result.conclusion.choice, rules=(FoundRule(rule, 0.5, 0.6, 0.01, 4),))
+    models = {name: models_of(lab, name) for name in lab.setup.configurations}
+    model = pack(replace(lab.result.conclusion, choice=choice), models, lab.dataset, lab.setup)
+    assert model.postprocessing == (rule,)
+    assert all(not partner.postprocessing for partner in model.partners)
+
+
+def test_the_work_of_a_plan_counts_every_mirrored_pass() -> None:
+    mirrored = tiny_plan(tiling=Tiling(mirror_axes=(0, 2)))
+    assert work_of(mirrored) == pytest.approx(4 * work_of(tiny_plan()))
+
+
+def test_results_of_other_networks_are_made_again(lab: Lab) -> None:
+    record = lab.folder.record("blob_1")
+    assert record is not None
+    candidates = [one.candidate for one in lab.result.conclusion.candidates]
+    assert is_done(lab.folder, "blob_1", record.models, candidates)
+    assert not is_done(lab.folder, "blob_1", record.models | {"slices": "longer trained"}, candidates)
+    assert not is_done(lab.folder, "blob_1", record.models, candidates[:1])
+
+
+def test_what_lacks_is_unknown_to_all_if_it_is_to_one_plan() -> None:
+    reference, absent = blob_case(0)[1], tiny_plan()
+    reference = replace(reference, array=reference.array // 2)  # the rim alone, with the core's value
+    unknown = tiny_plan(training=msgspec.structs.replace(absent.training, missing_labels="unknown"))
+    assert known_structures(reference, [absent]) == ("core", "rim")
+    assert known_structures(reference, [absent, unknown]) == ("core",)
 
 
 def test_what_is_done_is_not_done_again(lab: Lab) -> None:
@@ -148,6 +186,20 @@ def test_what_is_lost_is_made_again(lab: Lab) -> None:
     assert lab.go() is not None
     np.testing.assert_array_equal(formats.read_segmentation(result, lab.dataset.labels).array, before[0])
     assert load_model(lab.result.model).digest == before[1]
+
+
+def test_ctrl_c_waits_for_the_case_that_is_segmented(lab: Lab) -> None:
+    def stop(stage: str, done: float, total: float, note: str) -> None:
+        if stage == "Out of fold":
+            signal.raise_signal(signal.SIGINT)
+
+    scores = [lab.folder.path / "scores" / f"{case}.json" for case in lab.setup.folds[1]]
+    for path in scores:
+        path.unlink()
+    assert experiment(lab.dataset, lab.folder.path, options=lab.options, settings=lab.settings, watch=stop) is None
+    assert [path.exists() for path in scores] == [True, False]
+    assert lab.go() is not None
+    assert scores[1].exists()
 
 
 def test_the_ledger_has_every_run_and_candidate_once(lab: Lab) -> None:
@@ -238,11 +290,12 @@ def test_more_steps_leave_runs_unfinished(lab: Lab) -> None:
 
 
 def test_configurations_come_from_planning(lab: Lab, tmp_path: Path) -> None:
-    options = ExperimentOptions(budget=Budget(steps=2), folds=3, configurations=("2d",))
-    setup, _ = begin(lab.dataset, ExperimentFolder(tmp_path), options, lab.settings, nobody)
+    options = ExperimentOptions(budget=Budget(steps=2), folds=3, test=2, configurations=("2d",))
+    seen: list[str] = []
+    setup, _ = begin(lab.dataset, ExperimentFolder(tmp_path), options, lab.settings, lambda *told: seen.append(told[3]))
     assert setup.configurations == ("2d",)
     assert ExperimentFolder(tmp_path).plan("2d").dimensions == 2
-    assert sorted(case for fold in setup.folds for case in fold) == [f"blob_{n}" for n in range(6)]
+    assert sorted(seen) == sorted(case for fold in setup.folds for case in fold) == [f"blob_{n}" for n in range(4)]
     unknown = replace(options, configurations=("4d",))
     with pytest.raises(PlanError, match="not planned here"):
         begin(lab.dataset, ExperimentFolder(tmp_path / "x"), unknown, lab.settings, nobody)
