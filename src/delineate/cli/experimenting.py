@@ -14,6 +14,8 @@ from delineate.cli.options import (
     PATH,
     STOPPED,
     Words,
+    cluster_of,
+    cluster_option,
     machine_options,
     open_watch,
     plan_options,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--ensembles/--no-ensembles", default=True, help="Try every two averaged. [default: ensembles]")
 @click.option("--tolerance-mm", type=click.FloatRange(0), default=2.0, show_default=True, help="Of the surface Dice.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
+@cluster_option
 @plan_options
 @machine_options
 @users_errors
@@ -55,6 +58,7 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     \b
     Example: delineate experiment Task04_Hippocampus hippocampus --minutes 240 --test 40
     Example: delineate experiment Task09_Spleen spleen --configurations 2d,3d_fullres --folds 3 --steps 2000
+    Example: delineate experiment Task09_Spleen spleen --steps 2000 --cluster head:6379 --threads 8 --device cuda
     """
     from delineate.dataset import open_dataset
     from delineate.workflow.experimenting import ExperimentOptions
@@ -64,12 +68,15 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     own = {name: options.pop(name) for name in ("folds", "test", "configurations", "ensembles", "tolerance_mm")}
     plans = tuple(map(Path, options.pop("plans")))
+    address = options.pop("cluster")
     machine, options = split_options(options)
     planning = plan_options_of(options)
     chosen = ExperimentOptions(budget=budget, plans=plans, planning=planning, **own)
     settings = replace(settings_of(**machine), save_seconds=save_every)
+    cluster = cluster_of(address, settings, machine["memory_gb"])
     with open_watch() as watch:
-        found = run(open_dataset(dataset), folder, options=chosen, settings=settings, watch=watch)
+        opened = open_dataset(dataset)
+        found = run(opened, folder, options=chosen, settings=settings, cluster=cluster, watch=watch)
         if found is not None:
             watch.print(_table(found))
     if found is None:

@@ -13,6 +13,7 @@ import click
 from delineate.errors import DelineateError
 
 if TYPE_CHECKING:
+    from delineate.executors.cluster import Cluster
     from delineate.formats.deidentification.pseudonyms import PseudonymKey
     from delineate.planning import PlanOptions
     from delineate.settings import Settings
@@ -150,6 +151,12 @@ machine_options = option_group(
     click.option("--memory-gb", type=float, help="Memory to plan for. [default: 3/4 of what is free]"),
     click.option("--cache", type=PATH, help="Where prepared cases are kept. [default: your cache folder]"),
 )
+cluster_option = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Work on a Ray cluster that sees the same folders: ray (this machine's), HOST:6379, or ray://HOST:10001. "
+    "Each piece of work takes --threads CPUs, --memory-gb if given, and a GPU with --device cuda.",
+)
 key_option = click.option(
     "--deidentify",
     "key_file",
@@ -276,6 +283,15 @@ def key_of(key_file: Path | None) -> PseudonymKey | None:
     from delineate.formats.deidentification.pseudonyms import load_or_make_key
 
     return None if key_file is None else load_or_make_key(key_file)
+
+
+def cluster_of(address: str | None, settings: Settings, memory_gb: float | None) -> Cluster | None:
+    from delineate.executors.cluster import Cluster
+
+    if address is None:
+        return None
+    memory_bytes = None if memory_gb is None else settings.memory_bytes
+    return Cluster(address, settings.threads, int(settings.device.startswith("cuda")), memory_bytes)
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

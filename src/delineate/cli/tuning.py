@@ -13,6 +13,8 @@ from delineate.cli.options import (
     PATH,
     STOPPED,
     Numbers,
+    cluster_of,
+    cluster_option,
     machine_options,
     open_watch,
     plan_options,
@@ -60,6 +62,7 @@ from delineate.cli.options import (
     help="Train the winner and the plan as it was again so often, with other seeds, on another fold.",
 )
 @click.option("--keep-weights", is_flag=True, help="Also of the trials that lost.")
+@cluster_option
 @plan_options
 @machine_options
 @users_errors
@@ -71,6 +74,7 @@ def tune(dataset: Path, folder: Path, plan_file: Path | None, space: str | None,
 
     \b
     Example: delineate tune Task09_Spleen tuning --trials 30 --trial-steps 1000 --test 9 --processes 3
+    Example: delineate tune Task09_Spleen tuning --trials 60 --cluster head:6379 --processes 8 --threads 4
     Example: delineate tune Task09_Spleen tuning --plan plan.json --space a_min=-300..0,a_max=100..500 --minutes 120
     """
     from delineate.dataset import open_dataset
@@ -87,11 +91,22 @@ def tune(dataset: Path, folder: Path, plan_file: Path | None, space: str | None,
         seed=options["seed"],
         **{name: options.pop(name) for name in ("sampler", "pruner", "points", "folds", "fold", "test")},
     )
+    address = options.pop("cluster")
     machine, options = split_options(options)
     chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
     settings, opened = settings_of(**machine), open_dataset(dataset)
+    cluster = cluster_of(address, settings, machine["memory_gb"])
     with open_watch() as watch:
-        result = run(opened, folder, options=search, effort=effort, settings=settings, plan=chosen, watch=watch)
+        result = run(
+            opened,
+            folder,
+            options=search,
+            effort=effort,
+            settings=settings,
+            plan=chosen,
+            cluster=cluster,
+            watch=watch,
+        )
     for sentence in result.words:
         say(sentence)
     for doubt in result.doubts:

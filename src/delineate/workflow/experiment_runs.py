@@ -54,10 +54,13 @@ class RunWork:
     settings: Settings
     watch: Watch
 
-    def do(self, name: str, fold: int, *, budget: Budget) -> bool:
-        """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger."""
+    def do(self, name: str, fold: int, *, budget: Budget, share: bool = True) -> bool:
+        """Train one run to its end, or go on with it; whether it is there. Writes it down in the ledger.
+
+        `share`: whether minutes are those of the whole experiment, of which the run gets its part.
+        """
         folder, run = self.folder, self.folder.run(name, fold)
-        if budget.minutes is not None:
+        if share and budget.minutes is not None:
             budget = Budget(minutes=minutes_for(folder, self.setup, budget.minutes))
         before = run.facts()
         with metered(self.settings.device) as energy:

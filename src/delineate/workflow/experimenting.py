@@ -12,11 +12,13 @@ from pathlib import Path
 from delineate.dataset import Dataset, unite_labels
 from delineate.errors import ModelError
 from delineate.evaluation.selecting import Candidate
+from delineate.executors.cluster import Cluster
 from delineate.files import exclusive
 from delineate.model import MODEL_FILE, Model, load_model
 from delineate.reports.experiment_pages import CandidateLine
 from delineate.settings import Settings
 from delineate.workflow.experiment_choosing import Conclusion, conclude, pack, work_of
+from delineate.workflow.experiment_cluster import train_on_cluster
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
 from delineate.workflow.experiment_planning import ExperimentOptions, begin
 from delineate.workflow.experiment_predicting import CaseWork, candidates_for, is_done, open_fold
@@ -51,9 +53,12 @@ def experiment(
     *,
     options: ExperimentOptions,
     settings: Settings,
+    cluster: Cluster | None = None,
     watch: Watch = nobody,
 ) -> ExperimentResult | None:
     """Train, predict, choose, pack; or go on with what `folder` holds. None if it was stopped before its end.
+
+    `cluster`: where runs are trained, many at once; the rest is done here.
 
     The last weights of each run count, whatever was validated on the way. Raises `DatasetError` for too few patients
     or a dataset that has changed, `InputError` for options other than those the experiment was begun with, `PlanError`
@@ -65,7 +70,7 @@ def experiment(
     with exclusive(folder), stop_on_signals() as stop:
         setup, remarks = begin(dataset, place, options, settings, watch)
         work = _Work(dataset, place, setup, options, settings, watch, stop)
-        conclusion = work.run()
+        conclusion = work.run() if cluster is None or work.train_on(cluster) else None
     return None if conclusion is None else ExperimentResult(setup, conclusion, place.model, place.page, remarks)
 
 
@@ -96,6 +101,19 @@ class _Work:
         write_reports(self.folder, self.setup, conclusion, model, self.settings)
         self.watch("Choosing", 1, 1, conclusion.choice.chosen)
         return conclusion
+
+    def train_on(self, cluster: Cluster) -> bool:
+        """Whether every run is at its end, trained on a cluster."""
+        return train_on_cluster(
+            self.dataset,
+            self.folder,
+            self.setup,
+            budget=self.options.budget,
+            settings=self.settings,
+            cluster=cluster,
+            watch=self.watch,
+            stop=self.stop,
+        )
 
     def _train(self, fold: int) -> bool:
         """Whether every run of a fold is at its end."""

@@ -20,9 +20,11 @@ from pathlib import Path
 
 from delineate.dataset import Dataset
 from delineate.errors import InputError, ResourceError
+from delineate.executors.cluster import Cluster, run_on_cluster
 from delineate.executors.supervised import Death, Tell, run_apart
 from delineate.planning import Plan, PlanOptions
 from delineate.settings import Settings
+from delineate.workflow.experiment_cluster import everywhere
 from delineate.workflow.preparing import prepare_cases, use_threads
 from delineate.workflow.progress import StopRequest, Watch, nobody, stop_on_signals
 from delineate.workflow.training import divide
@@ -70,22 +72,26 @@ def tune(
     effort: Effort,
     settings: Settings,
     plan: Plan | PlanOptions | None = None,
+    cluster: Cluster | None = None,
     watch: Watch = nobody,
 ) -> TuningResult:
     """Search for a better plan, or join in the search that `folder` holds, or go on with it.
 
-    Trial 0 is the plan as it is. The result says whether all was done; if not, it was stopped.
+    Trial 0 is the plan as it is. The result says whether all was done; if not, it was stopped. `cluster`: where the
+    effort's processes run, each with the settings' threads and memory, instead of here.
     Raises `InputError` for an effort without an end, or where the folder holds another search; `ResourceError` without
     Optuna.
     """
     if effort.trials is None and effort.minutes is None and options.sampler != "grid":
         raise InputError("the search has no end", expected="--trials or --minutes", remedy="Give one of them.")
     deadline = None if effort.minutes is None else time.time() + 60 * effort.minutes
-    shared = _share(settings, effort.processes)
+    shared = settings if cluster is not None else _share(settings, effort.processes)
     place = TuningFolder(folder)
     search, base = agree(dataset, place, options=options, settings=shared, plan=plan, watch=watch)
     job = _Job(dataset, place, search, base, effort, shared, deadline)
-    if effort.processes == 1:
+    if cluster is not None:
+        finished = _work_on(cluster, job, watch)
+    elif effort.processes == 1:
         with stop_on_signals() as stop:
             finished = _work(job, watch, stop)
     else:
@@ -195,6 +201,31 @@ def _prepare(job: _Job, watch: Watch) -> None:
     cases = [job.dataset.case(case) for case in (*split.training, *split.validation)]
     first = os.getpid() % len(cases)
     prepare_cases([*cases[first:], *cases[:first]], job.dataset.labels, job.plan, job.settings, watch=watch)
+
+
+def _work_on(cluster: Cluster, job: _Job, watch: Watch) -> bool:
+    """The work in processes on a cluster; False if they were stopped before."""
+    settings = replace(job.settings, cache=job.settings.cache.absolute())
+    if cluster.gpus:
+        settings = replace(settings, device="cuda")
+    folder = TuningFolder(job.folder.path.absolute())
+    there = replace(job, dataset=everywhere(job.dataset), folder=folder, settings=settings)
+    pieces = {f"process {number}": partial(_serve_there, there) for number in range(1, job.effort.processes + 1)}
+    at = job.place(watch)
+
+    def look(ended: int) -> None:
+        records = at.book.records()
+        done = sum(record.is_finished for record in records)
+        watch(_TRIALS, done, max(job.effort.trials or 0, len(records)), _best_words(at))
+
+    with stop_on_signals() as stop:
+        found = run_on_cluster(cluster, pieces, watch=look, stopping=lambda: stop.asked)
+    return len(found) == len(pieces) and all(found.values())
+
+
+def _serve_there(job: _Job) -> bool:
+    with stop_on_signals() as stop:
+        return _work(job, nobody, stop)
 
 
 def _work_apart(job: _Job, watch: Watch) -> bool:
