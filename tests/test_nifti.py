@@ -135,7 +135,7 @@ def test_a_corrupt_stream_is_refused(tmp_path: Path) -> None:
         nifti.read_volume(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello" * 200, gzip.compress(b"hello" * 200)])
+@pytest.mark.parametrize("content", [b"", b"hello" * 200, gzip.compress(b"hello" * 200, mtime=0)])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.nii.gz").write_bytes(content)
     with pytest.raises(UnreadableImage, match=r"a\.nii\.gz"):
