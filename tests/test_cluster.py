@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from anatomy import tiny_plan, write_blobs
 
 from delineate.dataset import open_dataset
 from delineate.errors import InputError, ResourceError, UnreadableImage
-from delineate.executors.cluster import Cluster, run_on_cluster
+from delineate.executors.cluster import Cluster, check_address, run_on_cluster
 from delineate.planning import plan_to_json
 from delineate.settings import detect
 from delineate.workflow.experimenting import ExperimentOptions, experiment
@@ -102,6 +103,16 @@ def test_pieces_that_no_machine_has_room_for_are_refused() -> None:
         run_on_cluster(Cluster(cpus=3, gpus=1), {"a": never}, watch=ignore, stopping=never)
     with pytest.raises(InputError, match="at least one CPU"):
         Cluster(cpus=0)
+
+
+def test_an_address_where_nobody_answers_is_said_at_once() -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(ResourceError, match=rf"cluster 127.0.0.1:{port} cannot be reached.*ray start --head"):
+            check_address(Cluster(f"127.0.0.1:{port}"))
+    with pytest.raises(InputError, match="HOST:PORT"):
+        check_address(Cluster("head"))
 
 
 def test_an_experiment_on_a_cluster_is_what_it_is_on_one_machine(

@@ -286,12 +286,14 @@ def key_of(key_file: Path | None) -> PseudonymKey | None:
 
 
 def cluster_of(address: str | None, settings: Settings, memory_gb: float | None) -> Cluster | None:
-    from delineate.executors.cluster import Cluster
+    from delineate.executors.cluster import Cluster, check_address
 
     if address is None:
         return None
     memory_bytes = None if memory_gb is None else settings.memory_bytes
-    return Cluster(address, settings.threads, int(settings.device.startswith("cuda")), memory_bytes)
+    cluster = Cluster(address, settings.threads, int(settings.device.startswith("cuda")), memory_bytes)
+    check_address(cluster)
+    return cluster
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

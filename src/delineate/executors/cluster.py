@@ -6,6 +6,7 @@ simply begun again elsewhere, and machines that join the cluster later take part
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from delineate.errors import InputError, ResourceError
 _POLL_SECONDS = 0.5
 _RETRIES = 4  # of a piece whose process or machine died
 _STORE_BYTES = 100 * 2**20  # for what pieces return, on this machine alone: words, no voxels
+_ANSWER_SECONDS = 5.0
 _LOCAL = "ray"
 
 
@@ -35,6 +37,21 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.gpus < 0 or (self.memory_bytes or 1) < 1:
             raise InputError("a piece of work takes at least one CPU", got=self)
+
+
+def check_address(cluster: Cluster) -> None:
+    """Raises `ResourceError` if nobody answers at a cluster's address, before work is done for it."""
+    host, _, port = cluster.address.removeprefix("ray://").rpartition(":")
+    if cluster.address == _LOCAL:
+        return
+    if not (host and port.isdecimal() and int(port) < 2**16):
+        raise InputError(
+            "not the address of a cluster", expected="ray, HOST:PORT or ray://HOST:PORT", got=cluster.address
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _unreachable(cluster.address, str(error)) from error
 
 
 def run_on_cluster(
@@ -146,11 +163,15 @@ def _connect(ray: Any, address: str) -> None:
         except ConnectionError:
             ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
     except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ResourceError(
-            "the cluster cannot be reached",
-            got=(str(error).splitlines() or [type(error).__name__])[0][:200],
-            remedy=f"Begin it with `ray start --head`, and give its address: --cluster HOST:6379 (got {address}).",
-        ) from error
+        raise _unreachable(address, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+
+
+def _unreachable(address: str, why: str) -> ResourceError:
+    return ResourceError(
+        f"the cluster {address} cannot be reached",
+        got=why.rstrip("."),
+        remedy="Begin it with `ray start --head`, and give its address: --cluster HOST:6379.",
+    )
 
 
 def _check_room(ray: Any, cluster: Cluster) -> None:
