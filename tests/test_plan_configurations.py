@@ -27,7 +27,7 @@ def test_thick_slices_get_a_network_of_their_own() -> None:
     plans = make_configurations(thick, CPU)
     assert list(plans) == ["3d_fullres", "2d"]
     assert (plans["2d"].dimensions, plans["3d_fullres"].dimensions) == (2, 3)
-    assert "7.5 times" in plans["2d"].reasons[0] or "8.2 times" in plans["2d"].reasons[0]
+    assert "7.5 times" in plans["2d"].reasons[0]  # of 1.2 mm, the longer side of a pixel
 
 
 def test_slices_can_be_asked_for() -> None:

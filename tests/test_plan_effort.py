@@ -7,13 +7,13 @@ import pytest
 import torch
 from anatomy import tiny_plan
 from fingerprints import fingerprint
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delineate.errors import PlanError
 from delineate.networks import ARCHITECTURES, build_network
 from delineate.planning import Machine, NetworkPlan, Plan, PlanOptions, Speed, for_minutes, make_plan, training_bytes
-from delineate.planning.work import parameter_count, step_seconds
+from delineate.planning.work import parameter_count, step_operations, step_seconds
 from delineate.sampling import Batch
 from delineate.training import supervised
 from delineate.training.state import start
@@ -62,11 +62,13 @@ def test_seconds_of_a_step_by_hand() -> None:
     # Of 16 voxels: 1 to 2 features of 9 taps; up 4 to 2 of 1 tap; 4 to 2 of 9 taps; a head 2 to 3. Of 4: 2 to 4.
     features = 16 * (2 + 2 + 2 + 3) + 4 * 4 + 4 * 3 * 16  # the last: the loss of 3 classes
     products = 16 * (1 * 2 * 9 + 4 * 2 + 4 * 2 * 9 + 2 * 3) + 4 * 2 * 4 * 9
+    assert step_operations(plan) == 2 * 6 * products  # two patches; forward and twice that backward, two a product
     weights = 9 * (1 * 2 + 2 * 4 + 4 * 2) + 4 * 4 * 2 + 2 * 3
     expected = 2 * (features * 1e-3 + products * 1e-5) + weights * 3e-9
     assert step_seconds(plan, Speed(1e-3, 1e-5)) == pytest.approx(expected)
 
 
+@settings(max_examples=40)
 @given(few=st.floats(0.1, 2000), factor=st.floats(1, 50))
 def test_more_time_never_makes_a_smaller_network(few: float, factor: float) -> None:
     short, long = planned(few), planned(few * factor)
@@ -90,6 +92,32 @@ def test_a_faster_machine_takes_a_larger_step_in_the_same_time() -> None:
     slow_plan, fast_plan = (make_plan(ct, machine, PlanOptions(minutes=60)) for machine in (CPU, fast))
     assert math.prod(fast_plan.patch_size) > math.prod(slow_plan.patch_size)
     assert fast_plan.spacing_mm < slow_plan.spacing_mm
+
+
+def test_a_plan_says_which_speed_it_was_made_for() -> None:
+    assert "GFLOP/s of this device (measured)" in planned(20).reasons[-1]
+    unmeasured = planned(20, Machine("cpu", 8 * 10**9, "float32"))
+    assert "GFLOP/s of this device (assumed, not measured)" in unmeasured.reasons[-1]
+
+
+def test_steps_are_counted_for_the_batch_that_fits_the_memory() -> None:
+    whole = planned(2000)
+    tight = planned(2000, Machine("cpu", training_bytes(whole) // 2, "float32", SPEED))
+    assert tight.training.batch_size < whole.training.batch_size
+    for plan in (whole, tight):
+        assert plan.training.steps == pytest.approx(0.9 * 2000 * 60 / step_seconds(plan, SPEED), abs=1)
+
+
+def test_much_time_on_little_memory_does_not_widen_the_network_at_the_cost_of_its_patch() -> None:
+    machine = Machine("cpu", 40 * 10**6, "float32", Speed(1e-12, 1e-14))
+    short, long = planned(0.01, machine), planned(10_000, machine)
+    assert training_bytes(long) <= machine.memory_bytes
+    assert (long.network.features, long.patch_size) == (short.network.features, short.patch_size)
+
+
+def test_a_preset_beside_minutes_is_refused() -> None:
+    with pytest.raises(PlanError, match="a preset is a time, too"):
+        make_plan(fingerprint(), CPU, PlanOptions(preset="best", minutes=20))
 
 
 def test_too_little_time_takes_one_patch_a_step() -> None:

@@ -46,6 +46,7 @@ def choose_flips(
         reasons.append("flips: none, because in CT of the trunk or head organs have a side and a way up")
         return ()
     if side >= options.dimensions:
+        reasons.append("flips: none, because left and right lie across the slices")
         return ()
     reasons.append("flips: left and right only: a mirrored patient is a possible one, one upside down is not")
     return (side,)

@@ -37,7 +37,7 @@ def make_configurations(
     thick = thick_axis(spacing)
     if thick is not None or options.dimensions == 2:
         flat = make_plan(fingerprint, machine, msgspec.structs.replace(options, dimensions=2))
-        times = max(spacing) / min(spacing)
+        times = max(spacing) / sorted(spacing)[1]
         why = "it was asked for" if thick is None else f"slices are {times:.1f} times as thick as pixels"
         found[SLICES] = _because(flat, f"{SLICES}: slice by slice, because {why}")
     share = covered_share(full, fingerprint)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
+from delineate.errors import PlanError
 from delineate.planning.options import Machine, PlanOptions, Preset, Speed
 from delineate.planning.plan import Plan
-from delineate.planning.work import step_seconds
+from delineate.planning.work import step_operations, step_seconds
 
 PRESET_MINUTES: dict[Preset, float] = {"quick": 10.0, "balanced": 60.0, "best": 720.0}
 _STEPPING = 0.9  # of the time; the rest is reading, preparing, validating
@@ -57,29 +58,47 @@ def minutes_of(options: PlanOptions) -> float | None:
 def choose_effort(machine: Machine, options: PlanOptions, plan_with: Callable[[Effort], Plan]) -> tuple[Effort, str]:
     """The effort for the time there is, and why; what is usual on such a device where nobody says how long.
 
-    `plan_with` makes the plan of an effort: only it knows patch, batch and network, and so what a step takes. The
-    largest effort is chosen that still gets as many steps as it is worth.
+    `plan_with` makes the plan of an effort, made to fit the memory: only it knows patch, batch and network, and so what
+    a step takes. The largest effort is chosen that still gets as many steps as it is worth, and does not pay for its
+    width with smaller steps because memory is short. Raises what `plan_with` raises for the smallest effort.
     """
     minutes = minutes_of(options)
     if minutes is None:
         usual = _USUAL[machine.kind]
         return usual, f"time: not given; {usual.steps:,} steps, as usual on this kind of device"
     speed = machine.speed or _ASSUMED[machine.kind]
-    chosen, steps, seconds = _LADDER[0], 1, 0.0
-    for effort in _LADDER:
-        a_step = step_seconds(plan_with(effort), speed)
-        possible = int(60 * minutes * _STEPPING / a_step)
-        if effort is _LADDER[0] or possible >= effort.worth_steps:
-            chosen, steps, seconds = effort, possible, a_step
-    asked = f"{minutes:g} minutes" if options.minutes else f'{minutes:g} minutes, the preset "{options.preset}"'
-    how = "measured" if machine.speed is not None else "assumed, not measured,"
-    reason = f"time: {asked}: about {steps:,} steps of {seconds:.2g} s at the {how} speed of this device"
-    larger = next_effort(chosen)
-    if larger is not None:
-        reason += f"; a larger network or step would pay from {larger.worth_steps:,} steps on"
-    return replace(chosen, steps=max(1, min(_MOST_STEPS, steps))), reason
+    chosen, plan = _LADDER[0], plan_with(_LADDER[0])
+    for effort in _LADDER[1:]:
+        try:
+            larger = plan_with(effort)
+        except PlanError:  # it does not fit the memory, nor will a larger one
+            break
+        possible = _steps(minutes, step_seconds(larger, speed))
+        if possible >= effort.worth_steps and _voxels_a_step(larger) >= _voxels_a_step(plan):
+            chosen, plan = effort, larger
+    steps = _steps(minutes, step_seconds(plan, speed))
+    reason = f"time: {_asked(options)}: about {steps:,} steps of {_pace(plan, machine)}"
+    if chosen is not _LADDER[-1]:
+        needed = _LADDER[_LADDER.index(chosen) + 1].worth_steps
+        reason += f"; a larger network or step would pay if there were time for {needed:,} of its steps"
+    return replace(chosen, steps=steps), reason
 
 
-def next_effort(effort: Effort) -> Effort | None:
-    """The next larger one of those that time is turned into; None for the largest, and for others."""
-    return dict(pairwise(_LADDER)).get(effort)
+def _asked(options: PlanOptions) -> str:
+    preset = "" if options.preset is None else f', the preset "{options.preset}"'
+    return f"{minutes_of(options):g} minutes{preset}"
+
+
+def _pace(plan: Plan, machine: Machine) -> str:
+    seconds = step_seconds(plan, machine.speed or _ASSUMED[machine.kind])
+    rate = 1e-9 * step_operations(plan) / seconds
+    how = "assumed, not measured" if machine.speed is None else "measured"
+    return f"{seconds:.2g} s, at {rate:,.{0 if rate >= 10 else 2}f} GFLOP/s of this device ({how})"
+
+
+def _voxels_a_step(plan: Plan) -> int:
+    return plan.training.batch_size * math.prod(plan.patch_size)
+
+
+def _steps(minutes: float, seconds: float) -> int:
+    return max(1, min(_MOST_STEPS, int(60 * minutes * _STEPPING / seconds)))

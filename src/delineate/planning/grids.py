@@ -28,7 +28,7 @@ def choose_orientation(fingerprint: Fingerprint, options: PlanOptions, reasons: 
 
 
 def thick_axis(spacing: TripleMM) -> int | None:
-    """The axis across which slices are over three times as thick as pixels, by the finer of the others; or None."""
+    """The axis across which slices are over three times as thick as pixels, by their longer side; or None."""
     coarsest = max(range(3), key=lambda axis: spacing[axis])
     others = [mm for axis, mm in enumerate(spacing) if axis != coarsest]
     return coarsest if spacing[coarsest] > THICK * max(others) else None

@@ -12,12 +12,17 @@ _SMALLEST_LEVEL = 4  # voxels an axis of the lowest resolution keeps
 _MOST_LEVELS = 6
 
 
-def choose_network(patch: Triple, spacing: TripleMM, effort: Effort, options: PlanOptions) -> NetworkPlan:
+def choose_network(
+    patch: Triple, spacing: TripleMM, effort: Effort, *, options: PlanOptions, reasons: list[str]
+) -> NetworkPlan:
     """The network for a patch: as wide as the effort allows, as deep as the patch can be halved."""
     strides, kernels = choose_strides(patch[: options.dimensions], spacing[: options.dimensions])
     levels = len(strides)
     base, most = _FEATURES.get(options.architecture, (effort.base_features, effort.most_features))
     features = options.features or tuple(min(most, base * 2**n) for n in range(levels))
+    if len(features) > levels:
+        given = " ".join(str(n) for n in features)
+        reasons.append(f"width: the first {levels} of {given}, because a patch is halved only {levels - 1} times")
     levels = min(levels, len(features))
     return NetworkPlan(
         architecture=options.architecture,

@@ -46,8 +46,8 @@ class Machine:
 class PlanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person set by hand; None leaves the choice to the rules.
 
-    `minutes`: how long training may take; the network's width, patch and batch are chosen for it. `preset`: what to aim
-    at where no minutes are given. `window`: (a_min, a_max, b_min, b_max), intensities a mapped onto b. `conventions`:
+    `minutes`: how long training may take; the network's width, patch and batch are chosen for it. `preset`: the same
+    without a number. `window`: (a_min, a_max, b_min, b_max), intensities a mapped onto b. `conventions`:
     whose way scans are prepared and windows blended; with nnU-Net's, a model with a network of nnU-Net's computes the
     same in its predictor.
     """
@@ -100,6 +100,11 @@ def check_options(options: PlanOptions, fingerprint: Fingerprint) -> None:
             raise PlanError(f"{name} must be positive", got=value)
     if options.minutes is not None and not options.minutes > 0:
         raise PlanError("there must be time to train", expected="minutes above 0", got=options.minutes)
+    if options.minutes is not None and options.preset is not None:
+        got = f"{options.minutes:g} minutes and {options.preset}"
+        raise PlanError("a preset is a time, too", expected="one of them", got=got, remedy="Leave --preset out.")
+    if options.learning_rate is not None and not options.learning_rate > 0:
+        raise PlanError("the learning rate must be above 0", got=options.learning_rate)
     for name in ("balance", "off_centre"):
         if not 0 <= (getattr(options, name) or 0.0) <= 1:
             raise PlanError(f"{name} must be from 0 to 1", got=getattr(options, name))

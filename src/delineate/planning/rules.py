@@ -40,13 +40,13 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
     """
     options = options or PlanOptions()
     check_options(options, fingerprint)
-    effort, time = choose_effort(machine, options, lambda effort: _plan(fingerprint, machine, effort, options))
-    plan = _because(_plan(fingerprint, machine, effort, options), time)
-    return _fit_memory(plan, lambda changed: _plan(fingerprint, machine, effort, changed), machine, options)
 
+    def fitting(effort: Effort) -> Plan:
+        return _fit_memory(lambda changed: _plan(fingerprint, machine, effort, changed), options, machine=machine)
 
-def _because(plan: Plan, *reasons: str) -> Plan:
-    return msgspec.structs.replace(plan, reasons=(*plan.reasons, *reasons))
+    effort, time = choose_effort(machine, options, fitting)
+    plan = fitting(effort)
+    return msgspec.structs.replace(plan, reasons=(*plan.reasons, time))
 
 
 def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: PlanOptions) -> Plan:
@@ -62,7 +62,8 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         whole = "scan's patient part" if seen == 3 else "slice of the patient"
         reasons.append(f"patch: {_by(patch)}, {100 * covered:.0f} % of the median {whole}")
     batch = options.batch_size or max(effort.least_batch, min(16, effort.step_voxels // math.prod(patch)))
-    reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
+    if options.batch_size is None:
+        reasons.append(f"batch: {batch * math.prod(patch):,} voxels a step, of about {effort.step_voxels:,}")
     changes = choose_changes(fingerprint, orientation, spacing, options, reasons)
     training = _choose_training(batch, machine, effort, options)
     if fingerprint.regions:
@@ -80,7 +81,7 @@ def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: P
         crop_foreground=options.crop_foreground,
         normalisation=choose_normalisation(fingerprint, options, reasons),
         patch_size=patch,
-        network=choose_network(patch, spacing, effort, options),
+        network=choose_network(patch, spacing, effort, options=options, reasons=reasons),
         training=balance_training(training, fingerprint, patch, spacing, options=options, reasons=reasons),
         augmentation=changes,
         tiling=_choose_tiling(changes.flip_axes, options),
@@ -140,12 +141,12 @@ def _choose_training(batch: int, machine: Machine, effort: Effort, options: Plan
     )
 
 
-def _fit_memory(plan: Plan, plan_with: Callable[[PlanOptions], Plan], machine: Machine, options: PlanOptions) -> Plan:
+def _fit_memory(plan_with: Callable[[PlanOptions], Plan], options: PlanOptions, *, machine: Machine) -> Plan:
     """Halve the batch, then take smaller patches, until a step fits. Raises `PlanError` if not even a small one does.
 
     A patch that a person chose stays as it is.
     """
-    wanted = plan
+    wanted = plan = plan_with(options)
     least = 2 if plan.network.norm == "batch" and options.batch_size is None else 1
     while training_bytes(plan) > machine.memory_bytes:
         batch, patch = plan.training.batch_size, plan.patch_size

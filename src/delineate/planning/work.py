@@ -45,6 +45,11 @@ def step_seconds(plan: Plan, speed: Speed) -> float:
     return plan.training.batch_size * (seconds + loss) + _WEIGHT_SECONDS * parameter_count(plan)
 
 
+def step_operations(plan: Plan) -> float:
+    """Multiplications and additions of the convolutions in a training step: forward, and twice as many backward."""
+    return 6 * plan.training.batch_size * sum(c.voxels * c.inputs * c.outputs * c.taps for c in convolutions_of(plan))
+
+
 def level_voxels(plan: Plan) -> tuple[float, ...]:
     """Voxels of one patch at each level, the highest first."""
     found, voxels = [], float(math.prod(plan.patch_size))

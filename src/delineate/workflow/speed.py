@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from delineate.planning import Machine, PlanOptions, Speed
 from delineate.planning.effort import minutes_of
 from delineate.settings import Settings
 
 _NARROW, _WIDE = 16, 64  # features: the first takes its time to read and write, the second to multiply
-_SECONDS = 1.0  # for each of them, at most
+_ROUNDS = 6  # of all blocks, spread over the time, so that a moment in which the machine is busy does not count
+_SECONDS = 0.15  # for each block in each round, at least one step of it
+_REST_SECONDS = 0.05  # between rounds
 _SIDES = {"cpu": (40, 24), "cuda": (128, 64), "mps": (96, 48)}  # of the cube of voxels, for each of them
 _TAPS = 27
+_LEAST_SHARE = 0.05  # of a block's time goes into either part: neither is ever for nothing
 _WORTH_MINUTES = 1.0  # of training, from which measuring does not take a part of it that matters
 
 
@@ -27,7 +29,7 @@ def machine_of(settings: Settings, options: PlanOptions | None = None) -> Machin
 def measure_speed(settings: Settings) -> Speed:
     """Convolution, normalisation and activation, forward and backward, in the precision that the device trains in.
 
-    Takes about two seconds. The median of the runs counts.
+    Takes about two seconds. The fastest runs count: what the machine can do when nothing else holds it up.
     """
     import torch
 
@@ -36,12 +38,40 @@ def measure_speed(settings: Settings) -> Speed:
     torch.set_num_threads(settings.threads)
     keep_freed_memory()
     narrow, wide = _SIDES[settings.device.split(":")[0]]
-    by_narrow = _usual_seconds(_block(_NARROW, narrow, settings)) / (_NARROW * narrow**3)
-    by_wide = _usual_seconds(_block(_WIDE, wide, settings)) / (_WIDE * wide**3)
-    # Of each voxel and feature: feature_seconds + features * taps * product_seconds.
-    product = max(0.0, by_wide - by_narrow) / (_TAPS * (_WIDE - _NARROW))
-    feature = max(by_narrow - product * _TAPS * _NARROW, 0.05 * by_narrow)
+    found = fastest_seconds([_block(_NARROW, narrow, settings), _block(_WIDE, wide, settings)])
+    return speed_from(found[0] / (_NARROW * narrow**3), found[1] / (_WIDE * wide**3))
+
+
+def speed_from(narrow: float, wide: float) -> Speed:
+    """The speed by seconds of each voxel and feature of both blocks: feature_seconds + inputs * taps * product_seconds.
+
+    Where the wide block seems no slower than the narrow one, or all of the time to go into products, a small share of
+    the time is left to either.
+    """
+    product = max(wide - narrow, _LEAST_SHARE * wide) / (_TAPS * (_WIDE - _NARROW))
+    feature = max(narrow - product * _TAPS * _NARROW, _LEAST_SHARE * narrow)
     return Speed(feature_seconds=feature, product_seconds=product)
+
+
+def fastest_seconds(
+    steps: Sequence[Callable[[], None]],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = time.sleep,
+) -> list[float]:
+    """The seconds of the fastest of many runs of each step, in turns; the first of each only warms up."""
+    for step in steps:
+        step()
+    found = [float("inf")] * len(steps)
+    for _ in range(_ROUNDS):
+        for n, step in enumerate(steps):
+            now = began = clock()
+            while now - began < _SECONDS:
+                step()
+                now, before = clock(), now
+                found[n] = min(found[n], now - before)
+        rest(_REST_SECONDS)
+    return found
 
 
 def _block(features: int, side: int, settings: Settings) -> Callable[[], None]:
@@ -65,16 +95,7 @@ def _block(features: int, side: int, settings: Settings) -> Callable[[], None]:
         values.grad = None
         if kind == "cuda":
             torch.cuda.synchronize(settings.device)
+        elif kind == "mps":
+            torch.mps.synchronize()
 
     return step
-
-
-def _usual_seconds(step: Callable[[], None]) -> float:
-    step()
-    found: list[float] = []
-    until = time.perf_counter() + _SECONDS
-    while time.perf_counter() < until or not found:
-        began = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
