@@ -164,9 +164,7 @@ def main() -> None:
         estimate, measured, parameters = json.loads(done.stdout.splitlines()[-1])
         rows.append({"name": size.name, "estimate": estimate, "measured": measured, "parameters": parameters})
         ratio = measured / estimate
-        print(
-            f"{size.name:<50} {estimate / 1e6:8.0f} {measured / 1e6:8.0f} {ratio:6.2f}  {parameters:,}", flush=True
-        )
+        print(f"{size.name:<50} {estimate / 1e6:8.0f} {measured / 1e6:8.0f} {ratio:6.2f}  {parameters:,}", flush=True)
     if arguments.write is not None:
         arguments.write.write_text(json.dumps(rows, indent=1))
     ratios = [row["measured"] / row["estimate"] for row in rows]

@@ -3,8 +3,8 @@
     python benchmarks/widths.py hippocampus --seconds 120 360 --features 8 16 24 --batch 2 --write FILE.jsonl
 
 Each network trains in one thread for as many steps as it takes in the given processor time (its own step is measured
-first, patches included), on folds 2 to 5 of five, and is scored on fold 1 with its last weights. Processor time, because
-it does not depend on what else the machine does. A line of JSON a run; those that FILE has are not run again.
+first, patches included), on folds 2 to 5 of five, and is scored on fold 1 with its last weights. Processor time does
+not depend on what else the machine does. A line of JSON a run; those that FILE has are not run again.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def test_kills_in_training_and_in_segmenting_change_no_model(tmp_path: Path) -> 
     training = msgspec.structs.replace(tiny_plan().training, validations=1)
     (tmp_path / "plan.json").write_text(plan_to_json(tiny_plan(training=training)))
     options = ExperimentOptions(Budget(steps=12), folds=2, plans=(tmp_path / "plan.json",))
-    settings = Settings("cpu", 1, 10**9, tmp_path / "cache")
+    settings = Settings("cpu", 1, 6 * 10**9, tmp_path / "cache")
     assert experiment(dataset, tmp_path / "alone", options=options, settings=settings) is not None
     for moment in MOMENTS:
         process = _start(tmp_path)

@@ -75,7 +75,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     for path, plan in zip(plans, (volumes, slices), strict=True):
         path.write_text(plan_to_json(plan))
     options = ExperimentOptions(budget=Budget(steps=4), folds=2, test=2, plans=plans)
-    settings = Settings("cpu", 1, 10**9, folder / "cache")
+    settings = Settings("cpu", 1, 6 * 10**9, folder / "cache")
     place = ExperimentFolder(folder / "out")
     result = experiment(dataset, place.path, options=options, settings=settings)
     assert result is not None
@@ -264,7 +264,7 @@ def test_a_structure_that_a_fold_could_not_learn_is_refused_before_any_run(tmp_p
         drawn = formats.read_segmentation(case.reference, dataset.labels)
         formats.write_segmentation(case.reference, replace(drawn, array=drawn.array // 2 * 2))
     options = ExperimentOptions(budget=Budget(steps=2), folds=3, configurations=("3d_fullres",))
-    settings = Settings("cpu", 1, 10**9, tmp_path / "cache")
+    settings = Settings("cpu", 1, 6 * 10**9, tmp_path / "cache")
     with pytest.raises(DatasetError, match=r"no training case of fold \d has these structures: got core"):
         begin(dataset, ExperimentFolder(tmp_path / "out"), options, settings, nobody)
 

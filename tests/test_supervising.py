@@ -150,10 +150,10 @@ def kill_when_reading(
 
     read = Scan.read
 
-    def deadly(scan: Scan, *rest: object) -> object:
+    def deadly(scan: Scan, *rest: object, **options: object) -> object:
         if scan.id == "b":
             os.kill(os.getpid(), signal.SIGSEGV)
-        return read(scan, *rest)  # type: ignore[arg-type]
+        return read(scan, *rest, **options)  # type: ignore[arg-type]
 
     Scan.read = deadly  # type: ignore[method-assign, assignment]
     return _REAL_WORK(tell, stop, request=request, attempt=attempt)
