@@ -71,7 +71,7 @@ def _shapes(plan: Plan, more_classes: int, more_inputs: int) -> dict[str, torch.
 def fresh_names(plan: Plan, matching: Matching) -> tuple[str, ...]:
     """The tensors of which all or a part starts anew, or is put together from several inputs: heads always."""
     changed = not matching.keeps_inputs
-    return tuple(sorted(name for name, axes in axes_of(plan).items() if axes.outputs or (axes.inputs and changed)))
+    return tuple(name for name, axes in axes_of(plan).items() if axes.outputs or (axes.inputs and changed))
 
 
 def carry_over(weights: Weights, fresh: Weights, matching: Matching, axes: Mapping[str, Axes]) -> dict[str, Tensor]:
