@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from delineate import formats
 from delineate.dataset import Dataset, Split
-from delineate.errors import DatasetError
+from delineate.errors import DatasetError, ResourceError
 from delineate.labels import label_set
 from delineate.planning import Plan
 from delineate.sampling import Batch
@@ -135,3 +135,9 @@ def test_files_that_were_only_touched_are_no_change(tmp_path: Path, data: Datase
     facts = RunFolder(tmp_path / "m").facts()
     assert facts is not None
     assert facts.incidents == ()
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, data: Dataset, machine: Settings) -> None:
+    with RunFolder(tmp_path / "m").taken(), pytest.raises(ResourceError, match=r"another run is writing here.*Wait"):
+        run(data, tmp_path / "m", machine)
+    run(data, tmp_path / "m", machine)

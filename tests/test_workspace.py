@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,19 @@ def test_a_run_writes_down_what_it_will_do(tmp_path: Path) -> None:
     assert not run.exists
     run.start(PLAN, SPLIT)
     assert (run.exists, run.plan(), run.split()) == (True, PLAN, SPLIT)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    name, cache = ".0123abcd.partial.", PreparedCache(tmp_path)
+    left = [tmp_path / "m" / "training" / f"{name}state.safetensors", tmp_path / "prepared" / f"{name}case"]
+    for path in (*left, tmp_path / "prepared" / "whole"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))
+    cache.sweep()
+    with RunFolder(tmp_path / "m").taken():
+        assert [path.exists() for path in left] == [False, False]
+    assert (tmp_path / "prepared" / "whole").exists()
 
 
 def test_state_comes_back_with_its_facts(tmp_path: Path) -> None:

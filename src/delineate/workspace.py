@@ -14,7 +14,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from delineate.dataset import Case, Split, fingerprint_file, split_from_json, split_to_json
 from delineate.errors import DatasetError, ModelError
-from delineate.files import atomic_path, write_text
+from delineate.files import atomic_path, exclusive, sweep, write_text
 from delineate.geometry import AxisChange, Box, Grid, Triple
 from delineate.labels import LabelSet
 from delineate.planning import Plan, plan_from_json, plan_to_json
@@ -74,6 +75,10 @@ class PreparedCache:
         except FileNotFoundError as error:
             raise DatasetError("a file of the case is missing", case=case.id, path=error.filename) from error
         return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed left half-written."""
+        sweep(self.folder / "prepared")
 
     def save(self, key: str, prepared: PreparedCase) -> None:
         """Write one case; it appears whole or not at all."""
@@ -157,6 +162,17 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         return (self.folder / "plan.json").is_file()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """The folder for one run alone; what a killed one left half-written is removed.
+
+        Raises `ResourceError` if another run goes on there.
+        """
+        with exclusive(self.folder):
+            for folder in (self.model, self.folder, self.folder / "incidents"):
+                sweep(folder)
+            yield
 
     def start(self, plan: Plan, split: Split) -> None:
         """Write down what the run will do, before it does it."""

@@ -71,6 +71,7 @@ def prepare_cases(
     Raises `DatasetError` that lists every case that failed; those already made stay in the cache.
     """
     cache = PreparedCache(settings.cache)
+    cache.sweep()
 
     def one(case: Case) -> PreparedCase:
         check_absent(case.absent, plan, path=case.images[0])

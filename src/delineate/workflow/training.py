@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def train(
 
     A run in progress keeps its plan and split. A finished one is extended if `budget` asks for more. `together`: the
     processes that train with this one, and call this at the same time; the one that leads plans, decides and writes.
+    Raises `ResourceError` if another run goes on in `folder`.
     """
     began = time.monotonic()
     use_threads(settings)
@@ -119,20 +121,21 @@ def train(
     stamps = take_stamps(dataset, run.split.dataset_digest)
     if course.objective is supervised:
         check_references(run, watch)
-    own = _open_state(run, budget, began) if together.leads else None
-    state = training.match(own, run.plan, together.group, device=settings.device)
-    began -= state.facts.seconds
-    say_what_is_left(state, watch)
-    records = Records(run, state, watch)
-    state.laps.exact, first = profile, state.facts.step
-    with stop_on_signals() as stop:
-        take_steps(run, state, records, began, stop=stop, watch=watch)
-    if together.leads:
-        note_changes(dataset, stamps, state, watch)
-    if profile:
-        made = Profile(steps=state.facts.step - first, seconds=dict(state.laps.seconds))
-        records.attempt("profile.json", lambda: run.folder.save_profile(made))
-    return records.close()
+    with run.folder.taken() if together.leads else nullcontext():
+        own = _open_state(run, budget, began) if together.leads else None
+        state = training.match(own, run.plan, together.group, device=settings.device)
+        began -= state.facts.seconds
+        say_what_is_left(state, watch)
+        records = Records(run, state, watch)
+        state.laps.exact, first = profile, state.facts.step
+        with stop_on_signals() as stop:
+            take_steps(run, state, records, began, stop=stop, watch=watch)
+        if together.leads:
+            note_changes(dataset, stamps, state, watch)
+        if profile:
+            made = Profile(steps=state.facts.step - first, seconds=dict(state.laps.seconds))
+            records.attempt("profile.json", lambda: run.folder.save_profile(made))
+        return records.close()
 
 
 def _open_state(run: Run, budget: Budget, began: float) -> TrainingState:
