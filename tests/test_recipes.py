@@ -23,6 +23,7 @@ from delineate.planning import (
     Machine,
     Plan,
     PlanOptions,
+    Speed,
     Window,
     check_plan,
     make_plan,
@@ -32,7 +33,7 @@ from delineate.planning import (
 )
 from delineate.recipes import Recipe, load_recipe, recipe_names
 from delineate.settings import detect
-from delineate.workflow import supervising
+from delineate.workflow import speed, supervising, training_records
 from delineate.workflow.phantoms import Cohort, write_synthetic
 from delineate.workflow.preparing import measure
 from delineate.workspace import RunFolder
@@ -51,16 +52,17 @@ class Small:
 
 
 SMALL = {
-    "spleen": Small(2.4, ("--spacing", "6,6,9", "--patch", "32x32x24")),
+    "spleen": Small(2.4, ("--spacing", "6,6,9", "--patch", "24x24x16")),
     "liver": Small(2.4, ("--resize-to", "32x32x16", "--patch", "32x32x16", "--batch", "2")),
-    "multi_organ": Small(2.4, ("--spacing", "6,6,9", "--patch", "32x32x24")),
+    "multi_organ": Small(2.4, ("--spacing", "6,6,9", "--patch", "24x24x16")),
     "heart": Small(2.0, ("--spacing", "6,6,6.6", "--patch", "32x24x16")),
     "brain_tumour": Small(2.0, ("--spacing", "5,5,5", "--patch", "24x24x24"), seed=5),
     "prostate": Small(1.6, ("--spacing", "2.4,2.4,4", "--patch", "32x32x8")),
-    "lung": Small(2.4, ("--spacing", "6,6,8", "--patch", "32x32x24")),
+    "lung": Small(2.4, ("--spacing", "6,6,8", "--patch", "24x24x16")),
     "hippocampus": Small(1.5, ("--spacing", "1.5,1.5,1.5", "--patch", "24x32x24")),
 }
-SHORT = ("--features", "8,16", "--learning-rate", "0.005", "--validations", "1", "--steps", "24", "--folds", "4")
+SHORT = ("--features", "8,16", "--learning-rate", "0.005", "--validations", "1", "--batch", "2", "--folds", "4")
+STEPS = 12
 
 
 def call(*words: object) -> Result:
@@ -68,8 +70,10 @@ def call(*words: object) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def _predict_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests are about: predictions in a process of their own, and curves, drawn for a second or two."""
     monkeypatch.setattr(supervising, "predict_apart", supervising.predict_here)
+    monkeypatch.setattr(training_records, "learning_curves_figure", lambda *_, **__: b"")
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +98,13 @@ def test_a_recipe_checks_trains_predicts_and_is_scored(name: str, cohorts: Path,
 
     checked = call("check", data, *machine)
     assert checked.exit_code == 0, checked.output
-    trained = call("train", data, model, "--recipe", name, *SMALL[name].options, *SHORT, *machine)
+    trained = call("train", data, model, "--recipe", name, *SMALL[name].options, *SHORT, "--steps", STEPS, *machine)
     assert trained.exit_code == 0, trained.output
 
     split, losses = RunFolder(model).split(), read_losses(model)
     assert len(split.held_out) == 1
-    assert losses[-1] < losses[0]
+    assert len(losses) == STEPS
+    assert sum(losses[-4:]) < sum(losses[:4])
     (case,) = split.held_out
     scan = tmp_path / "scan"
     scan.mkdir()
@@ -173,15 +178,46 @@ def test_an_unknown_recipe_and_a_wrong_option_are_refused() -> None:
         _ = wrong.plan_options
 
 
-def test_options_on_the_command_line_come_before_the_recipe(cohorts: Path, tmp_path: Path) -> None:
+def planned(folder: Path, cohorts: Path, *words: object) -> Plan:
+    machine = ("--threads", 1, "--device", "cpu", "--cache", folder / "cache")
     result = call(
-        "plan", cohorts / "hippocampus", "--recipe", "hippocampus", "--optimiser", "sgd", "--patch", "16x16x16",
-        "--features", "8,16", "-o", tmp_path / "plan.json", "--threads", 1, "--device", "cpu", "--cache", tmp_path,
-    )  # fmt: skip
+        "plan", cohorts / "hippocampus", "--recipe", "hippocampus", *words, "-o", folder / "plan.json", *machine
+    )
     assert result.exit_code == 0, result.output
-    plan = plan_from_json((tmp_path / "plan.json").read_bytes())
+    return plan_from_json((folder / "plan.json").read_bytes())
+
+
+def test_options_on_the_command_line_come_before_the_recipe(cohorts: Path, tmp_path: Path) -> None:
+    plan = planned(tmp_path, cohorts, "--optimiser", "sgd", "--patch", "16x16x16", "--features", "8,16", "--batch", 4)
     assert (plan.training.optimiser, plan.patch_size) == ("sgd", (16, 16, 16))
     assert (plan.training.learning_rate, plan.training.validations) == (2e-3, 1)
+    # 16 epochs of 4 patches from each of 3 cases: one of 5 is set aside, one validates.
+    assert plan.training.steps == 16 * 3
+
+
+def test_a_preset_comes_before_the_recipes_epochs(
+    cohorts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "measure_speed", lambda _: Speed(1e-9, 2e-11))
+    reasons = planned(tmp_path, cohorts, "--preset", "quick", "--features", "4,8", "--patch", "16x16x16").reasons
+    assert [one for one in reasons if one.startswith("time:") and "quick" in one]
+
+
+def test_plan_and_train_make_the_same_plan_of_a_recipe(cohorts: Path, tmp_path: Path) -> None:
+    words = ("--features", "8,16", "--patch", "16x16x16")
+    plan, model = planned(tmp_path, cohorts, *words), tmp_path / "model"
+    machine = ("--threads", 1, "--device", "cpu", "--cache", tmp_path / "cache")
+    trained = call(
+        "train", cohorts / "hippocampus", model, "--recipe", "hippocampus", *words, "--folds", 4, "--steps", 1, *machine
+    )
+    assert trained.exit_code == 0, trained.output
+
+    def apart_from_time(plan: Plan) -> Plan:
+        training = msgspec.structs.replace(plan.training, steps=1)
+        reasons = tuple(one for one in plan.reasons if not one.startswith("time:"))
+        return msgspec.structs.replace(plan, training=training, reasons=reasons)
+
+    assert apart_from_time(RunFolder(model).plan()) == apart_from_time(plan)
 
 
 def test_recipes_are_listed_and_explained() -> None:
@@ -199,6 +235,7 @@ def test_a_recipe_has_a_page_that_says_what_it_says(name: str) -> None:
     assert f"--recipe {name}" in page
     assert recipe.url in page
     assert recipe.licence in page
+    assert f"{round(recipe.steps, -2):,} steps" in page
     for published in recipe.published:
         numbers = re.findall(r"0\.\d+", published.figure)
         assert all(number in page for number in numbers), numbers

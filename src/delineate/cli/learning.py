@@ -125,6 +125,7 @@ def check(dataset: Path, previews: Path | None, most: int, **machine: Any) -> No
 @click.option("-o", "--output", type=PATH, help="Write the plan here, to edit and to train with. [default: show it]")
 @click.option("--explain", "is_explained", is_flag=True, help="Say of every choice why it was made, in a table.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Plan for so many minutes of training.")
+@click.option("--test", type=click.IntRange(0), default=0, help="Do not look at the last N cases: as train --test N.")
 @recipe_option
 @plan_options
 @machine_options
@@ -141,13 +142,14 @@ def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any)
     from delineate.files import write_text
     from delineate.planning import explain, plan_to_json, training_bytes
     from delineate.reports.plan_tables import choices_table
-    from delineate.workflow.preparing import plan_dataset
+    from delineate.workflow.planning import plan_training
     from delineate.workflow.training import time_step
 
-    machine, options = split_options(follow_recipe(options))
+    machine, options = split_options(follow_recipe(options | {"epochs": None}))
+    test, epochs = (options.pop(name) for name in ("test", "epochs"))
     settings, opened = settings_of(**machine), open_dataset(dataset)
     with open_watch() as watch:
-        made = plan_dataset(opened, settings, plan_options_of(options), watch=watch)
+        made = plan_training(opened, settings, plan_options_of(options), test=test, epochs=epochs, watch=watch)
         seconds = time_step(opened, made, settings)
         if is_explained:
             watch.print(choices_table(explain(made, step_seconds=seconds), title=f"Plan for {opened.name}"))

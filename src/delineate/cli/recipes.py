@@ -78,7 +78,7 @@ def follow_recipe(options: dict[str, Any]) -> dict[str, Any]:
     recipe = load_recipe(name)
     given = _given()
     chosen = {key: value for key, value in recipe.options.items() if key not in given}
-    if "epochs" in options and given.isdisjoint(("steps", "epochs", "minutes")):
+    if "epochs" in options and given.isdisjoint(("steps", "epochs", "minutes", "preset")):
         chosen["epochs"] = recipe.epochs
     if "test" in options and given.isdisjoint(("test", "hold_out")):
         chosen["test"] = _test_cases(recipe)
@@ -95,4 +95,5 @@ def _given() -> frozenset[str]:
 def _test_cases(recipe: Recipe) -> int:
     from delineate.dataset import open_dataset
 
-    return recipe.test_cases(len(open_dataset(click.get_current_context().params["dataset"]).cases))
+    cases = open_dataset(click.get_current_context().params["dataset"]).cases
+    return recipe.test_cases(sum(case.reference is not None for case in cases))

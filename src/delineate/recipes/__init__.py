@@ -7,6 +7,7 @@ published for and on any other of that kind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -29,10 +30,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is trained, on which data, and how.
 
     `options`: what was chosen by hand, fields of `PlanOptions`. `epochs`: of `samples_per_image` patches from each
-    image. `test_share`: of the cases, the last ones, that are set aside to be scored once. `training_cases`: of the
-    dataset, after the test cases and a fifth of the rest for validation are taken away. `phantom`: the synthetic kind
-    of such data. `step_seconds`: of one training step on two cores of a CPU, measured. `differences`: where delineate
-    does otherwise than the source, and why.
+    image. `cases`: of the dataset, with reference. `test_share`: of them, the last, that are set aside to be scored
+    once. `phantom`: the synthetic kind of such data. `step_seconds`: of one training step on two cores of a CPU,
+    measured. `differences`: where delineate does otherwise than the source, and why.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     licence: str
     trains: str
     epochs: int
-    training_cases: int
+    cases: int
     test_share: float
     step_seconds: float
     phantom: str
@@ -60,10 +60,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def steps(self) -> int:
-        """Of the whole training on the dataset that the recipe is for."""
-        options = self.plan_options
-        batch = options.batch_size or 2
-        return self.epochs * max(1, round(self.training_cases * options.samples_per_image / batch))
+        """Of the whole training on the dataset that the recipe is for, where a fifth of what is not set aside
+        validates."""
+        options, left = self.plan_options, self.cases - self.test_cases(self.cases)
+        patches = (left - math.ceil(left / 5)) * options.samples_per_image
+        return self.epochs * math.ceil(patches / (options.batch_size or 2))
 
     @property
     def cpu_hours(self) -> float:
