@@ -6,6 +6,7 @@ simply begun again elsewhere, and machines that join the cluster later take part
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +155,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
 
 def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent out of the house
     try:
         if address != _LOCAL:
             ray.init(address=address, **quiet)
@@ -161,7 +163,8 @@ def _connect(ray: Any, address: str) -> None:
         try:
             ray.init(address="auto", **quiet)
         except ConnectionError:
-            ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+            alone = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+            ray.init(object_store_memory=_STORE_BYTES, **alone, **quiet)
     except (ConnectionError, ImportError, RuntimeError, ValueError, TimeoutError) as error:
         raise _unreachable(address, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
 

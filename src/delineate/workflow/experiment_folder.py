@@ -75,6 +75,10 @@ class ExperimentFolder:
     def page(self) -> Path:
         return self.path / "experiment.html"
 
+    def parts(self) -> tuple[Path, ...]:
+        """Every folder in which files are written one by one, and a killed process may leave half of one."""
+        return (self.path, *(part for part in self.path.rglob("*") if part.is_dir()))
+
     def begin(self, setup: Setup, plans: Mapping[str, Plan]) -> None:
         """Write down what will be done; experiment.json last: with it the experiment has begun."""
         for name, plan in plans.items():

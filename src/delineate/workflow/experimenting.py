@@ -13,7 +13,7 @@ from delineate.dataset import Dataset, unite_labels
 from delineate.errors import ModelError
 from delineate.evaluation.selecting import Candidate
 from delineate.executors.cluster import Cluster
-from delineate.files import exclusive
+from delineate.files import exclusive, sweep
 from delineate.model import MODEL_FILE, Model, load_model
 from delineate.reports.experiment_pages import CandidateLine
 from delineate.settings import Settings
@@ -68,6 +68,8 @@ def experiment(
     dataset = unite_labels(dataset, options.planning.regions)
     place = ExperimentFolder(folder)
     with exclusive(folder), stop_on_signals() as stop:
+        for part in place.parts():
+            sweep(part)
         setup, remarks = begin(dataset, place, options, settings, watch)
         work = _Work(dataset, place, setup, options, settings, watch, stop)
         conclusion = work.run() if cluster is None or work.train_on(cluster) else None
