@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from anatomy import write_blobs
+from anatomy import tiny_plan, write_blobs
+from click.testing import CliRunner
 
+from delineate.cli import main
 from delineate.dataset import Dataset
 from delineate.errors import DelineateError
-from delineate.planning import PlanOptions
+from delineate.planning import PlanOptions, plan_to_json
 from delineate.sampling import steps_per_epoch
 from delineate.settings import Settings, detect
 from delineate.workflow.planning import plan_training
@@ -50,3 +52,12 @@ def test_fewer_patients_than_folds_can_be_planned(tmp_path: Path, settings: Sett
     options = PlanOptions(samples_per_image=4, batch_size=2)
     counts = [plan_training(write_blobs(tmp_path / str(n), n), settings, options, epochs=1) for n in (1, 3)]
     assert [plan.training.steps for plan in counts] == [2, 4]
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain", "tune"])
+def test_options_beside_a_plan_that_they_would_not_change_are_refused(command: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(plan_to_json(tiny_plan()))
+    words = [command, str(tmp_path), str(tmp_path / "model"), "--plan", str(tmp_path / "plan.json")]
+    result = CliRunner().invoke(main, [*words, "--spacing", "1,1,2", "--no-crop"])
+    assert result.exit_code == 2
+    assert "--spacing, --crop would change nothing" in " ".join(result.output.split())

@@ -20,6 +20,7 @@ from delineate.cli.options import (
     open_watch,
     plan_options,
     plan_options_of,
+    refuse_plan_options,
     say,
     settings_of,
     split_options,
@@ -71,6 +72,8 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     address = options.pop("cluster")
     machine, options = split_options(options)
     planning = plan_options_of(options)
+    if plans:
+        refuse_plan_options(options.keys() - {"regions"}, "--plans")
     chosen = ExperimentOptions(budget=budget, plans=plans, planning=planning, **own)
     settings = replace(settings_of(**machine), save_seconds=save_every)
     cluster = cluster_of(address, settings, machine["memory_gb"])

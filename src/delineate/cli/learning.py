@@ -19,6 +19,7 @@ from delineate.cli.options import (
     open_watch,
     plan_options,
     plan_options_of,
+    plan_or_options,
     settings_of,
     split_options,
     users_errors,
@@ -222,7 +223,6 @@ def _run_companions(processes: int) -> None:
 
 def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: float, options: dict[str, Any]) -> None:
     from delineate.dataset import open_dataset
-    from delineate.planning import plan_from_json
     from delineate.reports.learning_tables import transfer_table
     from delineate.settings import launched
     from delineate.workflow.company import company
@@ -238,7 +238,7 @@ def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: fl
     division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
     beginning = take_beginning(options)
     machine, options = split_options(options)
-    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
+    chosen = plan_or_options(plan_file, options)
     settings = replace(settings_of(**machine), save_seconds=save_every)
     launch = launched()
     # Of several processes one shows how far they are.

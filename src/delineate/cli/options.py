@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +15,7 @@ from delineate.errors import DelineateError
 if TYPE_CHECKING:
     from delineate.executors.cluster import Cluster
     from delineate.formats.deidentification.pseudonyms import PseudonymKey
-    from delineate.planning import PlanOptions
+    from delineate.planning import Plan, PlanOptions
     from delineate.settings import Settings
 
 SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
@@ -277,6 +277,31 @@ def plan_options_of(values: dict[str, Any]) -> PlanOptions:
         return msgspec.convert(values, PlanOptions)
     except msgspec.ValidationError as error:
         raise PlanError("an option of the plan is wrong", got=str(error)) from error
+
+
+def given_options() -> frozenset[str]:
+    """The names of the running command's parameters that are on the command line."""
+    context = click.get_current_context()
+    from_line = click.core.ParameterSource.COMMANDLINE
+    return frozenset(name for name in context.params if context.get_parameter_source(name) is from_line)
+
+
+def plan_or_options(plan_file: Path | None, options: dict[str, Any]) -> Plan | PlanOptions:
+    """The plan in a file; else the options to make one with. Raises `UsageError` for such options beside a file."""
+    if plan_file is None:
+        return plan_options_of(options)
+    from delineate.planning import plan_from_json
+
+    refuse_plan_options(options, "--plan")
+    return plan_from_json(plan_file.read_bytes())
+
+
+def refuse_plan_options(options: Collection[str], beside: str) -> None:
+    """Raises `UsageError` if one of these options, which are to make a plan with, is on the command line."""
+    parameters = click.get_current_context().command.params
+    given = [one.opts[0] for one in parameters if one.name in given_options() and one.name in options]
+    if given:
+        raise click.UsageError(f"{beside} says all of the plan; {', '.join(given)} would change nothing: edit the file")
 
 
 def key_of(key_file: Path | None) -> PseudonymKey | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from delineate.cli.options import option_group, say, users_errors
+from delineate.cli.options import given_options, option_group, say, users_errors
 
 if TYPE_CHECKING:
     from delineate.recipes import Recipe
@@ -75,21 +75,13 @@ def follow_recipe(options: dict[str, Any]) -> dict[str, Any]:
         return options
     from delineate.recipes import load_recipe
 
-    recipe = load_recipe(name)
-    given = _given()
+    recipe, given = load_recipe(name), given_options()
     chosen = {key: value for key, value in recipe.options.items() if key not in given}
     if "epochs" in options and given.isdisjoint(("steps", "epochs", "minutes", "preset")):
         chosen["epochs"] = recipe.epochs
     if "test" in options and given.isdisjoint(("test", "hold_out")):
         chosen["test"] = _test_cases(recipe)
     return options | chosen
-
-
-def _given() -> frozenset[str]:
-    """The names of the parameters that are on the command line."""
-    context = click.get_current_context()
-    from_line = click.core.ParameterSource.COMMANDLINE
-    return frozenset(name for name in context.params if context.get_parameter_source(name) is from_line)
 
 
 def _test_cases(recipe: Recipe) -> int:

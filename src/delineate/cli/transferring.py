@@ -19,6 +19,7 @@ from delineate.cli.options import (
     option_group,
     plan_options,
     plan_options_of,
+    plan_or_options,
     say,
     settings_of,
     split_options,
@@ -118,7 +119,6 @@ def pretrain(
     Example: delineate train Task09_Spleen spleen --from pretrained --minutes 30
     """
     from delineate.dataset import open_dataset
-    from delineate.planning import plan_from_json
     from delineate.workflow.pretraining import Hiding
     from delineate.workflow.pretraining import pretrain as run
     from delineate.workflow.training import Budget
@@ -126,7 +126,7 @@ def pretrain(
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     hiding = Hiding(options.pop("hidden"), options.pop("block"))
     machine, options = split_options(options)
-    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
+    chosen = plan_or_options(plan_file, options)
     settings = replace(settings_of(**machine), save_seconds=save_every)
     with open_watch() as watch:
         made = run(

@@ -18,7 +18,7 @@ from delineate.cli.options import (
     machine_options,
     open_watch,
     plan_options,
-    plan_options_of,
+    plan_or_options,
     say,
     settings_of,
     split_options,
@@ -78,7 +78,6 @@ def tune(dataset: Path, folder: Path, plan_file: Path | None, space: str | None,
     Example: delineate tune Task09_Spleen tuning --plan plan.json --space a_min=-300..0,a_max=100..500 --minutes 120
     """
     from delineate.dataset import open_dataset
-    from delineate.planning import plan_from_json
     from delineate.workflow.training import Budget
     from delineate.workflow.tuning import Effort, SearchOptions
     from delineate.workflow.tuning import tune as run
@@ -88,12 +87,12 @@ def tune(dataset: Path, folder: Path, plan_file: Path | None, space: str | None,
     search = SearchOptions(
         space=_read(space),
         trial=trial,
-        seed=options["seed"],
+        seed=options["seed"] if plan_file is None else options.pop("seed"),  # the search's, and of plans it makes
         **{name: options.pop(name) for name in ("sampler", "pruner", "points", "folds", "fold", "test")},
     )
     address = options.pop("cluster")
     machine, options = split_options(options)
-    chosen = plan_from_json(plan_file.read_bytes()) if plan_file else plan_options_of(options)
+    chosen = plan_or_options(plan_file, options)
     settings, opened = settings_of(**machine), open_dataset(dataset)
     cluster = cluster_of(address, settings, machine["memory_gb"])
     with open_watch() as watch:
