@@ -109,7 +109,11 @@ def test_torchrun_starts_again_what_was_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "train" in p.cmdline()]
     workers[-1].send_signal(signal.SIGKILL)
-    assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    try:
+        assert process.wait(600) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
     facts = RunFolder(tmp_path / "model").facts()
     assert facts is not None
     assert (facts.step, len(facts.history)) == (150, 150)
