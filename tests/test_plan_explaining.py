@@ -1,6 +1,7 @@
 import io
 import json
 
+import msgspec
 import pytest
 from anatomy import tiny_plan
 from click.testing import CliRunner
@@ -31,6 +32,16 @@ def test_the_reason_is_the_one_that_the_plan_gives() -> None:
     assert flips.value == "none"
     assert "organs have a side" in flips.why
     assert choice(PlanOptions(spacing_mm=(1.5, 1.5, 2.0)), "spacing").why == "set by hand"
+
+
+def test_rare_and_tiny_structures_are_said_where_patches_are_drawn() -> None:
+    tiny = fingerprint(shape=(200, 180, 160))
+    cases = [msgspec.structs.replace(case, label_voxels=(900 * (n == 0), 40)) for n, case in enumerate(tiny.cases * 3)]
+    plan = make_plan(msgspec.structs.replace(tiny, cases=tuple(cases)), CPU)
+    sampling = next(one for one in explain(plan) if one.what == "sampling")
+    assert sampling.value == "50 % on a structure, balance 0.5, off centre 0.5"
+    assert "17 % of the cases" in sampling.why
+    assert "less than 0.1% of a patch" in sampling.why
 
 
 def test_time_is_steps_times_seconds() -> None:

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from delineate.errors import PlanError
 from delineate.planning import (
+    AugmentationPlan,
     ClipZScore,
     Machine,
     NetworkPlan,
     PlanOptions,
     Preparation,
+    Tiling,
+    TrainingPlan,
     Window,
     ZScore,
     choose_strides,
@@ -173,6 +176,18 @@ def network_of(**changes: object) -> NetworkPlan:
         ({"normalisation": ()}, "one normalisation a channel"),
         ({"normalisation": (ClipZScore(lower=0, upper=1, mean=0, std=0),)}, "positive std"),
         ({"normalisation": (Window(lower=1, upper=1),)}, "lower below upper"),
+        ({"patch_size": (0, 16, 8)}, "patch_size must be positive"),
+        ({"resize_to": (16, 0, 8)}, "resize_to must be positive"),
+        ({"network": network_of(features=())}, "one entry a level"),
+        ({"network": network_of(features=(8, 0))}, "features must be positive"),
+        ({"training": TrainingPlan(batch_size=1, steps=1, learning_rate=-1e-3)}, "learning_rate"),
+        ({"training": TrainingPlan(batch_size=1, steps=1, samples_per_image=0)}, "samples_per_image"),
+        ({"training": TrainingPlan(batch_size=1, steps=1, ema_decay=1.0)}, "ema_decay"),
+        ({"training": TrainingPlan(batch_size=1, steps=1, weight_decay=-1.0)}, "weight_decay"),
+        ({"augmentation": AugmentationPlan(flip_axes=(3,))}, "flip_axes"),
+        ({"augmentation": AugmentationPlan(noise_probability=15.0)}, "probabilities"),
+        ({"augmentation": AugmentationPlan(scale=(0.0, 1.0))}, "scale must be positive"),
+        ({"tiling": Tiling(mirror_axes=(0, 0))}, "mirror_axes"),
         ({"network": network_of(strides=())}, "two positive numbers a level"),
         ({"network": network_of(strides=((1, 1, 1), (2, 2)))}, "two positive numbers a level"),
         ({"network": network_of(strides=((1, 1, 1), (2, 0, 2)))}, "two positive numbers a level"),
@@ -189,6 +204,7 @@ def test_a_plan_that_contradicts_itself_is_refused(changes: dict[str, object], m
         (PlanOptions(orientation="RAX"), "orientation"),
         (PlanOptions(window=(100, -100, 0, 1)), "window is empty"),
         (PlanOptions(patch_size=(0, 8, 8)), "patch_size must be positive"),
+        (PlanOptions(learning_rate=-1e-3), "learning rate must be above 0"),
     ],
 )
 def test_impossible_options_are_refused(options: PlanOptions, message: str) -> None:
@@ -208,6 +224,18 @@ def test_plans_can_follow_the_conventions_of_nnunet() -> None:
 def test_what_nnunet_cannot_do_is_not_planned_in_its_name() -> None:
     with pytest.raises(PlanError, match="nnU-Net crops scans and resamples them to a spacing"):
         make_plan(fingerprint(), CPU, PlanOptions(conventions="nnunet", resize_to=(32, 32, 32)))
+
+
+def test_features_for_more_levels_than_a_patch_has_are_left_out_and_said() -> None:
+    plan = make_plan(fingerprint(), CPU, PlanOptions(patch_size=(16, 16, 16), features=(8, 16, 32, 64, 128)))
+    assert plan.network.features == (8, 16, 32)
+    assert "width: the first 3 of 8 16 32 64 128, because a patch is halved only 2 times" in plan.reasons
+
+
+def test_a_choice_by_hand_is_not_given_a_reason_of_the_planners() -> None:
+    options = PlanOptions(batch_size=3, patch_size=(16, 16, 16), spacing_mm=(1.0, 1.0, 1.0), flip_axes=())
+    heads = [reason.partition(":")[0] for reason in make_plan(fingerprint(), CPU, options).reasons]
+    assert not {"batch", "patch", "spacing", "flips"} & set(heads)
 
 
 THICK = [(0.8, 0.8, 10.0), (0.8, 0.8, 8.0), (0.8, 0.8, 5.0)]
@@ -236,6 +264,8 @@ def test_slices_in_two_dimensions_lie_across_the_thick_axis() -> None:
     plan = make_plan(fingerprint(spacing_mm=(5.0, 0.9, 1.1)), CPU, PlanOptions(dimensions=2))
     assert (plan.orientation, plan.spacing_mm) == ("ASR", (0.9, 1.1, 5.0))
     assert plan.preparation.keep_slices
+    assert plan.augmentation.flip_axes == ()  # left and right are not within these slices
+    assert any(reason.startswith("flips: none") for reason in plan.reasons)
 
 
 def test_scans_with_a_few_huge_voxels_are_clipped() -> None:

@@ -25,11 +25,9 @@ from delineate.planning.plan import (
     Unchanged,
     Window,
     ZScore,
-    check_plan,
     labels_found,
-    plan_from_json,
-    plan_to_json,
 )
+from delineate.planning.plan_json import check_plan, plan_from_json, plan_to_json
 from delineate.planning.rules import make_plan
 
 __all__ = [

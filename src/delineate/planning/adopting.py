@@ -11,7 +11,8 @@ import msgspec
 from delineate.errors import LabelError, PlanError
 from delineate.labels import label_set
 from delineate.planning.options import PlanOptions
-from delineate.planning.plan import STORED, Normalisation, Plan, check_plan
+from delineate.planning.plan import STORED, Normalisation, Plan
+from delineate.planning.plan_json import check_plan
 from delineate.roi_names import default_table, match_rois
 
 BACKGROUND = "background"

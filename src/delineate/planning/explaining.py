@@ -95,7 +95,9 @@ def _seeing(plan: Plan) -> list[Choice]:
     strides = [_by(stride) for stride in network.strides[1:]]
     halved = strides[0] if len(set(strides)) == 1 else ", ".join(strides)
     width = "from first to last level; more of them learn finer distinctions, and take longer"
+    overlapping = Choice("regions", ", ".join(plan.labels), _why(plan, "regions", "they overlap"), "--region")
     return [
+        *((overlapping,) if plan.regions else ()),
         Choice("patch", _by(plan.patch_size), _why(plan, "patch"), "--patch, --minutes, --memory-gb"),
         Choice(
             "batch",
@@ -147,7 +149,6 @@ def _training(plan: Plan) -> list[Choice]:
         "adam": "as many tutorials have it",
         "sgd": "as nnU-Net has it: slower at first, for long runs",
     }
-    extra = f", balance {how.balance:g}" if how.balance else ""
     return [
         Choice("loss", how.loss.replace("_", " + "), losses.get(how.loss, "for tiny or rare structures"), "--loss"),
         Choice(
@@ -163,12 +164,7 @@ def _training(plan: Plan) -> list[Choice]:
             "training.decay, warmup_fraction",
         ),
         Choice("steps", f"{how.steps:,}", _why(plan, "time"), "--minutes, --preset, --steps"),
-        Choice(
-            "sampling",
-            f"{100 * how.positive_fraction:.0f} % on a structure{extra}",
-            _why(plan, "balance", "the others anywhere, so that what is no structure is learnt as well"),
-            "--positive, --balance",
-        ),
+        _sampling(plan),
         Choice(
             "not drawn is",
             how.missing_labels,
@@ -177,6 +173,17 @@ def _training(plan: Plan) -> list[Choice]:
             "--missing-labels",
         ),
     ]
+
+
+def _sampling(plan: Plan) -> Choice:
+    how = plan.training
+    value = f"{100 * how.positive_fraction:.0f} % on a structure"
+    why = ["the others anywhere, so that what is no structure is learnt as well"]
+    for topic, chosen in (("balance", how.balance), ("off centre", how.off_centre)):
+        if chosen:
+            value += f", {topic} {chosen:g}"
+            why.append(_why(plan, topic, f"{topic} {_BY_HAND}"))
+    return Choice("sampling", value, "; ".join(why), "--positive, --balance, --off-centre")
 
 
 def _varying(plan: Plan) -> list[Choice]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container
 from dataclasses import replace
 from typing import Literal
 
 import msgspec
 
-from delineate.errors import PlanError
-from delineate.geometry import ORIENTATIONS, Triple, TripleMM
+from delineate.geometry import Triple, TripleMM
 from delineate.labels import LabelSet, Region, region_labels
 from delineate.volume import Kind
 
@@ -299,91 +297,3 @@ def labels_found(plan: Plan, labels: LabelSet) -> LabelSet:
     Nothing is ignored in a scan.
     """
     return region_labels(plan.regions) if plan.regions else replace(labels, ignore=None)
-
-
-def plan_to_json(plan: Plan) -> str:
-    """Readable JSON: nested, indented, in the order of the fields."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n"
-
-
-def plan_from_json(text: str | bytes) -> Plan:
-    """Raises `PlanError` for a newer schema, unknown or missing fields, wrong types, inconsistent choices."""
-    try:
-        version = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).get("schema_version")
-        number = msgspec.json.decode(version, type=int) if version is not None else SCHEMA_VERSION
-        if number > SCHEMA_VERSION:
-            raise PlanError(
-                "the plan was written by a newer delineate",
-                expected=f"schema version {SCHEMA_VERSION} or older",
-                got=number,
-                remedy="Update delineate: pip install --upgrade delineate.",
-            )
-        plan = msgspec.json.decode(text, type=Plan)
-    except msgspec.DecodeError as error:
-        raise PlanError("the plan cannot be read", got=str(error), remedy="Correct that entry of plan.json.") from error
-    check_plan(plan)
-    return plan
-
-
-def _makes_sense(how: Normalisation) -> bool:
-    if isinstance(how, ClipZScore):
-        return how.std > 0 and how.lower <= how.upper
-    if isinstance(how, Window):
-        return how.lower < how.upper
-    return not isinstance(how, ZScore) or 0 <= how.lower_percentile < how.upper_percentile <= 100
-
-
-def _learning_facts(plan: Plan) -> dict[str, bool]:
-    transfer, pretraining, distillation = plan.training.transfer, plan.pretraining, plan.training.distillation
-    facts = {}
-    if transfer is not None:
-        facts["freeze_fraction must be from 0 to 1"] = 0 <= transfer.freeze_fraction <= 1
-        facts["backbone_rate must be above 0, and 1 at most"] = 0 < transfer.backbone_rate <= 1
-    if pretraining is not None:
-        facts["masked_fraction must be between 0 and 1"] = 0 < pretraining.masked_fraction < 1
-        facts["block must be positive"] = min(pretraining.block) > 0
-        facts["block must be smaller than the patch"] = any(
-            block < size for block, size in zip(pretraining.block, plan.patch_size, strict=True)
-        )
-        facts["a plan of pretraining has no labels"] = not plan.labels and not plan.regions and not plan.previous
-    if distillation is not None:
-        facts["temperature must be positive"] = distillation.temperature > 0
-        facts["the teacher's weight must be above 0, and 1 at most"] = 0 < distillation.weight <= 1
-    return facts
-
-
-def check_plan(plan: Plan) -> None:
-    """Raises `PlanError` if parts of a (hand-edited) plan contradict each other."""
-    network, patch = plan.network, plan.patch_size
-    ranks = {len(sizes) for sizes in (*network.strides, *network.kernels)}
-    if ranks not in ({2}, {3}) or min(sum(network.strides, ()), default=0) < 1:
-        got = (network.strides, network.kernels)
-        raise PlanError("strides and kernels have two positive numbers a level, or three", got=got)
-    factors = [math.prod(s[axis] for s in network.strides) for axis in range(plan.dimensions)]
-    facts = {
-        f'orientation must be three of R/L, A/P, I/S, or "{STORED}"': plan.orientation in (*ORIENTATIONS, STORED),
-        "preparation.axes must be an order of 0, 1, 2": sorted(plan.preparation.axes) == [0, 1, 2],
-        "regions must be the labels, in their order": not plan.regions
-        or tuple(region.name for region in plan.regions) == plan.labels,
-        "spacing_mm must be positive": min(plan.spacing_mm) > 0,
-        "one normalisation a channel": len(plan.normalisation) == len(plan.channels) == len(plan.kinds),
-        "features, strides and kernels need one entry a level": len(network.features)
-        == len(network.strides)
-        == len(network.kernels),
-        "a normalisation needs a positive std, and lower below upper": all(map(_makes_sense, plan.normalisation)),
-        "a 2D plan needs a patch of one slice": plan.dimensions == 3 or patch[2] == 1,
-        f"patch_size must be a multiple of the strides' product {factors}": all(
-            n % f == 0 for n, f in zip(patch, factors, strict=False)
-        ),
-        "batch_size and steps must be positive": min(plan.training.batch_size, plan.training.steps) > 0,
-        "augmentation.slice_axis must be 0, 1 or 2": plan.augmentation.slice_axis in (None, 0, 1, 2),
-        "overlap must be from 0 to below 1": 0 <= plan.tiling.overlap < 1,
-        "positive_fraction must be from 0 to 1": 0 <= plan.training.positive_fraction <= 1,
-        "balance and off_centre must be from 0 to 1": 0 <= plan.training.balance <= 1
-        and 0 <= plan.training.off_centre <= 1,
-        "channel_dropout must be from 0 to below 1": 0 <= plan.augmentation.channel_dropout < 1,
-        **_learning_facts(plan),
-    }
-    for rule, holds in facts.items():
-        if not holds:
-            raise PlanError(f"the plan contradicts itself: {rule}", remedy="Correct plan.json or plan anew.")

@@ -26,6 +26,7 @@ from delineate.planning.levels import choose_network
 from delineate.planning.memory import training_bytes
 from delineate.planning.options import Machine, PlanOptions, check_options
 from delineate.planning.plan import Plan, Preparation, Tiling, TrainingPlan
+from delineate.planning.plan_json import check_plan
 
 _WEIGHT_DECAYS = {"adam": 0.0, "adamw": 5e-2, "sgd": 3e-5}
 _LEARNING_RATES = {"adam": 1e-3, "adamw": 2e-3, "sgd": 1e-2}
@@ -46,6 +47,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
 
     effort, time = choose_effort(machine, options, fitting)
     plan = fitting(effort)
+    check_plan(plan)
     return msgspec.structs.replace(plan, reasons=(*plan.reasons, time))
 
 
