@@ -108,10 +108,19 @@ def test_outcomes_may_be_read_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_skips_by_itself", lambda optimiser: True)
     plan = msgspec.structs.replace(PLAN, training=msgspec.structs.replace(PLAN.training, steps=20))
     state = training.start(plan)
-    for _ in training.train(state, cases(), plan, objective=Poisoned(9)):
+    for _ in training.train(state, cases(), plan, objective=Poisoned(9, 19)):
         assert all(tensor.isfinite().all() for tensor in training.pack(state).values())
-    [incident] = state.facts.incidents
-    assert (incident.step, incident.back_to, state.facts.step) == (9, 4, 20)
+    assert [(incident.step, incident.back_to) for incident in state.facts.incidents] == [(9, 4), (19, 12)]
+    assert state.facts.step == 20
+
+
+@pytest.mark.usefixtures("often")
+def test_weights_that_were_left_behind_are_not_gone_back_to() -> None:
+    plan = msgspec.structs.replace(PLAN, training=msgspec.structs.replace(PLAN.training, steps=15))
+    state = training.start(plan)
+    for _ in training.train(state, cases(), plan, objective=Poisoned(9, 13)):
+        pass
+    assert [(incident.step, incident.back_to) for incident in state.facts.incidents] == [(9, 4), (13, 4)]
 
 
 @pytest.mark.parametrize("finite", [True, False])

@@ -125,6 +125,22 @@ def test_validations_are_fewer_where_they_would_take_much_of_the_time() -> None:
     assert state.facts.seconds == pytest.approx(100, rel=0.05)
 
 
+def test_what_is_done_beside_the_steps_takes_its_share_of_the_time_left() -> None:
+    state, clock = state_of(100), Clock()
+    keeper = Timekeeper(state, clock.now, clock=clock)
+    for step in range(1, 17):
+        clock.now += 0.1
+        state.facts.step = step
+        keeper.step_taken()
+        if step == 8:
+            clock.now += 5.0
+            keeper.validated(5.0)
+        clock.now += 0.1
+        keeper.next_step()
+    left = 100 - 16 * 0.2 - 5.0 - 2.0  # to save and draw at the end
+    assert state.facts.last_step - 16 == pytest.approx(left / 0.2, rel=0.05)
+
+
 def test_fitting_steps_by_hand() -> None:
     assert fitting_steps(10.0, 0.3, taken=0, share=0.0) == 33
     assert fitting_steps(-5.0, 0.3, taken=1000, share=0.5) == 15
