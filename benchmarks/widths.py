@@ -14,7 +14,8 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ import torch
 
 from delineate import settings as machine
 from delineate import training
-from delineate.dataset import Dataset, k_folds, open_dataset
+from delineate.dataset import Dataset, Split, k_folds, open_dataset
 from delineate.networks.memory import keep_freed_memory
 from delineate.planning import Plan, PlanOptions
 from delineate.preprocessing import PreparedCase
@@ -39,22 +40,21 @@ def main() -> None:
     keep_freed_memory()
     settings = machine.detect("cpu", threads=1, cache=arguments.cache)
     dataset = open_dataset(SHARED / arguments.data)
-    base = plan_dataset(dataset, settings, PlanOptions(missing_labels=arguments.missing_labels))
-    cases, scored = _cases(dataset, base, settings)
+    split = k_folds(dataset, 5, seed=0)[0]
+    seen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in split.training))
+    base = plan_dataset(seen, settings, PlanOptions(missing_labels=arguments.missing_labels))
+    cases, scored = _cases(dataset, split, base, settings)
     known = arguments.write.read_text().splitlines() if arguments.write.exists() else []
-    for seconds in arguments.seconds:
-        for width in arguments.features:
-            for batch in arguments.batch:
-                for flips in arguments.flips:
-                    key = {"data": arguments.data, "cpu_seconds": seconds, "width": width, "batch": batch}
-                    key |= {"flips": flips, "rate": arguments.rate, "seed": arguments.seed}
-                    if any(json.loads(line).items() >= key.items() for line in known):
-                        continue
-                    plan = _plan(base, width, batch, flips, arguments)
-                    row = key | run(plan, cases, scored, seconds)
-                    with arguments.write.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(row, flush=True)
+    choices = product(arguments.seconds, arguments.features, arguments.batch, arguments.flips)
+    for seconds, width, batch, flips in choices:
+        key = {"data": arguments.data, "cpu_seconds": seconds, "width": width, "batch": batch}
+        key |= {"flips": flips, "rate": arguments.rate, "seed": arguments.seed}
+        if any(json.loads(line).items() >= key.items() for line in known):
+            continue
+        row = key | run(_plan(base, width, batch, flips, arguments), cases, scored, seconds)
+        with arguments.write.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(row, flush=True)
 
 
 def _plan(base: Plan, width: int, batch: int, flips: str, arguments: argparse.Namespace) -> Plan:
@@ -73,9 +73,8 @@ def _plan(base: Plan, width: int, batch: int, flips: str, arguments: argparse.Na
 
 
 def _cases(
-    dataset: Dataset, plan: Plan, settings: machine.Settings
+    dataset: Dataset, split: Split, plan: Plan, settings: machine.Settings
 ) -> tuple[list[TrainingCase], Sequence[PreparedCase]]:
-    split = k_folds(dataset, 5, seed=0)[0]
     prepared = prepare_cases(
         [dataset.case(name) for name in (*split.training, *split.validation)], dataset.labels, plan, settings
     )

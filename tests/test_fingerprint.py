@@ -30,6 +30,11 @@ def test_intensities_are_those_inside_the_structures() -> None:
     inside = volume.array[0][reference.array > 0]
     assert pooled.intensities[0].mean == pytest.approx(float(inside.mean()), abs=0.5)
     assert pooled.intensities[0].minimum > 120
+    low, middle, high = np.percentile(inside, [0.5, 50, 99.5])
+    found = pooled.intensities[0]
+    assert (found.percentile_00_5, found.median, found.percentile_99_5) == pytest.approx((low, middle, high), abs=1)
+    assert found.minimum < found.percentile_00_5
+    assert found.percentile_99_5 < found.maximum
 
 
 def test_foreground_of_ct_is_the_body() -> None:

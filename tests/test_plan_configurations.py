@@ -1,7 +1,10 @@
 import math
 
+import msgspec
+import pytest
 from fingerprints import fingerprint
 
+from delineate.labels import Region
 from delineate.planning import Machine, PlanOptions, check_plan, covered_share, make_configurations
 from delineate.volume import Kind
 
@@ -20,6 +23,22 @@ def test_large_scans_get_a_coarse_network_and_a_cascade_last() -> None:
     assert math.prod(plans["3d_lowres"].spacing_mm) > 2 * math.prod(plans["3d_fullres"].spacing_mm)
     assert plans["3d_cascade"].previous == plans["3d_fullres"].labels
     assert plans["3d_cascade"].spacing_mm == plans["3d_fullres"].spacing_mm
+
+
+def test_a_coarse_network_that_saves_little_is_left_out() -> None:
+    # The patch covers 18 % of 100^3 voxels; a grid of which it covers 25 % has over half as many.
+    cube, options = fingerprint(shape=(100, 100, 100)), PlanOptions(patch_size=(56, 56, 56))
+    assert covered_share(make_configurations(cube, CPU, options)["3d_fullres"], cube) == pytest.approx(0.175616)
+    assert list(make_configurations(cube, CPU, options)) == ["3d_fullres"]
+    # 11 %: under half.
+    smaller = PlanOptions(patch_size=(48, 48, 48))
+    assert "3d_lowres" in make_configurations(cube, CPU, smaller)
+
+
+def test_structures_that_overlap_get_no_cascade() -> None:
+    regions = (Region(name="whole", values=(1, 2), paints=1), Region(name="core", values=(2,), paints=2))
+    plans = make_configurations(msgspec.structs.replace(LARGE, regions=regions), CPU)
+    assert list(plans) == ["3d_fullres", "3d_lowres"]
 
 
 def test_thick_slices_get_a_network_of_their_own() -> None:

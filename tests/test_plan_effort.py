@@ -53,7 +53,7 @@ def test_an_unusual_number_of_convolutions_is_counted() -> None:
     assert parameter_count(plan) == sum(p.numel() for p in built.parameters() if p.ndim > 1)
 
 
-def test_seconds_of_a_step_by_hand() -> None:
+def test_seconds_and_bytes_of_a_step_by_hand() -> None:
     network = NetworkPlan(
         architecture="nnunet", features=(2, 4), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)), convolutions=(1, 1),
         decoder_convolutions=(1,),
@@ -64,8 +64,12 @@ def test_seconds_of_a_step_by_hand() -> None:
     products = 16 * (1 * 2 * 9 + 4 * 2 + 4 * 2 * 9 + 2 * 3) + 4 * 2 * 4 * 9
     assert step_operations(plan) == 2 * 6 * products  # two patches; forward and twice that backward, two a product
     weights = 9 * (1 * 2 + 2 * 4 + 4 * 2) + 4 * 4 * 2 + 2 * 3
-    expected = 2 * (features * 1e-3 + products * 1e-5) + weights * 3e-9
-    assert step_seconds(plan, Speed(1e-3, 1e-5)) == pytest.approx(expected)
+    expected = 2 * (features * 1e-9 + products * 1e-11) + weights * 3e-9
+    assert step_seconds(plan, Speed(1e-9, 1e-11)) == pytest.approx(expected)
+    # Two values are kept of each feature, 9.1 of each at the top, four of each class; 20 bytes of each weight.
+    outputs, top = features - 4 * 3 * 16, 16 * 2
+    values = 4 * (2 * outputs + 9.1 * top) + 4 * 4 * 3 * 16
+    assert training_bytes(plan) == pytest.approx(2 * values + 20 * weights + 15e6, abs=1)
 
 
 @settings(max_examples=40)

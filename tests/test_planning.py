@@ -25,6 +25,7 @@ from delineate.planning import (
     plan_to_json,
     training_bytes,
 )
+from delineate.planning.grids import thick_axis
 from delineate.volume import Kind
 
 CPU = Machine("cpu", 8 * 10**9)
@@ -115,6 +116,14 @@ def test_a_patch_shrinks_to_the_memory_and_says_so() -> None:
     assert any(reason.startswith("patch:") and "to fit the" in reason for reason in tight.reasons)
 
 
+def test_a_batch_that_is_normalised_together_keeps_two_patches() -> None:
+    options = PlanOptions(architecture="residual_unet")
+    whole = make_plan(fingerprint(), CPU, options)
+    tight = make_plan(fingerprint(), Machine("cpu", training_bytes(whole) - 1), options)
+    assert (whole.training.batch_size, tight.training.batch_size) == (2, 2)
+    assert math.prod(tight.patch_size) < math.prod(whole.patch_size)
+
+
 def test_a_patch_set_by_hand_does_not_shrink() -> None:
     machine = Machine("cpu", 150 * 10**6)
     with pytest.raises(PlanError, match="smaller --patch"):
@@ -137,6 +146,22 @@ def test_thick_slices_are_halved_later_than_fine_pixels() -> None:
     strides, kernels = choose_strides((64, 64, 16), (0.8, 0.8, 5.0))
     assert strides[1] == (2, 2, 1)
     assert kernels[0] == (3, 3, 1)
+
+
+def test_an_axis_over_twice_as_coarse_waits_to_be_halved() -> None:
+    assert choose_strides((64, 64, 16), (1.0, 1.0, 2.1))[0][1] == (2, 2, 1)
+    assert choose_strides((64, 64, 16), (1.0, 1.0, 1.9))[0][1] == (2, 2, 2)
+
+
+@pytest.mark.parametrize(("slices", "axis"), [(5.9, None), (6.1, 1)])
+def test_slices_are_thick_over_three_times_the_longer_side_of_a_pixel(slices: float, axis: int | None) -> None:
+    assert thick_axis((2.0, slices, 0.8)) == axis
+
+
+def test_prediction_is_mirrored_where_training_flips_unless_it_is_not_to() -> None:
+    assert make_plan(fingerprint(), CPU).tiling.mirror_axes == (0,)
+    without = make_plan(fingerprint(), CPU, PlanOptions(mirror=False))
+    assert (without.tiling.mirror_axes, without.augmentation.flip_axes) == ((), (0,))
 
 
 @given(

@@ -168,6 +168,8 @@ def test_the_spleen_recipe_is_the_tutorial() -> None:
 def test_two_cases_are_left_to_train_and_validate_on() -> None:
     recipe = load_recipe("spleen")
     assert [recipe.test_cases(count) for count in (1, 2, 3, 5, 100)] == [0, 0, 1, 1, 22]
+    most = msgspec.structs.replace(recipe, test_share=0.9)
+    assert [most.test_cases(count) for count in (1, 2, 3, 5, 100)] == [0, 0, 1, 3, 90]
 
 
 def test_an_unknown_recipe_and_a_wrong_option_are_refused() -> None:
