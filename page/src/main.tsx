@@ -1,0 +1,9 @@
+import { render } from "preact";
+
+import { App } from "./app/App";
+import { applyTheme, chosenTheme } from "./app/theme";
+import "./styles/theme.css";
+
+applyTheme(chosenTheme());
+const host = document.getElementById("page");
+if (host) render(<App />, host);

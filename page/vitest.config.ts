@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+// Tests of what is drawn say `// @vitest-environment happy-dom` in their first line.
+export default defineConfig({
+  test: {
+    include: ["tests/**/*.test.{ts,tsx}"],
+    environment: "node",
+    maxWorkers: 2,
+    restoreMocks: true,
+  },
+});
