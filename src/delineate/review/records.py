@@ -9,8 +9,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+from delineate.errors import DelineateError
 from delineate.labels import Colour
+
+
+class StaleRevision(DelineateError):
+    """Somebody else changed the case meanwhile. `revision`: the one it is at now; nothing was stored."""
+
+    def __init__(self, problem: str, *, revision: int, **facts: Any) -> None:
+        super().__init__(problem, **facts)
+        self.revision = revision
+
+    def _facts(self) -> dict[str, object]:
+        return {**super()._facts(), "revision": self.revision}
+
+
+class NotAllowed(DelineateError):
+    """Something that this person may not do, or not now."""
+
+
+class DamagedStore(DelineateError):
+    """What is stored is not what was stored: a digest does not fit."""
 
 
 class Role(Enum):
@@ -52,6 +73,25 @@ class Person:
     sees_names: bool = False
     collections: tuple[str, ...] | None = None
     active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a browser is known by. `token`: a secret, stored nowhere; `csrf`: what each change must come with."""
+
+    token: str = field(repr=False)
+    csrf: str = field(repr=False)
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All layers of a case at a revision, so that not every edit since the first is applied. See `live`."""
+
+    case: int
+    revision: int
+    packed: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +158,7 @@ class EditRecord:
     """One change of a case's labels: from `revision - 1` to `revision`.
 
     `tool`: "brush", "undo", ...; `parameters`: JSON text of how it was used. `packed`: the change itself, see
-    `editing.runs`. `undoes`: the revision that it takes back. `digest`: SHA-256 of the packed runs.
+    `editing.runs`. `undoes`: the revision that it takes back, of an undo for a redo. `layer`: see `live`. `digest`: SHA-256 of the packed runs.
     """
 
     case: int
@@ -130,6 +170,7 @@ class EditRecord:
     digest: str
     made: datetime
     undoes: int | None = None
+    layer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
