@@ -1,10 +1,11 @@
-"""Bootstrap intervals, drawing patients with all their cases."""
+"""Bootstrap intervals, drawing patients with all their cases, and the interval of a share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -75,3 +76,22 @@ def limits_of(means: Matrix) -> Matrix:
         if known.size:
             limits[column] = np.quantile(known, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return limits
+
+
+def wilson_interval(count: int, of: int) -> Interval:
+    """95 % limits of a share of cases, `count` out of `of`; (NaN, NaN) of none.
+
+    Wilson's score interval (Wilson, Probable inference, the law of succession, and statistical inference, 1927): it
+    stays within 0..1 and is of use also for few cases and shares near its ends. Cases count as independent.
+    Raises `ValueError` for a count that is not in 0..of.
+    """
+    if not 0 <= count <= of:
+        raise ValueError(f"a share is of 0 to all of the cases: got {count} of {of}")
+    if not of:
+        return math.nan, math.nan
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    share, weight = count / of, 1 / (1 + z * z / of)
+    centre = weight * (share + z * z / (2 * of))
+    half = weight * z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    # What rounding leaves beyond the ends.
+    return (0.0 if count == 0 else max(centre - half, 0.0)), (1.0 if count == of else min(centre + half, 1.0))
