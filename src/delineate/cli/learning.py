@@ -182,6 +182,7 @@ def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any)
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N cases aside: seen by nobody.")
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--profile", is_flag=True, help="Show where the time of a step goes.")
+@click.option("--promptable", is_flag=True, help="Make a model that segments what it is pointed at, in a review.")
 @click.option(
     "--processes",
     type=click.IntRange(1),
@@ -204,13 +205,53 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     Example: delineate train Task09_Spleen spleen --steps 100 --profile
     Example: delineate train Task09_Spleen spleen --from total --freeze encoder --minutes 30
     Example: delineate train Task09_Spleen spleen --batch 4 --processes 2
+    Example: delineate train Task09_Spleen prompts --promptable --minutes 60
     """
     from delineate.settings import launched
 
     processes = options.pop("processes")
+    if options.pop("promptable"):
+        if processes > 1 or options["source"] is not None or options["profile"]:
+            raise click.UsageError("--promptable goes with none of --processes, --from and --profile")
+        _train_promptable(dataset, model, plan_file, save_every=save_every, options=options)
+        return
     if processes > 1 and launched() is None:
         _run_companions(processes)
     _train(dataset, model, plan_file, save_every=save_every, options=options)
+
+
+def _train_promptable(
+    dataset: Path, model: Path, plan_file: Path | None, *, save_every: float, options: dict[str, Any]
+) -> None:
+    from delineate.dataset import open_dataset
+    from delineate.reports.learning_tables import prompting_table
+    from delineate.workflow.prompting import train_promptable
+    from delineate.workflow.training import Budget
+
+    take_beginning(options)
+    options.pop("profile")
+    options = follow_recipe(options)
+    budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
+    division = _division(*(options.pop(name) for name in ("folds", "fold", "hold_out", "test")))
+    machine, options = split_options(options)
+    chosen = plan_or_options(plan_file, options)
+    settings = replace(settings_of(**machine), save_seconds=save_every)
+    with open_watch() as watch:
+        made = train_promptable(
+            open_dataset(dataset),
+            model,
+            budget=budget,
+            division=division,
+            settings=settings,
+            plan=chosen,
+            watch=watch,
+        )
+        if made is not None and made[1].structures:
+            watch.print(prompting_table(made[1].prompts, made[1].structures, seconds=made[1].seconds))
+    if made is None:
+        click.echo("Stopped. Run the same command to go on.")
+        sys.exit(STOPPED)
+    click.echo(f"Model in {model}. Next: delineate review RESULTS --promptable {model}")
 
 
 def _run_companions(processes: int) -> None:

@@ -52,6 +52,11 @@ def check_stages(model: Model, *, with_probabilities: bool = False) -> None:
             "the model was pretrained only, and finds no structures yet",
             remedy="Begin a run with it: delineate train DATASET NEW --from this model.",
         )
+    if model.plan.prompting is not None:
+        raise PlanError(
+            "the model waits to be pointed at, and finds nothing by itself",
+            remedy="Correct results with it: delineate review RESULTS --promptable this model.",
+        )
     for name in model.plan.labels:
         model.labels.named(name)
     _check_cascade(model)

@@ -111,7 +111,7 @@ def _match_outputs(source: Plan, target: Plan, names: Mapping[str, str]) -> tupl
     for name, plan in (*((name, target) for name in names), *((name, source) for name in names.values())):
         if name not in plan.labels:
             raise LabelError("no such structure", expected=f"one of {', '.join(plan.labels)}", got=name)
-    if source.pretraining is not None or bool(source.regions) != bool(target.regions):
+    if source.pretraining is not None or source.prompting is not None or bool(source.regions) != bool(target.regions):
         return (None,) * len(ours)
     named = dict(enumerate((name for name in theirs if name != BACKGROUND or source.regions), start=1))
     if not named:

@@ -14,6 +14,7 @@ from delineate.volume import Kind
 
 SCHEMA_VERSION = 1
 STORED = "stored"
+PROMPT_CHANNELS = 4
 
 Precision = Literal["float32", "bfloat16", "float16"]
 LossName = Literal["dice", "dice_ce"]
@@ -129,6 +130,17 @@ class PretrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     masked_fraction: float = 0.6
 
 
+class PromptingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network that is told what to segment: by points, scribbles, a box, and what there is already.
+
+    These are four more channels of its input, see `inference.prompting`. `sigma_mm`: of the Gaussian about a point.
+    `corrections`: the most rounds in which the mistakes of a training patch are pointed at before it is learnt from.
+    """
+
+    sigma_mm: float
+    corrections: int = 3
+
+
 class DistillationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Learning from a larger model's outputs (Hinton et al. 2015).
 
@@ -228,6 +240,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `regions`: if there are any, one for each label, in the same order: outputs are sigmoids, and structures overlap.
     `previous`: labels of the cascade's stage before, whose masks (0 or 1) follow the channels in the network's input.
     `pretraining`: the network finds no structures yet, but the channels' own intensities where they are hidden.
+    `prompting`: the network finds what it is pointed at instead, whatever it is; `labels` are what it has learnt from.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -249,6 +262,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     regions: tuple[Region, ...] = ()
     previous: tuple[str, ...] = ()
     pretraining: PretrainingPlan | None = None
+    prompting: PromptingPlan | None = None
     reasons: tuple[str, ...] = ()
 
     @property
@@ -257,9 +271,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def classes(self) -> int:
-        """Channels of the network's output: background and the labels, or the regions; in pretraining, the image's."""
+        """Channels of the network's output: background and the labels, or the regions; in pretraining, the image's;
+        of a network that is prompted, background and what was meant."""
         if self.pretraining is not None:
             return len(self.channels)
+        if self.prompting is not None:
+            return 2
         return len(self.regions) or 1 + len(self.labels)
 
     @property
@@ -286,9 +303,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return tuple(not found.isdisjoint(region.values) for region in self.regions)
 
     @property
-    def inputs(self) -> int:
-        """Channels of the network's input."""
+    def prepared_channels(self) -> int:
+        """Channels of a prepared image."""
         return len(self.channels) + len(self.previous)
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input: the prepared image's, and those of the prompts."""
+        return self.prepared_channels + (0 if self.prompting is None else PROMPT_CHANNELS)
 
 
 def labels_found(plan: Plan, labels: LabelSet) -> LabelSet:

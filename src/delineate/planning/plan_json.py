@@ -137,6 +137,14 @@ def _learning_facts(plan: Plan) -> Mapping[str, bool]:
             block < size for block, size in zip(pretraining.block, plan.patch_size, strict=True)
         )
         facts["a plan of pretraining has no labels"] = not plan.labels and not plan.regions and not plan.previous
+    if plan.prompting is not None:
+        facts["sigma_mm must be positive, and corrections not negative"] = (
+            plan.prompting.sigma_mm > 0 and plan.prompting.corrections >= 0
+        )
+        facts["a plan of prompts learns from nothing else, and has no regions"] = not (
+            plan.regions or plan.previous or pretraining or transfer or distillation
+        )
+        facts["a plan of prompts knows nothing of missing labels"] = plan.training.missing_labels == "absent"
     if distillation is not None:
         facts["temperature must be positive"] = distillation.temperature > 0
         facts["the teacher's weight must be above 0, and 1 at most"] = 0 < distillation.weight <= 1

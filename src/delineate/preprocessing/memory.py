@@ -20,7 +20,7 @@ def prepared_shape(grid: Grid, plan: Plan, region: Box | None = None) -> Triple:
 def prepare_bytes(grid: Grid, plan: Plan, region: Box | None = None) -> int:
     """The most memory that `prepare` takes beside the scan, which may be mapped, and the stage before's segmentation.
 
-    The sum of the prepared image (4 bytes a voxel and input of the network), windows of the channel that is being
+    The sum of the prepared image (4 bytes a voxel and channel), windows of the channel that is being
     resampled (`resampling.window_bytes`; twice where they are normalised while they are read), chunks of statistics,
     and of whole scans of what the plan needs: its outline for a masked Z-score or a cascade (1 byte a voxel), the label
     map before (2 bytes; more than 253 labels: 4), and copies of the resampled channel for percentiles (12 bytes) or a
@@ -29,7 +29,7 @@ def prepare_bytes(grid: Grid, plan: Plan, region: Box | None = None) -> int:
     trace = _trace(grid, plan, region)
     voxels, resampled = math.prod(trace.crop.shape), math.prod(trace.whole.shape)
     normalised = voxels if plan.preparation.normalise_first else resampled
-    image = 4 * plan.inputs * math.prod(trace.part.shape)
+    image = 4 * plan.prepared_channels * math.prod(trace.part.shape)
     masks = voxels * (bool(plan.previous) or any(map(is_masked, plan.normalisation)))
     before = (4 if len(plan.previous) > 253 else 2) * voxels * bool(plan.previous)
     percentiles = 12 * normalised * any(map(_has_percentiles, plan.normalisation))

@@ -88,7 +88,7 @@ def prepare(
     inside = outline(array) if plan.previous or any(map(is_masked, plan.normalisation)) else None
     if inside is not None and previous is not None:
         _include_found(inside, previous, trace, plan)
-    prepared = allocate((plan.inputs, *trace.part.shape), np.float32)
+    prepared = allocate((plan.prepared_channels, *trace.part.shape), np.float32)
     for n, (channel, how, out) in enumerate(zip(array, plan.normalisation, prepared, strict=False)):
         if n in image.absent:
             out[...] = blank_values(plan)[n]

@@ -78,3 +78,28 @@ def price_table(rows: Sequence[Price], *, caption: str | None = None) -> Table:
             table.add_section()
         table.add_row(plain_text(row.structure), str(row.cases), *figures)
     return table
+
+
+class PromptedRow(Protocol):
+    """One structure's mean Dice over cases after each of some numbers of prompts."""
+
+    @property
+    def structure(self) -> str: ...
+    @property
+    def cases(self) -> int: ...
+    @property
+    def dice(self) -> tuple[float, ...]: ...
+
+
+def prompting_table(prompts: Sequence[int], rows: Sequence[PromptedRow], *, seconds: float | None) -> Table:
+    """How well a network does what it is pointed at, after each number of prompts."""
+    caption = None if seconds is None else f"{seconds:.2f} s a proposal; cases it has not learnt from, simulated clicks"
+    table = plain_table("Mean Dice after so many clicks", caption)
+    table.min_width = _WIDTH
+    table.add_column("structure", overflow="fold")
+    table.add_column("cases", justify="right")
+    for count in prompts:
+        table.add_column(str(count), justify="right")
+    for row in rows:
+        table.add_row(plain_text(row.structure), str(row.cases), *(show_number(dice, 3) for dice in row.dice))
+    return table

@@ -117,6 +117,7 @@ def check_teacher(teacher: Model, path: Path) -> None:
     others = [
         what
         for what, there in (
+            ("a model that takes prompts", teacher.plan.prompting is not None),
             ("a cascade", teacher.previous is not None or bool(teacher.plan.previous)),
             ("a model of several parts", bool(teacher.overlays)),
             ("an ensemble of several plans", bool(teacher.partners)),

@@ -241,6 +241,7 @@ def _hindrance(name: str, plan: Plan) -> str:
         "a + in its name": "+" in name,
         "a cascade's second stage": bool(plan.previous),
         "it pretrains": plan.pretraining is not None,
+        "it waits to be pointed at": plan.prompting is not None,
         "it learns from another model": plan.training.distillation is not None,
         "it begins with the weights of another model": plan.training.transfer is not None,
     }

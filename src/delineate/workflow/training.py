@@ -217,8 +217,9 @@ def _settle(
 
 def _check_course(plan: Plan, course: Course, *, fresh: bool) -> None:
     """Raises `TrainingError` if the plan asks for another way to learn, or to begin, than the caller has."""
-    if course.objective is supervised and (plan.pretraining or plan.training.distillation):
+    if course.objective is supervised and (plan.pretraining or plan.prompting or plan.training.distillation):
         command = "delineate distil" if plan.training.distillation else "delineate pretrain"
+        command = "delineate train --promptable" if plan.prompting else command
         raise TrainingError("the plan is of another kind of run", remedy=f"Go on with `{command}`.")
     if fresh and course.begin is keep_weights and plan.training.transfer is not None:
         raise TrainingError(
