@@ -19,6 +19,7 @@ from delineate.errors import UnreadableImage
 from delineate.files import atomic_path
 from delineate.findings import Finding
 from delineate.formats import nifti, read_segmentation
+from delineate.formats.dicom_results.approval import Approval
 from delineate.formats.dicom_results.rtstruct import read_rtstruct
 from delineate.formats.dicom_results.rtstruct_writing import write_rtstruct
 from delineate.formats.dicom_results.seg import Encoding, read_seg, smallest_type
@@ -41,13 +42,15 @@ Masks = Callable[[], Iterator[tuple[str, Mask]]]
 class ExportOptions:
     """`sources`: the files of the DICOM series that was segmented, none where it was another file. `smooth`: rounds of
     smoothing of surfaces, `simplify`: the share of their triangles to take away. `created`: the date and time that
-    DICOM objects are given, now where None. `findings`: what a report says; the structures' volumes where None."""
+    DICOM objects are given, now where None. `findings`: what a report says; the structures' volumes where None.
+    `approval`: what people decided, for DICOM objects."""
 
     sources: tuple[Path, ...] = ()
     smooth: int = 0
     simplify: float = 0.0
     created: datetime | None = None
     findings: tuple[Finding, ...] | None = None
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)

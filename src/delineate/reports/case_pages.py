@@ -33,10 +33,21 @@ _WHOLE = 99.5  # percent: what else there is, is a few stray voxels
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Who has looked at the case, and on which day, YYYY-MM-DD; nobody has without a name."""
+    """Who has looked at the case, and on which day, YYYY-MM-DD; nobody has without a name.
+
+    `decision`: in words, such as "Approved with edits"; `seen`: SHA-256 of what was seen, where that was recorded.
+    """
 
     by: str = ""
     on: str = ""
+    decision: str = ""
+    seen: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is said below who and when; nothing where nobody has."""
+        seen = f"What was seen has SHA-256 {self.seen}." if self.seen else ""
+        return tuple(filter(None, (f"{self.decision}." if self.decision else "", seen))) if self.by else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class CaseRequest:
 
     `kind`: what a NIfTI scan's numbers measure; `label_file`: a dataset.json. `pictures`: structures to be shown in
     three planes, the largest without. `model`: the folder of the model that made it, for its name. `naming`: how much
-    the page tells of the patient.
+    the page tells of the patient. `result`: what `predict` wrote, where the segmentation is that with corrections.
     """
 
     segmentation: Path
@@ -52,6 +52,7 @@ class CaseRequest:
     model: Path | None = None
     naming: Naming = Naming()  # noqa: RUF009 - nothing in it changes
     review: Review = Review()  # noqa: RUF009 - nothing in it changes
+    result: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ def _read(request: CaseRequest) -> _Scene:
     others = others_of(
         request.segmentation, request.variants, own=request.own_variants, labels=labels, grid=segmentation.grid
     )
-    return _Scene(scan, segmentation, others, read_record(request.segmentation), _notes(request.image))
+    record = read_record(request.result or request.segmentation)
+    return _Scene(scan, segmentation, others, record, _notes(request.image))
 
 
 def _notes(image: Path | None) -> tuple[str, ...]:

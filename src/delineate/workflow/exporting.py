@@ -19,6 +19,7 @@ from delineate.formats.deidentification.objects import read_object, write_object
 from delineate.formats.deidentification.profile import DUMMY_DATE
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.deidentification.residue import Identifier, identifiers_in, residue
+from delineate.formats.dicom_results.approval import approve
 from delineate.formats.dicom_results.seg import read_segments
 from delineate.formats.dicom_results.sources import check_names
 from delineate.formats.dicom_results.sr import Measured, read_sr, write_sr
@@ -68,7 +69,7 @@ def export(
     Every file is read back by the house's own reader and compared in the world before it gets its name; STEM.proof.json
     also keeps the proofs of earlier exports that are still there as they were. With a `key` the DICOM objects are of
     the pseudonymous patient, refer to the series' UIDs as `deidentify` maps them and have no dates, and nothing may
-    contain a text that identifies the patient.
+    contain a text that identifies the patient. With an approval the DICOM objects say who has given it.
     Raises `ExportError` where what is read back differs, with nothing of that file left behind; before anything is
     written for what `check_kinds` refuses, and for an older report that would lose its segments; `LabelError` for
     voxels without a label; and what the writers raise.
@@ -185,6 +186,11 @@ def _pseudonymous(job: _Job, key: PseudonymKey | None) -> Iterator[_Job]:
     if key is None or not job.options.sources:
         yield job
         return
+    if job.options.approval is not None:
+        raise ExportError(
+            "who approved a scan, and when, would stand beside a pseudonym",
+            remedy="Export it without a key, or without what was decided.",
+        )
     grid = job.segmentation.grid
     if grid.frame_of_reference_uid is not None:
         grid = replace(grid, frame_of_reference_uid=key.uid(grid.frame_of_reference_uid))
@@ -235,6 +241,8 @@ def _proving(target: Path) -> Iterator[Path]:
 def _write_proven(job: _Job, kind: str, temporary: Path, target: Path) -> ProofRecord:
     exporter = EXPORTERS[kind]
     exporter.write(temporary, job.segmentation, job.options)
+    if exporter.is_dicom and job.options.approval is not None:
+        approve(temporary, job.options.approval)
     found = exporter.read(temporary, job.segmentation)
     bar = exporter.bar_for(job.options)
     proofs = compared(job.segmentation, found)
@@ -306,6 +314,8 @@ def _write_report(job: _Job, kind: str, temporary: Path, target: Path) -> ProofR
     seg = job.stem.with_name(f"{job.stem.name}{EXPORTERS['seg'].suffix}")
     findings = volumes_ml(job.segmentation) if job.options.findings is None else job.options.findings
     write_sr(temporary, findings, seg, sources=job.options.sources, created=job.options.created)
+    if job.options.approval is not None:
+        approve(temporary, job.options.approval)
     pairs = _checked_numbers(findings, read_sr(temporary), seg, target)
     _check_residue(job, temporary, target)
     return ProofRecord(
