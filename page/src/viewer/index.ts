@@ -1,0 +1,1 @@
+export type { CaseSource, KeyHelp, LabelKind, LabelSlabOf, MeasureKind, Progress, Viewer } from "./source";
