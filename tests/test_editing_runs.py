@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ from delineate.editing.runs import (
     wire_view,
 )
 from delineate.errors import InputError
+from delineate.geometry import Box
 
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[Any]
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
 
 
@@ -77,19 +79,19 @@ def test_the_box_of_runs_holds_every_change(pair: tuple[Labels, Labels]) -> None
     box = box_of_runs(difference(before, after), before.shape)
     outside = before != after
     if box is not None:
-        outside[box] = False
+        outside[box.slices] = False
     assert not outside.any()
 
 
 def test_the_box_of_one_voxel_is_that_voxel() -> None:
     after = np.zeros((4, 3, 5), np.uint8)
     after[2, 1, 3] = 1
-    assert box_of_runs(difference(np.zeros_like(after), after), after.shape) == (slice(2, 3), slice(1, 2), slice(3, 4))
+    assert box_of_runs(difference(np.zeros_like(after), after), after.shape) == Box((2, 1, 3), (3, 2, 4))
 
 
 def test_a_difference_in_a_box_passes_over_the_rest() -> None:
     before, after = np.zeros((4, 3, 5), np.uint8), np.ones((4, 3, 5), np.uint8)
-    box = slice(1, 3), slice(2, 3), slice(4, 5)
+    box = Box((1, 2, 4), (3, 3, 5))
     runs = difference(before, after, box=box)
     assert runs.offsets.tolist() == [1 + 4 * (2 + 3 * 4)]
     assert runs.lengths.tolist() == [2]

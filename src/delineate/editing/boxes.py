@@ -1,75 +1,72 @@
-"""Boxes of voxels: tools look at the part of an array that they may change, and leave the rest alone."""
+"""What the tools are told, checked: boxes, indices, lengths. And boxes of voxels, so that they touch only what they may.
+
+Everything outside of a tool's box stays as it is without being looked at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from delineate.errors import InputError
+from delineate.geometry import Box, Triple, TripleMM, box_of
 
 Mask = npt.NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
-Index = tuple[int, int, int]
-Spacing = tuple[float, float, float]
 
 
 def whole(shape: Sequence[int]) -> Box:
     """The box of everything in an (I, J, K) array."""
-    return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-
-
-def box_of(mask: Mask) -> Box | None:
-    """The smallest box around the voxels of an (I, J, K) mask; None if it has none."""
-    sides = []
-    for axis in range(3):
-        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if len(found) == 0:
-            return None
-        sides.append(slice(int(found[0]), int(found[-1]) + 1))
-    return sides[0], sides[1], sides[2]
+    return box_of((0, size) for size in shape)
 
 
 def padded(box: Box, voxels: int | Sequence[int], shape: Sequence[int]) -> Box:
     """The box wider by `voxels` (one number, or one an axis) on each side, cut at the borders of `shape`."""
     wide = (voxels,) * 3 if isinstance(voxels, int) else tuple(voxels)
-    sides = [
-        slice(max(side.start - more, 0), min(side.stop + more, size))
-        for side, more, size in zip(box, wide, shape, strict=True)
-    ]
-    return sides[0], sides[1], sides[2]
+    ends = zip(box.start, box.stop, wide, shape, strict=True)
+    return box_of((max(start - more, 0), min(stop + more, size)) for start, stop, more, size in ends)
 
 
-def shape_of(box: Box) -> Index:
-    """Voxels of the box along each axis."""
-    first, second, third = (side.stop - side.start for side in box)
-    return first, second, third
+def union(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of at least one box."""
+    starts, stops = zip(*((box.start, box.stop) for box in boxes), strict=True)
+    return box_of(
+        (min(low), max(high)) for low, high in zip(zip(*starts, strict=True), zip(*stops, strict=True), strict=True)
+    )
 
 
 def checked_box(start: Sequence[int], stop: Sequence[int], shape: Sequence[int]) -> Box:
     """The box from `start` up to, without, `stop`, cut at the borders. Raises `InputError` if nothing is inside."""
-    ends = [(max(int(a), 0), min(int(b), size)) for a, b, size in zip(start, stop, shape, strict=True)]
-    if any(first >= last for first, last in ends):
+    ends = [(max(int(low), 0), min(int(high), size)) for low, high, size in zip(start, stop, shape, strict=True)]
+    if any(low >= high for low, high in ends):
         raise InputError(
             "a box holds no voxel",
             expected=f"start before stop, inside {tuple(shape)}",
             got=f"{tuple(start)} to {tuple(stop)}",
             remedy="Draw the box over the picture.",
         )
-    sides = [slice(first, last) for first, last in ends]
-    return sides[0], sides[1], sides[2]
+    return box_of(ends)
 
 
-def checked_index(index: Sequence[int], shape: Sequence[int]) -> Index:
-    """The index as whole numbers. Raises `InputError` if it is not inside `shape`."""
-    if len(index) != 3 or not all(0 <= at < size for at, size in zip(index, shape, strict=False)):
+def checked_index(index: Sequence[float], shape: Sequence[int]) -> Triple:
+    """The voxel at a continuous index. Raises `InputError` if it is not inside `shape`."""
+    if len(index) != 3 or not np.isfinite(index).all():
+        raise InputError("a point must be three finite numbers", got=tuple(index))
+    i, j, k = (int(at) for at in np.rint(index))
+    if not all(0 <= at < size for at, size in zip((i, j, k), shape, strict=True)):
         raise InputError("a point lies outside the volume", expected=f"inside {tuple(shape)}", got=tuple(index))
-    return int(index[0]), int(index[1]), int(index[2])
+    return i, j, k
 
 
-def checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
+def checked_axis(axis: int) -> int:
+    """The axis 0, 1 or 2. Raises `InputError` for another."""
+    if axis not in (0, 1, 2):
+        raise InputError("an axis of a volume is one of three", expected="0, 1 or 2", got=axis)
+    return axis
+
+
+def checked_spacing(spacing_mm: Sequence[float]) -> TripleMM:
     """Three positive, finite distances between voxel centres. Raises `InputError` for others."""
     if len(spacing_mm) != 3 or not all(np.isfinite(side) and side > 0 for side in spacing_mm):
         raise InputError("spacings must be three lengths above 0 mm", got=tuple(spacing_mm))
@@ -77,12 +74,13 @@ def checked_spacing(spacing_mm: Sequence[float]) -> Spacing:
 
 
 def checked_mm(distance_mm: float, *, what: str) -> float:
-    """A distance of 0 mm or more. Raises `InputError` for one that is negative or not finite."""
-    if not (np.isfinite(distance_mm) and distance_mm >= 0):
-        raise InputError(f"{what} must be a length of 0 mm or more", got=distance_mm)
+    """A distance above 0 mm. Raises `InputError` for one that is not, or not finite."""
+    if not (np.isfinite(distance_mm) and distance_mm > 0):
+        raise InputError(f"{what} must be a length above 0 mm", got=distance_mm)
     return float(distance_mm)
 
 
-def gaps(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Neighbours in an ascending list between which whole numbers are missing."""
-    return [(first, last) for first, last in pairwise(positions) if last - first > 1]
+def reach(distance_mm: float, spacing_mm: TripleMM) -> Triple:
+    """How many voxels a distance goes along each axis, at most."""
+    i, j, k = (int(np.ceil(distance_mm / step)) + 1 for step in spacing_mm)
+    return i, j, k

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delineate.editing.boxes import Box, whole
+from delineate.editing.boxes import whole
 from delineate.errors import InputError
+from delineate.geometry import Box, box_of
 
 Labels = npt.NDArray[Any]
 _RECORD = np.dtype([("offset", "<u4"), ("length", "<u4"), ("before", "<u2"), ("after", "<u2")])
@@ -69,7 +70,7 @@ def difference(before: Labels, after: Labels, *, box: Box | None = None) -> Runs
     if before.size > 2**32:
         raise InputError("a label array is too large for edits", expected="up to 2**32 voxels", got=before.size)
     box = box or whole(shape)
-    parts = [_changed(before, after, box, k) for k in range(box[2].start, box[2].stop)]
+    parts = [_changed(before, after, box, k) for k in range(box.start[2], box.stop[2])]
     offsets, old, new = (np.concatenate(column) if column else np.zeros(0, int) for column in zip(*parts, strict=True))
     if len(offsets) == 0:
         return no_runs()
@@ -78,9 +79,10 @@ def difference(before: Labels, after: Labels, *, box: Box | None = None) -> Runs
 
 def _changed(before: Labels, after: Labels, box: Box, k: int) -> tuple[npt.NDArray[np.int64], Labels, Labels]:
     size_i, size_j = before.shape[:2]
-    old, new = before[box[0], box[1], k].T, after[box[0], box[1], k].T
+    part = (*box.slices[:2], k)
+    old, new = before[part].T, after[part].T
     rows, columns = np.nonzero(old != new)
-    offsets = columns + box[0].start + size_i * (rows + box[1].start + size_j * k)
+    offsets = columns + box.start[0] + size_i * (rows + box.start[1] + size_j * k)
     return offsets, old[rows, columns], new[rows, columns]
 
 
@@ -206,5 +208,4 @@ def box_of_runs(runs: Runs, shape: Sequence[int]) -> Box | None:
     one_row, one_slice = rows[0] == rows[1], slices[0] == slices[1]
     i = np.where(one_row, first % size_i, 0).min(), np.where(one_row, last % size_i, size_i - 1).max()
     j = np.where(one_slice, rows[0] % size_j, 0).min(), np.where(one_slice, rows[1] % size_j, size_j - 1).max()
-    ends = [(int(low), int(high) + 1) for low, high in (i, j, (slices[0].min(), slices[1].max()))]
-    return slice(*ends[0]), slice(*ends[1]), slice(*ends[2])
+    return box_of((int(low), int(high) + 1) for low, high in (i, j, (slices[0].min(), slices[1].max())))
