@@ -10,12 +10,16 @@ BENCHMARKS := resampling training_step metrics preparation reading scanning dico
 PEER := .venv-nnunet
 export NNUNET_PYTHON ?= $(PEER)/bin/python
 
-.PHONY: demo test lint bench bench-nnunet clean
+# Tools of the page, run by Node from PyPI.
+SCRIPT := $(BIN)/python build_page.py
+
+.PHONY: demo test lint page bench bench-nnunet clean
 
 demo: $(STAMP)
 	$(BIN)/delineate demo demo
 
-test: lint
+test: lint page
+	$(SCRIPT) node_modules/vitest/vitest.mjs run
 	$(BIN)/pytest -n auto -q
 
 lint: $(STAMP)
@@ -23,6 +27,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SCRIPT) node_modules/typescript/bin/tsc --noEmit
+
+# The page of review, into the package; nothing happens where it is current.
+page: $(STAMP)
+	$(SCRIPT)
 
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev,bench]"
@@ -55,4 +64,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEER) .nnunet demo
+	rm -rf $(VENV) $(PEER) .nnunet demo page/node_modules src/delineate/review/static
