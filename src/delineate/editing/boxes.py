@@ -1,4 +1,4 @@
-"""What the tools are told, checked: boxes, indices, lengths. And boxes of voxels, so that they touch only what they may.
+"""What the tools are told, checked: boxes, indices, lengths. And the boxes of voxels that they work in.
 
 Everything outside of a tool's box stays as it is without being looked at.
 """
@@ -26,14 +26,6 @@ def padded(box: Box, voxels: int | Sequence[int], shape: Sequence[int]) -> Box:
     wide = (voxels,) * 3 if isinstance(voxels, int) else tuple(voxels)
     ends = zip(box.start, box.stop, wide, shape, strict=True)
     return box_of((max(start - more, 0), min(stop + more, size)) for start, stop, more, size in ends)
-
-
-def union(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all of at least one box."""
-    starts, stops = zip(*((box.start, box.stop) for box in boxes), strict=True)
-    return box_of(
-        (min(low), max(high)) for low, high in zip(zip(*starts, strict=True), zip(*stops, strict=True), strict=True)
-    )
 
 
 def checked_box(start: Sequence[int], stop: Sequence[int], shape: Sequence[int]) -> Box:

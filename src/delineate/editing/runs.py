@@ -7,6 +7,7 @@ order, and `put_runs` takes such an array.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from delineate.editing.boxes import whole
 from delineate.errors import InputError
-from delineate.geometry import Box, box_of
+from delineate.geometry import Box, Triple, box_of
 
 Labels = npt.NDArray[Any]
 _RECORD = np.dtype([("offset", "<u4"), ("length", "<u4"), ("before", "<u2"), ("after", "<u2")])
@@ -64,25 +65,30 @@ def difference(before: Labels, after: Labels, *, box: Box | None = None) -> Runs
     `box`: where to look; what differs elsewhere is passed over. Offsets are those of the whole array in any case.
     Raises `InputError` if the shapes differ, a value is not 0 to 65535, or the arrays are too large for 32 bits.
     """
+    box = box or whole(before.shape)
+    if before.shape != after.shape:
+        raise InputError("two label arrays must be of one shape", expected=before.shape, got=after.shape)
+    return part_difference(before[box.slices], after[box.slices], start=box.start, shape=before.shape)
+
+
+def part_difference(before: Labels, after: Labels, *, start: Triple, shape: Sequence[int]) -> Runs:
+    """The same of a part of an (I, J, K) array of `shape`, the part's first voxel being at `start`. Raises likewise."""
     if before.shape != after.shape or before.ndim != 3:
         raise InputError("two label arrays must be of one shape", expected=before.shape, got=after.shape)
-    shape = before.shape
-    if before.size > 2**32:
-        raise InputError("a label array is too large for edits", expected="up to 2**32 voxels", got=before.size)
-    box = box or whole(shape)
-    parts = [_changed(before, after, box, k) for k in range(box.start[2], box.stop[2])]
-    offsets, old, new = (np.concatenate(column) if column else np.zeros(0, int) for column in zip(*parts, strict=True))
-    if len(offsets) == 0:
+    if math.prod(shape) > 2**32:
+        raise InputError("a label array is too large for edits", expected="up to 2**32 voxels", got=math.prod(shape))
+    parts = [_changed(before, after, start, k, shape) for k in range(before.shape[2])]
+    if not any(len(part[0]) for part in parts):
         return no_runs()
-    return _joined(offsets, old, new)
+    return _joined(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _changed(before: Labels, after: Labels, box: Box, k: int) -> tuple[npt.NDArray[np.int64], Labels, Labels]:
-    size_i, size_j = before.shape[:2]
-    part = (*box.slices[:2], k)
-    old, new = before[part].T, after[part].T
+def _changed(
+    before: Labels, after: Labels, start: Triple, k: int, shape: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], Labels, Labels]:
+    old, new = before[:, :, k].T, after[:, :, k].T
     rows, columns = np.nonzero(old != new)
-    offsets = columns + box.start[0] + size_i * (rows + box.start[1] + size_j * k)
+    offsets = columns + start[0] + shape[0] * (rows + start[1] + shape[1] * (k + start[2]))
     return offsets, old[rows, columns], new[rows, columns]
 
 
