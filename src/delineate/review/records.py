@@ -42,6 +42,12 @@ class Role(Enum):
     ADMIN = "admin"
 
 
+class Keep(Enum):
+    """Says that a value stays as it is, where None has a meaning of its own."""
+
+    KEEP = "keep"
+
+
 class State(Enum):
     """Where a case stands. The state is of the whole case; structures may have decisions of their own."""
 
@@ -73,6 +79,18 @@ class Person:
     sees_names: bool = False
     collections: tuple[str, ...] | None = None
     active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PersonChange:
+    """What becomes different about a user; None and KEEP: as it is. A new password or not `active` ends sessions."""
+
+    full_name: str | None = None
+    role: Role | None = None
+    password: str | None = field(default=None, repr=False)
+    sees_names: bool | None = None
+    collections: tuple[str, ...] | Keep | None = Keep.KEEP
+    active: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +176,8 @@ class EditRecord:
     """One change of a case's labels: from `revision - 1` to `revision`.
 
     `tool`: "brush", "undo", ...; `parameters`: JSON text of how it was used. `packed`: the change itself, see
-    `editing.runs`. `undoes`: the revision that it takes back, of an undo for a redo. `layer`: see `live`. `digest`: SHA-256 of the packed runs.
+    `editing.runs`; `layer`: of what, see `live`. `undoes`: the revision that it takes back; of a redo that is an undo.
+    `digest`: SHA-256 of the packed runs.
     """
 
     case: int
@@ -229,3 +248,14 @@ class WorklistPage:
     cases: tuple[ReviewCase, ...]
     total: int
     by_state: tuple[tuple[State, int], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistFilters:
+    """What the worklist can be filtered by: the values that occur in cases that a person may see, in order."""
+
+    structures: tuple[str, ...]
+    models: tuple[str, ...]
+    sites: tuple[str, ...]
+    readers: tuple[str, ...]
+    collections: tuple[str, ...]
