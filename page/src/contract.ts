@@ -43,7 +43,7 @@ export interface Overlay {
   /** Array axes of the picture's columns and rows. */
   axes: [number, number];
   /** Closed or open lines, points are [along axes[0], along axes[1]] in continuous indices. */
-  lines: { points: [number, number][]; closed: boolean; colour: string; width?: number }[];
+  lines: { points: [number, number][]; closed: boolean; colour: string; width?: number; dashed?: boolean }[];
   dots: { at: [number, number]; colour: string; radius?: number }[];
 }
 
