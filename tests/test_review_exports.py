@@ -65,7 +65,7 @@ def test_the_structure_set_is_approved(tmp_path: Path, case: Reviewed) -> None:
 
 
 def test_a_report_is_verified_by_both_readers(tmp_path: Path, case: Reviewed) -> None:
-    both = replace(case, decisions=(approval(), approval("klein", minutes=90)))
+    both = replace(case, decisions=(approval(), replace(approval("klein", minutes=90), second=True)))
     _, file, *_ = export_case(both, ["sr"], tmp_path / "out")
     header = pydicom.dcmread(file.path)
     assert (header.VerificationFlag, header.PreliminaryFlag) == ("VERIFIED", "FINAL")
@@ -137,11 +137,14 @@ def test_drawn_by_hand_is_what_no_algorithm_proposed(case: Reviewed) -> None:
     assert set(made_by(masks, replace(masks), [edit()]).values()) == {AlgorithmKind.AUTOMATIC}
 
 
-def test_signatures_stand_until_something_else_is_decided() -> None:
-    first, again, second = approval(), approval(minutes=5), approval("klein", minutes=9)
+def test_signatures_are_of_what_is_there() -> None:
+    first, again = approval(), approval(minutes=5)
+    second = replace(approval("klein", minutes=9), second=True)
     assert signed([second, first, again], revision=1, seen=SEEN) == (again, second)
+    assert signed([replace(first, revision=0), second], revision=1, seen=SEEN) == (second,)
     rejected = replace(approval("klein", minutes=7), verdict=Verdict.REJECT)
-    assert signed([first, again, rejected, second], revision=1, seen=SEEN) == (second,)
+    assert signed([first, rejected], revision=1, seen=SEEN) == ()
+    assert signed([first, rejected, approval(minutes=11)], revision=1, seen=SEEN) == (approval(minutes=11),)
     assert signed([first], revision=2, seen=SEEN) == ()
 
 

@@ -6,7 +6,7 @@
 
 from delineate.dataset.cases import Case, Dataset, channel_kind, digest, fingerprint_file
 from delineate.dataset.integrity import Problem, Severity, check_case, check_files, check_reference, problem_of
-from delineate.dataset.layouts import from_csv, from_pairs, open_dataset, read_labels, write_dataset_json
+from delineate.dataset.layouts import from_csv, from_pairs, open_dataset, put_cases, read_labels, write_dataset_json
 from delineate.dataset.regions import unite_labels
 from delineate.dataset.splits import (
     Split,
@@ -37,6 +37,7 @@ __all__ = [
     "k_folds",
     "open_dataset",
     "problem_of",
+    "put_cases",
     "read_labels",
     "split_from_json",
     "split_to_json",

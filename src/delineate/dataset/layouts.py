@@ -149,6 +149,27 @@ def write_dataset_json(folder: Path, dataset: Dataset) -> Path:
     return target
 
 
+def put_cases(folder: Path, cases: Sequence[Case]) -> Path:
+    """Write cases into `folder`/dataset.json, each in place of the one with its id or behind the others; its path.
+
+    Everything else that stands there is kept. Where nothing was listed, all cases that `open_dataset` finds are listed
+    from then on. Raises `DatasetError` as `open_dataset` does, but for a dataset without cases.
+    """
+    target = folder / "dataset.json"
+    content = _read_json(folder)
+    channels = _channels(content, target)
+    listed = _listed_cases(folder, content, channels)
+    if listed and content.get("training"):
+        entries = dict(zip((case.id for case in listed), _entries(content, target), strict=True))
+    else:
+        known = open_dataset(folder).cases if listed or _found_cases(folder, content, channels) else ()
+        entries = {case.id: _entry(case, folder) for case in known}
+    entries |= {case.id: entries.get(case.id, {}) | _entry(case, folder) for case in cases}
+    content |= {"numTraining": len(entries), "training": list(entries.values())}
+    write_text(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return target
+
+
 def _labels_json(labels: LabelSet) -> dict[str, Any]:
     """The labels as nnU-Net writes them."""
     values: dict[str, Any] = {"background": 0}

@@ -142,18 +142,18 @@ def _changed(model: Segmentation, final: Segmentation) -> frozenset[str]:
 
 
 def signed(decisions: Sequence[Decision], *, revision: int, seen: str) -> tuple[Decision, ...]:
-    """The approvals of the whole that stand for what is there: of this revision and digest, each person's last, after
-    the last decision of another kind; in the order in which they were made."""
-    standing: dict[str, Decision] = {}
-    for decision in sorted(decisions, key=lambda one: one.made):
-        if decision.structure is not None:
-            continue
-        if decision.verdict is not Verdict.APPROVE:
-            standing.clear()
-        elif (decision.revision, decision.seen) == (revision, seen):
-            standing.pop(decision.person, None)
-            standing[decision.person] = decision
-    return tuple(standing.values())
+    """The approvals of the whole that stand for what is there, the first reader's before the second's.
+
+    The last decision about the whole has to be one, of this revision and digest; if it is a second reader's, the first
+    reader's last one before it counts as well, if it is of the same. () where nothing stands.
+    """
+    whole = sorted((one for one in decisions if one.structure is None), key=lambda one: one.made)
+    fits = [one.verdict is Verdict.APPROVE and (one.revision, one.seen) == (revision, seen) for one in whole]
+    if not whole or not fits[-1]:
+        return ()
+    last = whole[-1]
+    first = [one for one, fit in zip(whole, fits, strict=True) if fit and not one.second and one.person != last.person]
+    return (first[-1], last) if last.second and first else (last,)
 
 
 def _signers(what: Reviewed) -> tuple[Signer, ...]:
