@@ -147,7 +147,8 @@ def test_the_chosen_rules_are_the_models(lab: Lab) -> None:
 
 def test_the_work_of_a_plan_counts_every_mirrored_pass() -> None:
     mirrored = tiny_plan(tiling=Tiling(mirror_axes=(0, 2)))
-    assert work_of(mirrored) == pytest.approx(4 * work_of(tiny_plan()))
+    work = work_of({"mirrored": mirrored, "plain": tiny_plan()})
+    assert work["mirrored"] == pytest.approx(4 * work["plain"])
 
 
 def test_results_of_other_networks_are_made_again(lab: Lab) -> None:
@@ -249,7 +250,7 @@ def test_options_that_plan_files_would_leave_unseen_are_refused(lab: Lab) -> Non
         ({"labels": ("core",)}, "other structures"),
         ({"channels": ("MR", "T2"), "kinds": (Kind.MR, Kind.MR), "normalisation": (ZScore(), ZScore())}, "channels"),
         ({"labels": ("rim", "core")}, "order their structures in two ways"),
-        ({"previous": ("core",)}, "cascade's second stage"),
+        ({"previous": ("core",)}, "nothing comes before it"),
     ],
 )
 def test_plans_that_cannot_be_compared_are_refused(lab: Lab, changes: dict[str, object], why: str) -> None:
@@ -292,7 +293,7 @@ def test_more_steps_leave_runs_unfinished(lab: Lab) -> None:
 def test_configurations_come_from_planning(lab: Lab, tmp_path: Path) -> None:
     options = ExperimentOptions(budget=Budget(steps=2), folds=3, test=2, configurations=("2d",))
     seen: list[str] = []
-    setup, _ = begin(lab.dataset, ExperimentFolder(tmp_path), options, lab.settings, lambda *told: seen.append(told[3]))
+    setup = begin(lab.dataset, ExperimentFolder(tmp_path), options, lab.settings, lambda *told: seen.append(told[3]))
     assert setup.configurations == ("2d",)
     assert ExperimentFolder(tmp_path).plan("2d").dimensions == 2
     assert sorted(seen) == sorted(case for fold in setup.folds for case in fold) == [f"blob_{n}" for n in range(4)]

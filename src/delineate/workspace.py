@@ -56,8 +56,11 @@ class PreparedCache:
 
     folder: Path
 
-    def key(self, case: Case, plan: Plan, labels: LabelSet | None = None) -> str:
-        """`labels`: what the reference's values mean. Raises `DatasetError` if a file of the case is missing."""
+    def key(self, case: Case, plan: Plan, labels: LabelSet | None = None, *, previous: Path | None = None) -> str:
+        """`labels`: what the reference's values mean. `previous`: the label map that a cascade's stage before made.
+
+        Raises `DatasetError` if a file of the case is missing.
+        """
         recipe = [_PREPARATION_VERSION, plan.orientation, plan.spacing_mm, plan.resize_to, plan.crop_foreground]
         recipe += [[kind.value for kind in plan.kinds], msgspec.to_builtins(plan.normalisation), plan.labels]
         recipe += [msgspec.to_builtins(plan.preparation), plan.previous]
@@ -70,6 +73,9 @@ class PreparedCache:
         if plan.training.annotators != "first" and case.others:
             recipe += [plan.training.annotators]
             files += case.others
+        if previous is not None:
+            recipe += ["after"]
+            files.append(previous)
         try:
             recipe += [fingerprint_file(path) for path in files]
         except FileNotFoundError as error:

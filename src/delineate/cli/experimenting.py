@@ -25,7 +25,6 @@ from delineate.cli.options import (
     settings_of,
     split_options,
     users_errors,
-    warn,
 )
 
 if TYPE_CHECKING:
@@ -85,8 +84,6 @@ def experiment(dataset: Path, folder: Path, *, save_every: float, **options: Any
     if found is None:
         click.echo("Stopped. Run the same command to go on.")
         sys.exit(STOPPED)
-    for remark in found.remarks:
-        warn(remark)
     _tell(found)
 
 

@@ -21,6 +21,7 @@ class TrainingCase:
 
     `values`: the structures' values in the target, in the order of `locations`. `blank` (C,): what a channel that is
     not there is filled with, and `absent`: those that are not. `others`: the same case as further readers saw it.
+    `masks`: so many of the image's last channels are masks of a cascade's stage before.
     """
 
     case: PreparedCase
@@ -30,6 +31,7 @@ class TrainingCase:
     blank: npt.NDArray[np.float32]
     absent: tuple[int, ...] = ()
     others: tuple[TrainingCase, ...] = ()
+    masks: int = 0
 
     @property
     def readings(self) -> tuple[TrainingCase, ...]:
@@ -43,10 +45,15 @@ class TrainingCase:
 
 
 def index_case(
-    case: PreparedCase, *, seed: int, padding: Literal["lowest", "zero"] = "lowest", blank: Sequence[float] = ()
+    case: PreparedCase,
+    *,
+    seed: int,
+    padding: Literal["lowest", "zero"] = "lowest",
+    blank: Sequence[float] = (),
+    masks: int = 0,
 ) -> TrainingCase:
     """Find the voxels to centre patches on; `padding`: what surrounds the case, as in the plan's tiling; `blank`: see
-    `preprocessing.blank_values`, 0 for channels beyond.
+    `preprocessing.blank_values`, 0 for channels beyond; `masks`: how many of the last channels are masks.
 
     Raises `DatasetError` for a case without a reference.
     """
@@ -57,19 +64,20 @@ def index_case(
         outside = np.asarray(case.image.reshape(len(outside), -1).min(axis=1), dtype=np.float32)
     filled = np.zeros(len(case.image), np.float32)
     filled[: len(blank)] = blank
-    absent = _absent(case, filled) if len(blank) > 1 else ()
+    scanned = len(case.image) - masks
+    absent = _absent(case.image[:scanned], filled) if len(blank) > 1 else ()
     first, *others = (
-        TrainingCase(replace(case, target=target, others=()), *_locate(target, seed), outside, filled, absent)
+        TrainingCase(
+            replace(case, target=target, others=()), *_locate(target, seed), outside, filled, absent, masks=masks
+        )
         for target in (case.target, *case.others)
     )
     return replace(first, others=tuple(others))
 
 
-def _absent(case: PreparedCase, blank: npt.NDArray[np.float32]) -> tuple[int, ...]:
-    corners = case.image[:, 0, 0, 0]
-    return tuple(
-        n for n, channel in enumerate(case.image) if corners[n] == blank[n] and not (channel != blank[n]).any()
-    )
+def _absent(image: npt.NDArray[np.float32], blank: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    corners = image[:, 0, 0, 0]
+    return tuple(n for n, channel in enumerate(image) if corners[n] == blank[n] and not (channel != blank[n]).any())
 
 
 def _locate(target: npt.NDArray[np.uint8], seed: int) -> tuple[tuple[int, ...], tuple[npt.NDArray[np.int32], ...]]:

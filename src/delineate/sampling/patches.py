@@ -20,7 +20,10 @@ from delineate.geometry import Box, FloatArray, Triple
 from delineate.planning import Plan
 from delineate.sampling.cases import TrainingCase
 from delineate.sampling.drawing import ANYWHERE
+from delineate.sampling.stages import wear
 from delineate.volume import cut
+
+_WEAR = 0x77656172  # apart from what else is drawn from the patch's seed
 
 
 def make_patch(
@@ -93,8 +96,21 @@ def cut_patch(
     axes = [axis for axis in range(3) if augmentation.flips[axis]]
     image = image.flip([1 + axis for axis in axes]) if axes else image
     target = target.flip(axes) if axes else target
-    image = change_intensities(image, augmentation)
+    if chosen.masks:
+        scanned = len(image) - chosen.masks
+        changed = change_intensities(image[:scanned], augmentation)
+        image = torch.cat((changed, _worn(image[scanned:], augmentation)))
+    else:
+        image = change_intensities(image, augmentation)
     return _blanked(image, chosen, augmentation), target
+
+
+def _worn(masks: Tensor, augmentation: Augmentation) -> Tensor:
+    """Masks of a cascade's stage before, as wrong as they may be elsewhere; as they are where nothing is augmented."""
+    whole = (masks >= 0.5).float()  # turned, they are interpolated
+    if augmentation.noise_seed == 0:
+        return whole
+    return torch.from_numpy(wear(whole.numpy(), np.random.default_rng((augmentation.noise_seed, _WEAR))))
 
 
 def _blanked(image: Tensor, chosen: TrainingCase, augmentation: Augmentation) -> Tensor:

@@ -17,6 +17,7 @@ from delineate.inference.windows import mirrors
 from delineate.model import Model
 from delineate.networks import build_network
 from delineate.planning import Plan
+from delineate.planning.configurations import LOW
 from delineate.postprocessing import Rule
 from delineate.workflow.evaluating import SEED
 from delineate.workflow.experiment_folder import Setup
@@ -51,8 +52,14 @@ class Conclusion:
         return tuple(found.rule for found in self.choice.rules)
 
 
-def work_of(plan: Plan) -> float:
-    """Operations of a plan's network for each mm³ of a scan: windows overlap, and are mirrored."""
+def work_of(plans: Mapping[str, Plan]) -> dict[str, float]:
+    """Operations of each plan's network for each mm³ of a scan; a cascade's with those of its first stage."""
+    own = {name: _work_of(plan) for name, plan in plans.items()}
+    return {name: own[name] + (own[LOW] if plan.previous else 0.0) for name, plan in plans.items()}
+
+
+def _work_of(plan: Plan) -> float:
+    """Windows overlap, and are mirrored."""
     network = build_network(plan.network, in_channels=plan.inputs, out_channels=plan.classes)
     step = math.prod(plan.patch_size[n] * (1 - plan.tiling.overlap) for n in range(plan.dimensions))
     voxels = step * (plan.patch_size[2] if plan.dimensions == 2 else 1)
@@ -85,12 +92,16 @@ def _seconds(candidate: Candidate, records: Sequence[CaseRecord]) -> float:
 def pack(conclusion: Conclusion, models: Mapping[str, Sequence[Model]], dataset: Dataset, setup: Setup) -> Model:
     """One model of the chosen candidate: all folds of each of its members, averaged, and the rules.
 
-    `models`: of each configuration, by fold. Its validation Dice is the nested estimate.
+    `models`: by fold, without stages before, of each configuration that is needed. Its validation Dice is the nested
+    estimate.
     """
-    members = [
-        join_models({f"{name}, fold {n}": one for n, one in enumerate(models[name])}) for name in _chosen(conclusion)
-    ]
-    seconds = sum(member.provenance.seconds for member in members)
+    joined = {
+        name: join_models({f"{name}, fold {n}": one for n, one in enumerate(of_folds)})
+        for name, of_folds in models.items()
+    }
+    seconds = sum(one.provenance.seconds for one in joined.values())
+    members = [joined[name] for name in _chosen(conclusion)]
+    members = [replace(one, previous=joined[LOW]) if one.plan.previous else one for one in members]
     split = Split(setup.cases, (), setup.dataset_digest, setup.how, setup.test)
     known = msgspec.structs.replace(
         members[0].provenance,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from delineate.dataset import Dataset
@@ -53,26 +53,27 @@ def train_on_cluster(
     folder: ExperimentFolder,
     setup: Setup,
     *,
+    runs: Sequence[tuple[str, int]],
     budget: Budget,
     settings: Settings,
     cluster: Cluster,
     watch: Watch,
     stop: StopRequest,
 ) -> bool:
-    """Train all runs of an experiment that are left, as many at once as the cluster has room for; whether all are done.
+    """Train those of some runs that are left, as many at once as the cluster has room for; whether all are done.
 
     Of minutes each run gets an even part, as if they were trained one after the other.
     Raises what `run_on_cluster` and training raise.
     """
     place = ExperimentFolder(folder.path.absolute())
     there = replace(settings, cache=settings.cache.absolute(), device="cuda" if cluster.gpus else settings.device)
-    left = [which for which in setup.runs if not is_finished(place.run(*which), budget)]
+    left = [which for which in runs if not is_finished(place.run(*which), budget)]
     minutes = budget.minutes
     own = budget if minutes is None else Budget(minutes=(1 - PREDICTING) * minutes / len(setup.runs))
     pieces = {_name(which): _Piece(everywhere(dataset), place, setup, there, which, own) for which in left}
 
     def look(done: int) -> None:
-        watch("Runs", len(setup.runs) - len(left) + done, len(setup.runs), "on the cluster")
+        watch("Runs", len(runs) - len(left) + done, len(runs), "on the cluster")
         for which in left:
             facts = place.run(*which).facts()
             if facts is not None and facts.step < facts.last_step:

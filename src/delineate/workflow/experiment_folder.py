@@ -3,6 +3,7 @@
 FOLDER/experiment.json         what was begun: folds, cases set aside, configurations
 FOLDER/plans/NAME.json         a plan of each configuration
 FOLDER/runs/NAME/fold_N/       a training run, see `RunFolder`
+FOLDER/stages/NAME/            its masks that a cascade's second stage is trained with, out of fold
 FOLDER/predictions/NAME/       out-of-fold results of each candidate, as `delineate predict` writes them
 FOLDER/scores/CASE.json        their scores, and which models made them; written when the results are there
 FOLDER/model/                  the model that was chosen
@@ -108,6 +109,9 @@ class ExperimentFolder:
 
     def prediction(self, candidate: str, case_id: str) -> Path:
         return self.path / "predictions" / candidate / f"{case_id}.nii.gz"
+
+    def stage(self, name: str, case_id: str) -> Path:
+        return self.path / "stages" / name / f"{case_id}.nii.gz"
 
     def record(self, case_id: str) -> CaseRecord | None:
         """The scores of a case; None if there are none that can be read: then they are to be made."""

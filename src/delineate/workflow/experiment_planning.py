@@ -15,6 +15,7 @@ from delineate.errors import DatasetError, InputError, PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.labels import Region
 from delineate.planning import Plan, PlanOptions, make_configurations, plan_from_json
+from delineate.planning.configurations import LOW
 from delineate.settings import Settings
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup, plan_digest
 from delineate.workflow.experiment_runs import PREDICTING
@@ -44,8 +45,8 @@ class ExperimentOptions:
 
 def begin(
     dataset: Dataset, folder: ExperimentFolder, options: ExperimentOptions, settings: Settings, watch: Watch = nobody
-) -> tuple[Setup, tuple[str, ...]]:
-    """What an experiment is: as it was begun, or planned and written down now; and remarks, in sentences.
+) -> Setup:
+    """What an experiment is: as it was begun, or planned and written down now.
 
     Raises what `experiment` says of datasets, options and configurations.
     """
@@ -55,7 +56,7 @@ def begin(
     if standing is not None:
         _check_same(standing, known, options, folder.path)
         _check_same_plans(given, folder)
-        return standing, ()
+        return standing
     began = time.monotonic()
     test: tuple[str, ...] = ()
     if options.test:
@@ -65,7 +66,7 @@ def begin(
     # What is planned from must not know the cases that are set aside.
     fingerprint = measure(seen, settings, watch=watch)
     _check_structures(fingerprint, folds)
-    plans, remarks = (given, ()) if given else _made_plans(fingerprint, options, settings)
+    plans = given or _made_plans(fingerprint, options, settings)
     check_plans(plans, dataset)
     for plan in plans.values():
         check_memory(plan, settings)
@@ -85,7 +86,7 @@ def begin(
         planning=options.planning,
     )
     folder.begin(setup, plans)
-    return setup, remarks
+    return setup
 
 
 def _check_options(options: ExperimentOptions) -> None:
@@ -167,21 +168,12 @@ def _check_structures(fingerprint: Fingerprint, folds: Sequence[Split]) -> None:
             )
 
 
-def _made_plans(
-    fingerprint: Fingerprint, options: ExperimentOptions, settings: Settings
-) -> tuple[dict[str, Plan], tuple[str, ...]]:
+def _made_plans(fingerprint: Fingerprint, options: ExperimentOptions, settings: Settings) -> dict[str, Plan]:
     made = _configurations(fingerprint, options, settings)
     unknown = [name for name in options.configurations if name not in made]
     if unknown:
         raise PlanError("configurations that are not planned here", expected=f"among {list(made)}", got=unknown)
-    wanted = {name: plan for name, plan in made.items() if name in (options.configurations or made)}
-    cascades = [name for name, plan in wanted.items() if plan.previous]
-    if cascades and options.configurations:
-        raise PlanError(
-            "a cascade's second stage is not trained by an experiment", got=cascades, remedy="Leave it out."
-        )
-    remarks = (f"{', '.join(cascades)} would need masks of the stage before, and was left out.",) if cascades else ()
-    return {name: plan for name, plan in wanted.items() if name not in cascades}, remarks
+    return {name: plan for name, plan in made.items() if name in (options.configurations or made)}
 
 
 def _configurations(fingerprint: Fingerprint, options: ExperimentOptions, settings: Settings) -> Mapping[str, Plan]:
@@ -195,7 +187,7 @@ def _configurations(fingerprint: Fingerprint, options: ExperimentOptions, settin
     wishes = msgspec.structs.replace(wishes, minutes=training)
     machine = machine_of(settings, wishes)
     first = make_configurations(fingerprint, machine, wishes)
-    trained = [name for name, plan in first.items() if name in (options.configurations or first) and not plan.previous]
+    trained = [name for name in first if name in (options.configurations or first)]
     wishes = msgspec.structs.replace(wishes, minutes=training / max(1, len(trained)))
     return make_configurations(fingerprint, machine, wishes)
 
@@ -209,6 +201,13 @@ def check_plans(plans: Mapping[str, Plan], dataset: Dataset) -> None:
                 f"the plan {name} cannot be part of an experiment", got=why, remedy="Leave it out, or change it."
             )
         _check_found(f"the plan {name}", plan, dataset)
+        if plan.previous and (LOW not in plans or plans[LOW].previous or set(plan.previous) - set(plans[LOW].labels)):
+            raise PlanError(
+                f"the plan {name} is a cascade's second stage, and nothing comes before it",
+                expected=f"a plan {LOW} that finds {', '.join(plan.previous)}",
+                got=", ".join(plans),
+                remedy=f"Train {LOW}, too.",
+            )
     first, *others = plans.items()
     for name, plan in others:
         if (plan.labels, plan.regions) != (first[1].labels, first[1].regions):
@@ -239,7 +238,6 @@ def _hindrance(name: str, plan: Plan) -> str:
     """Why a plan cannot be trained fold by fold from nothing; "" if it can."""
     hindrances = {
         "a + in its name": "+" in name,
-        "a cascade's second stage": bool(plan.previous),
         "it pretrains": plan.pretraining is not None,
         "it waits to be pointed at": plan.prompting is not None,
         "it learns from another model": plan.training.distillation is not None,

@@ -9,6 +9,7 @@ import msgspec
 from delineate.dataset import Dataset, Split
 from delineate.errors import ModelError
 from delineate.model import Model, load_model
+from delineate.planning.configurations import LOW
 from delineate.sampling import steps_per_epoch
 from delineate.settings import Settings
 from delineate.training import Facts, mean_dice
@@ -18,7 +19,7 @@ from delineate.workflow.ledger import FIRST_PART, Entry, add
 from delineate.workflow.progress import Watch
 from delineate.workflow.run_records import environment
 from delineate.workflow.training import Division, train
-from delineate.workflow.training_run import Budget
+from delineate.workflow.training_run import Budget, Course
 from delineate.workspace import RunFolder
 
 PREDICTING = 0.1  # of the time, kept for out-of-fold results while nothing is known of how long they take
@@ -62,7 +63,8 @@ class RunWork:
         folder, run = self.folder, self.folder.run(name, fold)
         if share and budget.minutes is not None:
             budget = Budget(minutes=minutes_for(folder, self.setup, budget.minutes))
-        before = run.facts()
+        started, plan = run.facts(), folder.plan(name)
+        before = {case: folder.stage(LOW, case) for case in self.setup.cases} if plan.previous else {}
         with metered(self.settings.device) as energy:
             model = train(
                 self.dataset,
@@ -70,13 +72,14 @@ class RunWork:
                 budget=budget,
                 division=Division(given=fold_split(self.setup, fold)),
                 settings=self.settings,
-                plan=folder.plan(name),
+                plan=plan,
+                course=Course(before=before),
                 watch=self.watch,
             )
         after = run.facts()
         if after is not None:
-            seconds = after.seconds - (0.0 if before is None else before.seconds)
-            key = FIRST_PART if before is None else ""
+            seconds = after.seconds - (0.0 if started is None else started.seconds)
+            key = FIRST_PART if started is None else ""
             part = Entry(what="part", name=name, fold=fold, key=key, seconds=round(seconds, 1), joules=energy.joules)
             add(folder.path, msgspec.structs.replace(part, steps=after.step, machine=machine_words(self.settings)))
         return model is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from delineate import resampling
@@ -14,13 +16,17 @@ from delineate.labels import LabelSet
 from delineate.planning import Plan, PlanOptions, make_plan
 from delineate.preprocessing import PreparedCase, check_absent, prepare, with_readers
 from delineate.settings import Settings
+from delineate.volume import Segmentation
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.readings import read_readings
+from delineate.workflow.results import read_record, read_result
 from delineate.workflow.speed import machine_of
 from delineate.workflow.structures import read_case
 from delineate.workspace import PreparedCache
 
 Result = TypeVar("Result")
+
+NOTHING_BEFORE: Mapping[str, Path] = MappingProxyType({})
 
 
 def use_threads(settings: Settings) -> None:
@@ -64,10 +70,17 @@ def plan_measured(fingerprint: Fingerprint, settings: Settings, options: PlanOpt
 
 
 def prepare_cases(
-    cases: Sequence[Case], labels: LabelSet, plan: Plan, settings: Settings, *, watch: Watch = nobody
+    cases: Sequence[Case],
+    labels: LabelSet,
+    plan: Plan,
+    settings: Settings,
+    *,
+    before: Mapping[str, Path] = NOTHING_BEFORE,
+    watch: Watch = nobody,
 ) -> list[PreparedCase]:
     """Prepared cases, memory-mapped from the cache; what is not there yet is made, one case at a time.
 
+    `before`: of each case, by its id, the label map of the cascade's stage before, as `predict` writes it.
     Raises `DatasetError` that lists every case that failed; those already made stay in the cache.
     """
     cache = PreparedCache(settings.cache)
@@ -75,16 +88,28 @@ def prepare_cases(
 
     def one(case: Case) -> PreparedCase:
         check_absent(case.absent, plan, path=case.images[0])
-        key = cache.key(case, plan, labels)
+        previous = before.get(case.id) if plan.previous else None
+        key = cache.key(case, plan, labels, previous=previous)
         found = cache.load(key, case.id)
         if found is not None:
             return found
         image, reference, others = read_readings(case, labels, plan)
-        prepared = with_readers(prepare(case.id, image, reference, plan), others, plan)
+        found_before = None if previous is None else _stage_before(previous)
+        prepared = with_readers(prepare(case.id, image, reference, plan, previous=found_before), others, plan)
         cache.save(key, prepared)
         return cache.load(key, case.id) or prepared
 
     return _for_each(cases, one, "Preparing", settings, watch)
+
+
+def _stage_before(path: Path) -> Segmentation:
+    """What a cascade's first stage found, as `predict` writes it. Raises `DatasetError` without its record."""
+    record = read_record(path)
+    if record is None:
+        raise DatasetError(
+            "nothing says what the masks of the stage before mean", path=path, remedy="Predict the case again."
+        )
+    return read_result(path, record)
 
 
 def _for_each(

@@ -117,7 +117,7 @@ def train(
     if isinstance(plan, Plan) and not RunFolder(folder).exists and together.leads:  # before it is the run's, for good
         _check_course(plan, course, fresh=True)
     plan = for_minutes(plan, budget.minutes)
-    run = replace(_open_run(dataset, RunFolder(folder), division, settings, plan, watch, together), course=course)
+    run = _open_run(dataset, RunFolder(folder), division, settings, plan, course, watch, together)
     stamps = take_stamps(dataset, run.split.dataset_digest)
     if course.objective is supervised:
         check_references(run, watch)
@@ -159,6 +159,7 @@ def _open_run(
     division: Division,
     settings: Settings,
     plan: Plan | PlanOptions | None,
+    course: Course,
     watch: Watch,
     together: Company,
 ) -> Run:
@@ -171,11 +172,13 @@ def _open_run(
     check_shares(made, together.group)
     chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
     first = together.group.share(len(chosen)).start  # each begins elsewhere, and finds what the others have prepared
-    turned = prepare_cases([*chosen[first:], *chosen[:first]], dataset.labels, made, settings, watch=watch)
+    turned = prepare_cases(
+        [*chosen[first:], *chosen[:first]], dataset.labels, made, settings, before=course.before, watch=watch
+    )
     prepared = [*turned[len(chosen) - first :], *turned[: len(chosen) - first]]
     count = len(split.training)
     ready = [indexed(case, made) for case in prepared[:count]]
-    return Run(dataset, folder, made, split, ready, prepared[count:], settings, PLAIN)
+    return Run(dataset, folder, made, split, ready, prepared[count:], settings, course)
 
 
 def _settle(
@@ -233,7 +236,13 @@ def indexed(case: PreparedCase, plan: Plan) -> TrainingCase:
     """A case to draw patches from; nothing is known of any voxel of one without a reference."""
     if case.target is None:
         case = replace(case, target=np.broadcast_to(np.uint8(IGNORE), case.image.shape[1:]))
-    return index_case(case, seed=plan.training.seed, padding=plan.tiling.padding, blank=blank_values(plan))
+    return index_case(
+        case,
+        seed=plan.training.seed,
+        padding=plan.tiling.padding,
+        blank=blank_values(plan),
+        masks=len(plan.previous),
+    )
 
 
 def time_step(dataset: Dataset, plan: Plan, settings: Settings) -> float:

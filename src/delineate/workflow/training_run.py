@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from delineate.dataset import Dataset, Split
 from delineate.errors import InputError
@@ -44,12 +45,14 @@ class Course:
 
     `objective`: what is minimised. `begin`: called once, with a fresh run before its first step (to put other weights
     into it). `goes_on`: asked after each validation, with the step and the mean Dice; if not, the run is saved and
-    ends there.
+    ends there. `before`: of each case, where the label map of the cascade's stage before is, which has not learnt from
+    that case.
     """
 
     objective: Objective = supervised
     begin: Callable[[TrainingState], None] = keep_weights
     goes_on: Callable[[int, float], bool] = always
+    before: Mapping[str, Path] = field(default_factory=dict)
 
 
 PLAIN = Course()
