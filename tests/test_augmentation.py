@@ -116,3 +116,13 @@ def test_gamma_keeps_mean_and_spread() -> None:
     changed = change_intensities(image, draw(AugmentationPlan(gamma_probability=1, gamma=(1.5, 1.5)), seed=1))
     assert float(changed.mean()) == pytest.approx(float(image.mean()), abs=0.05)
     assert float(changed.std()) == pytest.approx(float(image.std()), rel=0.1)
+
+
+def test_each_channel_is_changed_by_what_it_holds_itself() -> None:
+    one = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0))
+    plan = AugmentationPlan(contrast_probability=1, gamma_probability=1, blur_probability=0, noise_probability=0)
+    augmentation = replace(draw(plan, seed=2), noise_std=0.0, blur_voxels=0.0, low_resolution=1.0)
+    alone = change_intensities(one[None], augmentation)
+    beside = change_intensities(torch.stack((one, 1000 * one + 500)), augmentation)
+    torch.testing.assert_close(beside[0], alone[0])
+    torch.testing.assert_close(beside[1], change_intensities((1000 * one + 500)[None], augmentation)[0])

@@ -183,21 +183,25 @@ def sample_at(array: Tensor, positions: Tensor, *, mode: str) -> Tensor:
 
 
 def change_intensities(image: Tensor, augmentation: Augmentation) -> Tensor:
-    """The patch (C, I, J, K) with noise, blur, brightness, contrast, gamma and lost resolution applied."""
+    """The patch (C, I, J, K) with noise, blur, brightness, contrast, gamma and lost resolution applied.
+
+    What depends on the values at hand (spread, range, mean) is each channel's own: CT and PET have little in common.
+    """
     if augmentation.noise_std > 0:
         generator = torch.Generator().manual_seed(augmentation.noise_seed)
         noise = torch.randn(image.shape, generator=generator)
-        image = image + noise * augmentation.noise_std * image.std()
+        spread = torch.stack([channel.std() for channel in image]).reshape(-1, 1, 1, 1)
+        image = image + noise * augmentation.noise_std * spread
     if augmentation.blur_voxels > 0:
         image = _blur(image, augmentation.blur_voxels)
     if augmentation.brightness != 1:
         image = image * augmentation.brightness
     if augmentation.contrast != 1:
-        image = _contrast(image, augmentation.contrast)
+        image = torch.stack([_contrast(channel, augmentation.contrast) for channel in image])
     if augmentation.low_resolution < 1:
         image = _lose_resolution(image, augmentation.low_resolution)
     if augmentation.gamma != 1:
-        image = _gamma(image, augmentation.gamma)
+        image = torch.stack([_gamma(channel, augmentation.gamma) for channel in image])
     return image
 
 
