@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from delineate.review.records import Event, Person
 from delineate.review.store.database import Database, event_of
@@ -39,6 +39,11 @@ class AuditStore(Database):
         wanted = wanted.order_by(EventRow.number).limit(checked_number(limit, "the limit"))
         with self.reading() as work:
             return tuple(event_of(row) for row in work.scalars(wanted))
+
+    def count_events(self) -> int:
+        """How many events there are."""
+        with self.reading() as work:
+            return int(work.scalar(select(func.count()).select_from(EventRow)) or 0)
 
     def verify(self) -> tuple[str, ...]:
         """What is wrong with the audit trail, or with what is stored against it, a sentence each; none if all is whole.

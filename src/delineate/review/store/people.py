@@ -100,6 +100,12 @@ class PeopleStore(Database):
         with self.reading() as work:
             return tuple(_person(row) for row in work.scalars(select(PersonRow).order_by(PersonRow.name)))
 
+    def can_somebody_sign_in(self) -> bool:
+        """Whether there is an active user with a password."""
+        wanted = select(func.count()).where(PersonRow.active, PersonRow.password.is_not(None))
+        with self.reading() as work:
+            return bool(work.scalar(wanted))
+
     def check_password(self, name: str, password: str) -> Person | None:
         """The active user of that name and password, None otherwise; it takes as long for a name that does not exist.
 
