@@ -384,3 +384,20 @@ def test_written_files_are_what_nibabel_makes_of_them(tmp_path: Path, name: str)
     unpack: Any = gzip.decompress if name.endswith(".gz") else bytes
     mine, theirs = (unpack((tmp_path / f"{whose}_{name}").read_bytes()) for whose in ("ours", "theirs"))
     assert mine == theirs
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_planes_of_a_channel_come_a_few_at_a_time_as_they_stand(tmp_path: Path, suffix: str) -> None:
+    array = np.arange(120, dtype=np.int16).reshape(3, 4, 5, 2)
+    path = save(tmp_path / f"a{suffix}", array)
+    parts = list(nifti.iterate_planes(path, count=2, channel=1))
+    assert [part.shape for part in parts] == [(2, 4, 3), (2, 4, 3), (1, 4, 3)]
+    np.testing.assert_array_equal(np.concatenate(parts).T, array[..., 1])
+
+
+def test_planes_of_a_truncated_file_are_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 30000, (20, 20, 20)).astype(np.int16)
+    path = save(tmp_path / "a.nii.gz", noise)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UnreadableImage, match="truncated or corrupt"):
+        list(nifti.iterate_planes(path, count=4))

@@ -12,7 +12,7 @@ import io
 import itertools
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -29,7 +29,7 @@ from delineate.errors import (
     UnreadableImage,
 )
 from delineate.files import atomic_path
-from delineate.formats.streams import Stored, read_voxels, slabs, write_gzip
+from delineate.formats.streams import Stored, read_raw, read_voxels, slabs, write_gzip
 from delineate.geometry import FloatArray, Grid, Triple, largest_distance_mm
 from delineate.volume import Allocate, Array, Kind, Segmentation, Source, Volume
 
@@ -106,6 +106,36 @@ def read_label_values(path: Path) -> tuple[Array, Grid]:
     return _whole_numbers(volume.array[0], path), volume.grid
 
 
+def read_layout(path: Path) -> tuple[Grid, int, Stored]:
+    """Where the voxels are, how many channels there are, and how those of one stand in the file; from the header alone.
+
+    Raises what `read_channels` raises, but sees no broken voxels.
+    """
+    with _opened(path) as stream:
+        image = _image(stream, path)
+        grid = _grid(image, path, most=None)
+        return grid, _layout(image, path)[1], _stored(image, grid.shape)
+
+
+def iterate_planes(path: Path, *, count: int, channel: int = 0) -> Iterator[Array]:
+    """The slices of one channel as they stand in the file, not scaled: (n, J, I) arrays of up to `count` of them.
+
+    Only these are in memory. Raises what `read_channels` raises, and `ValueError` for a channel that is not there.
+    """
+    with _opened(path, opener=_quick_gzip) as stream:
+        image = _image(stream, path)
+        (i, j, k), channels = _grid(image, path, most=None).shape, _layout(image, path)[1]
+        if not 0 <= channel < channels:
+            raise ValueError(f"no channel {channel}: the file has {channels}, counted from 0")
+        _check_backed(image, path)
+        dtype = image.get_data_dtype()
+        stream.seek(int(image.dataobj.offset) + channel * i * j * k * dtype.itemsize)
+        for start in range(0, k, count):
+            yield read_raw(stream, (min(count, k - start), j, i), dtype)
+        if channel == channels - 1:
+            stream.read()  # to the checksum
+
+
 def read_grid(path: Path) -> Grid:
     """Where the voxels are, of all channels, from the header alone.
 
@@ -147,14 +177,34 @@ def write_segmentation(path: Path, segmentation: Segmentation) -> None:
     _write(path, segmentation.array, segmentation.grid, repetitive=True)
 
 
+def _quick_gzip(path: Path) -> BufferedIOBase:
+    """Unpacks two to three times as fast as Python itself does, where the library is there."""
+    try:
+        from isal import igzip
+    except ImportError:
+        return gzip.open(path)
+    make: Any = igzip.open
+    stream: BufferedIOBase = make(path)
+    return stream
+
+
+def _isal_errors() -> tuple[type[Exception], ...]:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return ()
+    broken: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # stubs have an instance
+    return (broken,)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedIOBase]:
+def _opened(path: Path, *, opener: Callable[[Path], BufferedIOBase] = gzip.open) -> Iterator[BufferedIOBase]:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        with gzip.open(path) if _is_packed(path) else path.open("rb") as stream:
+        with opener(path) if _is_packed(path) else path.open("rb") as stream:
             yield stream
     except FileNotFoundError as error:
         raise UnreadableImage("there is no such file", path=path) from error
@@ -165,7 +215,9 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
     # What nibabel raises for a damaged header depends on the field.
     except (ImageFileError, HeaderDataError, WrapStructError, ValueError, OverflowError) as error:
         raise UnreadableImage("not a sound NIfTI file", got=str(error), path=path) from error
-    except (EOFError, OSError, zlib.error) as error:
+    except Exception as error:
+        if not isinstance(error, (EOFError, OSError, zlib.error, *_isal_errors())):
+            raise
         remedy = "Copy or download it again."
         raise UnreadableImage("the file is truncated or corrupt", got=str(error), path=path, remedy=remedy) from error
 

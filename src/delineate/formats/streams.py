@@ -64,6 +64,13 @@ def read_voxels(stream: BufferedIOBase, stored: Stored, *, allocate: Allocate = 
     return array.T
 
 
+def read_raw(stream: BufferedIOBase, shape: Triple, dtype: np.dtype[Any]) -> Array:
+    """Voxels from where the stream stands, in C order, in this machine's byte order. Raises `EOFError` if it ends."""
+    raw = np.empty(shape, dtype)
+    _fill(stream, raw)
+    return raw.astype(dtype.newbyteorder("="), copy=False)
+
+
 def _fill(stream: BufferedIOBase, slab: Array) -> None:
     view = _bytes(slab)
     while view:
