@@ -49,6 +49,10 @@ export async function suggestions(count: number): Promise<wire.Suggestion[]> {
   return (await getJson<{ cases: wire.Suggestion[] }>(`/suggestions${queryOf({ count })}`)).cases;
 }
 
+export function dashboard(): Promise<wire.Dashboard> {
+  return getJson("/dashboard");
+}
+
 // A case and its voxels (i fastest; slices from <= k < to)
 
 export function caseDetail(key: string): Promise<wire.CaseDetail> {
@@ -179,8 +183,8 @@ export function changePerson(name: string, change: wire.AccountChange): Promise<
   return sendJson("PATCH", `/people/${encodeURIComponent(name)}`, { body: change });
 }
 
-export async function auditEvents(after: number, limit: number): Promise<wire.AuditEvent[]> {
-  return (await getJson<{ events: wire.AuditEvent[] }>(`/audit${queryOf({ after, limit })}`)).events;
+export function auditEvents(after: number, limit: number, signal?: AbortSignal): Promise<wire.AuditPage> {
+  return getJson(`/audit${queryOf({ after, limit })}`, signal);
 }
 
 export function verifyAudit(): Promise<wire.Verification> {

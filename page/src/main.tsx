@@ -3,6 +3,7 @@ import { render } from "preact";
 import { App } from "./app/App";
 import { applyTheme, chosenTheme } from "./app/theme";
 import "./styles/theme.css";
+import "./styles/app.css";
 
 applyTheme(chosenTheme());
 const host = document.getElementById("page");

@@ -207,6 +207,12 @@ export interface AuditEvent {
   case?: string;
 }
 
+/** `total`: how many events the whole trail has, where the server tells it. */
+export interface AuditPage {
+  events: AuditEvent[];
+  total?: number | null;
+}
+
 export type ExportFormat = "seg" | "rtstruct" | "sr" | "glb" | "stl" | "nifti" | "report";
 
 export interface ExportedFile {
@@ -248,4 +254,47 @@ export interface AccountChange {
 export interface Verification {
   problems: string[];
   events: number;
+}
+
+// The dashboard. Shares come with Wilson's 95 % interval; null where there is nothing to count.
+
+export interface Share {
+  count: number;
+  of: number;
+  value: number | null;
+  lower: number | null;
+  upper: number | null;
+}
+
+/** The median and the quartiles of `count` values. */
+export interface Spread {
+  count: number;
+  median: number | null;
+  lower: number | null;
+  upper: number | null;
+}
+
+/** Decided cases of one model, site, structure or reader. `dice`: model against accepted; `between`: two readers. */
+export interface Group {
+  name: string;
+  cases: number;
+  unedited: Share;
+  rejected: number;
+  escalated: number;
+  seconds: Spread;
+  edits: Spread;
+  dice: Spread;
+  between: Spread;
+  reasons: { reason: string; count: number }[];
+}
+
+export interface Dashboard {
+  total: Group;
+  models: Group[];
+  sites: Group[];
+  structures: Group[];
+  readers: Group[];
+  pairs: { first: string; second: string; cases: number; dice: Spread }[];
+  /** Decided cases whose voxels have not been compared yet. */
+  pending: number;
 }
