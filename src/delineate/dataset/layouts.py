@@ -150,10 +150,11 @@ def write_dataset_json(folder: Path, dataset: Dataset) -> Path:
 
 
 def put_cases(folder: Path, cases: Sequence[Case]) -> Path:
-    """Write cases into `folder`/dataset.json, each in place of the one with its id or behind the others; its path.
+    """Write cases into `folder`/dataset.json, each in place of the one with its id or before all others; its path.
 
-    Everything else that stands there is kept. Where nothing was listed, all cases that `open_dataset` finds are listed
-    from then on. Raises `DatasetError` as `open_dataset` does, but for a dataset without cases.
+    Before them, because the last cases are those that trainings set aside: they stay the same. Everything else that
+    stands there is kept. Where nothing was listed, all cases that `open_dataset` finds are listed from then on.
+    Raises `DatasetError` as `open_dataset` does, but for a dataset without cases.
     """
     target = folder / "dataset.json"
     content = _read_json(folder)
@@ -164,7 +165,8 @@ def put_cases(folder: Path, cases: Sequence[Case]) -> Path:
     else:
         known = open_dataset(folder).cases if listed or _found_cases(folder, content, channels) else ()
         entries = {case.id: _entry(case, folder) for case in known}
-    entries |= {case.id: entries.get(case.id, {}) | _entry(case, folder) for case in cases}
+    given = {case.id: entries.get(case.id, {}) | _entry(case, folder) for case in cases}
+    entries = {case_id: entry for case_id, entry in given.items() if case_id not in entries} | entries | given
     content |= {"numTraining": len(entries), "training": list(entries.values())}
     write_text(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return target
