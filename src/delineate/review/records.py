@@ -104,7 +104,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All layers of a case at a revision, so that not every edit since the first is applied. See `live`."""
+    """All layers of a case at a revision, so that not every edit since the first is applied. See `layers`."""
 
     case: int
     revision: int
@@ -176,8 +176,8 @@ class EditRecord:
     """One change of a case's labels: from `revision - 1` to `revision`.
 
     `tool`: "brush", "undo", ...; `parameters`: JSON text of how it was used. `packed`: the change itself, see
-    `editing.runs`; `layer`: of what, see `live`. `undoes`: the revision that it takes back; of a redo that is an undo.
-    `digest`: SHA-256 of the packed runs.
+    `editing.runs`; `layer`: of what, see `layers`. `undoes`: the revision that it takes back; that of an undo
+    is taken back by a redo. `digest`: SHA-256 of the packed runs.
     """
 
     case: int
@@ -196,8 +196,8 @@ class EditRecord:
 class Decision:
     """What a reader decided and saw.
 
-    `structure`: a structure's value, None for the whole. `seen`: SHA-256 over the scan's and labels' voxels and grid
-    at `revision`. `signature`: the full name as it was signed with.
+    `structure`: a structure's value, None for the whole. `seen`: SHA-256 over the scan's files, and the grid and
+    voxels of all labels at `revision`; see `seen`. `signature`: the full name as it was signed with.
     """
 
     case: int

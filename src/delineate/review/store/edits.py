@@ -68,6 +68,11 @@ class EditStore(Database):
             note(writing, person, "edited", row, **_facts(edit), content=edit_content(edit))
             return _record(edit)
 
+    def revision(self, case_id: int) -> int:
+        """The revision that a case is at. Raises `InputError` if there is no such case."""
+        with self.reading() as work:
+            return row_of(work, case_id).revision
+
     def edits(self, case_id: int, after: int = 0, until: int | None = None) -> tuple[EditRecord, ...]:
         """Edits with revisions above `after`, up to `until`, in order. Raises `DamagedStore` for one that was changed
         behind the store's back, or is missing between others."""
@@ -84,12 +89,15 @@ class EditStore(Database):
                 )
         return tuple(found)
 
-    def editors(self, case_id: int) -> tuple[str, ...]:
-        """Who made an edit that still stands, by name."""
-        wanted = select(EditRow.revision, EditRow.person).where(EditRow.case_id == case_id)
+    def editors(self, case_id: int, revision: int | None = None) -> tuple[str, ...]:
+        """Who made an edit that stands now, or stood at a revision, by name."""
+        wanted = select(EditRow.revision, EditRow.person, EditRow.undoes).where(EditRow.case_id == case_id)
+        if revision is not None:
+            wanted = wanted.where(EditRow.revision <= revision)
         with self.reading() as work:
-            people = {row.revision: row.person for row in work.execute(wanted)}
-            history = history_of(_history(work, case_id))
+            found = work.execute(wanted.order_by(EditRow.revision)).all()
+        people = {number: person for number, person, _ in found}
+        history = history_of((number, undoes) for number, _, undoes in found)
         return tuple(sorted({people[revision] for revision in history.standing}))
 
     def history(self, case_id: int) -> History:
