@@ -1,0 +1,107 @@
+"""Who comes in: before a byte of a request's body is read, its session, its role, its case and its CSRF token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from delineate.review.records import NotAllowed, Person, ReviewCase, Role
+from delineate.review.server.parts import Parts
+from delineate.review.server.problems import NotFound, NotSignedIn, TooLarge
+
+COOKIE = "delineate_session"
+_RANK = {Role.VIEWER: 0, Role.REVIEWER: 1, Role.ADMIN: 2}
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may use a route: those of role `least` and above, None for everybody; and how much they may send."""
+
+    least: Role | None
+    body_bytes: int
+
+
+class Admitted(APIRoute):
+    """A route that looks at its visitor first. FastAPI reads the body before it looks at anything else."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def admit_and_answer(request: Request) -> Response:
+            rule = request.app.state.rules.get((request.method, self.path))
+            if not isinstance(rule, Rule):
+                raise NotAllowed("this route has no rule of who may use it")
+            if rule.least is not None:
+                found = await run_in_threadpool(_admitted, request, rule.least)
+                request.state.person, request.state.case = found
+            _check_length(request, rule.body_bytes)
+            return await answer(Request(request.scope, _bounded(request.receive, rule.body_bytes)))
+
+        return admit_and_answer
+
+
+def session_of(request: Request) -> tuple[Person, str] | None:
+    """Who a request's cookie stands for, and their CSRF token; None without a session that still holds."""
+    parts: Parts = request.app.state.parts
+    token = request.cookies.get(COOKIE, "")
+    found = parts.store.session(token) if token else None
+    return found if found is not None and found[0].active else None
+
+
+def _admitted(request: Request, least: Role) -> tuple[Person, ReviewCase | None]:
+    session = session_of(request)
+    if session is None:
+        raise NotSignedIn("you are not signed in", remedy="Sign in, or open the address that the server printed")
+    person, csrf = session
+    key = request.path_params.get("key")
+    case = None if key is None else visible_case(request.app.state.parts, person, key)
+    if _RANK[person.role] < _RANK[least]:
+        raise NotAllowed("you may not do this", expected=f"the role {least.value}", got=person.role.value)
+    if request.method not in _SAFE:
+        sent = request.headers.get("x-csrf-token", "")
+        if not hmac.compare_digest(sent.encode(), csrf.encode()):
+            raise NotAllowed("the request does not come from this session's page", remedy="Load the page again")
+    return person, case
+
+
+def visible_case(parts: Parts, person: Person, key: str) -> ReviewCase:
+    """A case by its key. Raises `NotFound` alike if there is none and if this person may not see it."""
+    case = parts.store.case(key)
+    if case is None or not parts.store.may_see(person, case):
+        raise NotFound("this case does not exist, or you may not see it")
+    return case
+
+
+def _check_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge("the request is larger than the server takes", expected=f"up to {limit / 1e6:g} MB")
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    taken = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            # Of all errors, FastAPI lets only this one through while it reads a body.
+            raise HTTPException(413)
+        return message
+
+    return receive_bounded

@@ -1,0 +1,57 @@
+"""What the routes work with, and how they get at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from delineate.review.live import LiveLabels
+from delineate.review.records import Person, ReviewCase
+from delineate.review.server.kept import Kept
+from delineate.review.server.options import ServerOptions
+from delineate.review.server.tokens import Attempts, OneTimeToken
+from delineate.review.server.turns import Turns
+from delineate.review.store import Store
+from delineate.review.volumes import DisplayVolumes
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A server's parts. `kept`: answers that are asked for again; `token`: of the address that was printed."""
+
+    store: Store
+    live: LiveLabels
+    volumes: DisplayVolumes
+    options: ServerOptions
+    token: OneTimeToken
+    attempts: Attempts
+    turns: Turns
+    kept: Kept
+
+
+async def parts_of(request: Request) -> Parts:
+    """The server that a request came to."""
+    parts = request.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts
+
+
+async def person_of(request: Request) -> Person:
+    """Who asks. Only of routes that ask for a session."""
+    person = request.state.person
+    assert isinstance(person, Person)
+    return person
+
+
+async def case_of(request: Request) -> ReviewCase:
+    """The case that is asked for, which this person may see. Only of routes with a case's key in their path."""
+    case = request.state.case
+    assert isinstance(case, ReviewCase)
+    return case
+
+
+Here = Annotated[Parts, Depends(parts_of)]
+Visitor = Annotated[Person, Depends(person_of)]
+Asked = Annotated[ReviewCase, Depends(case_of)]
