@@ -49,6 +49,8 @@ export class Sender {
   private timer: ReturnType<typeof setTimeout> | null = null;
   private closed = false;
   private idle: (() => void)[] = [];
+  /** Of edits made on this page. */
+  private readonly own = new Set<string>();
 
   constructor(
     private queue: Queue,
@@ -64,6 +66,7 @@ export class Sender {
     const whole: Edit = { ...edit, kind: "edit", id: crypto.randomUUID(), tried: false };
     const next = machine.pushEdit(this.queue, whole);
     if (next === this.queue) return;
+    this.own.add(whole.id);
     this.become(next);
     this.keep(whole);
     this.wake();
@@ -96,7 +99,7 @@ export class Sender {
 
   /** Takes up edits that an earlier page left in the journal. */
   async takeUpSaved(): Promise<void> {
-    const saved = await this.options.journal.saved();
+    const saved = (await this.options.journal.saved()).filter(({ edit }) => !this.own.has(edit.id));
     if (saved.length === 0) return;
     await this.options.ready;
     const first = Math.min(...saved.map(({ base }) => base), this.queue.revision);

@@ -1,0 +1,384 @@
+/** One opened case: its pictures, its tools, what waits to be saved, and what the page shows of all that. */
+
+import * as api from "../api";
+import type { CaseDetail, CaseStructure, Present, SessionPerson } from "../api";
+import { counted } from "../app/words";
+import type { Layout, Runs, Style, Triple, WindowLevel } from "../contract";
+import { nextRadius } from "../editing/brush";
+import { BrushTool } from "../editing/brushTool";
+import { LassoTool } from "../editing/lassoTool";
+import { memoryJournal, openJournal } from "../editing/journal";
+import { PromptTool } from "../editing/promptTool";
+import { Proposals, type ProposalMethod } from "../editing/proposals";
+import { emptyQueue, type Queue } from "../editing/queue";
+import { decodeRuns } from "../editing/runs";
+import { Sender } from "../editing/sender";
+import {
+  joinOverlays,
+  type ActiveStructure,
+  type DrawingSettings,
+  type DrawingTool,
+  type FinishedChange,
+  type Workplace,
+} from "../editing/workplace";
+import { createCaseView, type Viewer } from "../viewer";
+import { caseSource } from "./caseSource";
+import type { ToolName } from "./choices";
+import { notEditable, startOf, type DeskState, type Notice } from "./deskState";
+import { Presence } from "./presence";
+import { caseServer, failureOf, mergedText } from "./saving";
+import { Store } from "./store";
+import { countsAfter, countVoxels, type Counts } from "./volumes";
+
+const SURFACES_AFTER_MS = 3000;
+
+export class CaseDesk {
+  readonly store: Store<DeskState>;
+  readonly sender: Sender;
+  readonly proposals: Proposals;
+  readonly key: string;
+  private readonly drawing: ReadonlyMap<ToolName, DrawingTool>;
+  private readonly presence: Presence;
+  private readonly blinking: ReturnType<typeof setInterval>;
+  private surfaces: ReturnType<typeof setTimeout> | null = null;
+  private readonly changed = new Set<number>();
+  private notices = 0;
+
+  constructor(
+    readonly view: Viewer,
+    readonly person: SessionPerson,
+    readonly local: boolean,
+    options: { detail: CaseDetail; journal: ReturnType<typeof memoryJournal> },
+  ) {
+    const { detail, journal } = options;
+    this.key = detail.key;
+    this.store = new Store(startOf(detail, view));
+    this.sender = new Sender(emptyQueue(detail), {
+      me: person.name,
+      server: caseServer(detail.key),
+      journal,
+      canvas: { data: (layer) => this.labels(layer).data, apply: (layer, runs) => this.apply(layer, runs) },
+      failureOf,
+      ready: view.loaded(),
+      beforeMerge: () => this.tool()?.cut(),
+      onQueue: (queue) => this.onQueue(queue),
+      onMerged: (merged) => {
+        const text = mergedText(merged, person.name);
+        if (text) this.notice(text, merged.contested > 0 ? "warn" : "");
+      },
+      onNote: (text) => this.notice(text, "warn"),
+    });
+    this.proposals = new Proposals({
+      geometry: detail.geometry,
+      active: () => this.active(),
+      data: (layer) => this.labels(layer).data,
+      ask: (prompts, active, method, signal) => this.propose(prompts, active, method, signal),
+      accept: (change) => {
+        this.labels(change.layer).apply(change.runs);
+        this.commit(change);
+      },
+      onState: (proposal) => this.store.set({ proposal }),
+      redraw: () => view.redraw(),
+      say: (text) => this.say(text),
+    });
+    this.drawing = this.makeTools();
+    this.presence = new Presence(detail.key, (heard) => this.hear(heard));
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.blinking = setInterval(() => still || this.proposals.blink(), 500);
+    this.follow();
+    this.choose(this.store.get().active);
+    this.select("look");
+  }
+
+  close(): void {
+    this.tool()?.cut();
+    clearInterval(this.blinking);
+    if (this.surfaces) clearTimeout(this.surfaces);
+    this.presence.close();
+    this.sender.close();
+    this.view.dispose();
+  }
+
+  // What is said
+
+  say(text: string): void {
+    this.store.set({ said: text });
+  }
+
+  notice(text: string, tone: Notice["tone"] = ""): void {
+    const { notices } = this.store.get();
+    if (notices.some((shown) => shown.text === text)) return;
+    this.store.set({ notices: [...notices.slice(-3), { id: ++this.notices, tone, text }] });
+  }
+
+  dismiss(id: number): void {
+    this.store.set({ notices: this.store.get().notices.filter((notice) => notice.id !== id) });
+  }
+
+  // Structures and looks
+
+  structure(value: number): CaseStructure | undefined {
+    return this.store.get().detail.structures.find((structure) => structure.value === value);
+  }
+
+  choose(value: number | null): void {
+    this.store.set({ active: value });
+    if (value === null) return;
+    this.view.setActiveLayer(this.layerOf(value));
+    this.say(`Active structure: ${this.structure(value)?.name ?? value}`);
+  }
+
+  setStyle(change: Partial<Style>): void {
+    this.store.set({ style: { ...this.store.get().style, ...change } });
+    this.view.setStyle(change);
+  }
+
+  toggleHidden(value: number): void {
+    const hidden = new Set(this.store.get().style.hidden);
+    if (!hidden.delete(value)) hidden.add(value);
+    this.setStyle({ hidden });
+  }
+
+  setLayout(layout: Layout): void {
+    this.store.set({ layout });
+    this.view.setLayout(layout);
+  }
+
+  setWindow(window: WindowLevel): void {
+    this.view.setWindow(window);
+  }
+
+  jump(index: Triple): void {
+    this.view.setCrosshair(index);
+    this.view.centreOnCrosshair();
+  }
+
+  // Tools
+
+  tool(): DrawingTool | undefined {
+    return this.drawing.get(this.store.get().tool);
+  }
+
+  /** Why nothing may be drawn; null where it may. */
+  whyNot(): string | null {
+    const { detail, active, style } = this.store.get();
+    if (!detail.editable) return notEditable(detail, this.person);
+    if (active === null) return "Choose a structure first.";
+    if (style.shown !== "labels") return "Show the labels to change them.";
+    return style.hidden.has(active) ? "The active structure is hidden; show it first." : null;
+  }
+
+  select(tool: ToolName): void {
+    const edits = this.drawing.get(tool);
+    const reason = edits ? this.whyNot() : null;
+    if (reason) return this.notice(reason, "warn");
+    this.tool()?.cancel();
+    this.store.set({ tool });
+    const chosen = tool === "distance" || tool === "intensity" ? this.view.measureTool(tool) : edits;
+    this.view.setTool({
+      name: tool,
+      cursor: chosen?.cursor ?? "crosshair",
+      handle: (pointer) => chosen?.handle(pointer) ?? false,
+      overlay: (plane, slice) => joinOverlays(this.proposals.overlay(plane, slice), chosen?.overlay?.(plane, slice)),
+    });
+  }
+
+  setDrawing(change: Partial<DrawingSettings>): void {
+    this.store.set({ drawing: { ...this.store.get().drawing, ...change } });
+    this.view.redraw();
+  }
+
+  resize(direction: 1 | -1): void {
+    const radiusMm = nextRadius(this.store.get().drawing.radiusMm, direction);
+    this.setDrawing({ radiusMm });
+    this.say(`Brush radius ${radiusMm} mm`);
+  }
+
+  setMethod(method: ProposalMethod): void {
+    this.proposals.method = method;
+    this.store.set({ method });
+    if (this.proposals.open) this.proposals.prompt(this.proposals.prompts());
+  }
+
+  /** Acts at the crosshair as a click of the tool does. */
+  act(other: boolean): void {
+    const { tool } = this.store.get();
+    if (tool === "distance" || tool === "intensity") this.view.markMeasurement(tool);
+    else if (tool === "look") this.say(this.view.describe(this.view.crosshair));
+    else this.tool()?.act(this.view.crosshair, this.view.activePlane(), other);
+  }
+
+  /** Leaves off what is half done: a line, a proposal, then the tool. */
+  escape(): void {
+    if (this.tool()?.cancel() || this.proposals.drop()) return;
+    if (this.store.get().tool !== "look") this.select("look");
+  }
+
+  /** Has the server change the whole active structure. */
+  operate(name: string, parameters: Record<string, unknown>): void {
+    const reason = this.whyNot();
+    const active = this.active();
+    if (reason || !active) return this.notice(reason ?? "Choose a structure first.", "warn");
+    this.sender.operate({ name, layer: active.layer, structure: active.structure, parameters });
+    this.say("Working…");
+  }
+
+  undo(): void {
+    this.tool()?.cut();
+    this.sender.undo();
+  }
+
+  redo(): void {
+    this.sender.redo();
+  }
+
+  /** What is signed: the case at the revision that is seen here, with all strokes stored. */
+  async head(): Promise<CaseDetail> {
+    this.tool()?.cut();
+    await this.sender.settled();
+    let detail = await api.caseDetail(this.key);
+    for (let turn = 0; detail.revision !== this.sender.state.revision && turn < 3; turn++) {
+      await this.sender.catchUp(detail.revision);
+      detail = await api.caseDetail(this.key);
+    }
+    this.store.set({ detail });
+    if (!detail.editable && this.drawing.has(this.store.get().tool)) this.select("look");
+    return detail;
+  }
+
+  private layerOf(value: number): number {
+    return this.store.get().detail.layers.includes(value) ? value : 0;
+  }
+
+  private labels(layer: number) {
+    return this.view.layers.get(layer) ?? this.view.labels;
+  }
+
+  private active(): ActiveStructure | null {
+    const { active } = this.store.get();
+    const structure = active === null ? undefined : this.structure(active);
+    if (!structure || this.whyNot()) return null;
+    const layer = this.layerOf(structure.value);
+    const colour = `rgb(${structure.colour.join(" ")})`;
+    return { structure: structure.value, layer, value: layer === 0 ? structure.value : 1, colour };
+  }
+
+  private makeTools(): ReadonlyMap<ToolName, DrawingTool> {
+    const { view, store } = this;
+    const place: Workplace = {
+      geometry: view.geometry,
+      image: view.image,
+      labels: (layer) => this.labels(layer),
+      active: () => this.active(),
+      settings: () => store.get().drawing,
+      commit: (change) => this.commit(change),
+      redraw: () => view.redraw(),
+      say: (text) => this.say(text),
+    };
+    return new Map<ToolName, DrawingTool>([
+      ...(["brush", "eraser", "threshold_brush"] as const).map((name) => [name, new BrushTool(name, place)] as const),
+      ["lasso", new LassoTool(place)],
+      ...(["point", "box", "scribble"] as const).map(
+        (name) => [name, new PromptTool(name, place, this.proposals)] as const,
+      ),
+    ]);
+  }
+
+  private async propose(
+    prompts: Parameters<Proposals["prompt"]>[0],
+    active: ActiveStructure,
+    method: ProposalMethod,
+    signal: AbortSignal,
+  ) {
+    await this.sender.settled();
+    const { structure, layer } = active;
+    const { points, box, scribbles } = prompts;
+    const request = { structure, layer, points: [...points], box, scribbles: [...scribbles], method };
+    const ask = () => api.propose(this.key, { ...request, baseRevision: this.sender.state.revision }, signal);
+    const answer = await ask().catch(async (problem: unknown) => {
+      if (!(problem instanceof api.ApiError) || problem.revision === null) throw problem;
+      await this.sender.catchUp(problem.revision);
+      return ask();
+    });
+    return { ...answer, runs: decodeRuns(answer.runs) };
+  }
+
+  private commit(change: FinishedChange): void {
+    this.sender.push(change);
+    this.counted(change.layer, change.runs);
+  }
+
+  private apply(layer: number, runs: Runs): void {
+    this.labels(layer).apply(runs);
+    this.counted(layer, runs);
+  }
+
+  private counted(layer: number, runs: Runs): void {
+    const { voxels, detail } = this.store.get();
+    for (const value of layer > 0 ? [layer] : new Set([...runs.before, ...runs.after])) {
+      if (value > 0) this.changed.add(value);
+    }
+    if (!voxels) return;
+    if (detail.layers.includes(layer) && layer > 0) {
+      const own = countsAfter(new Map([[1, voxels.get(layer) ?? 0]]), runs).get(1) ?? 0;
+      this.store.set({ voxels: new Map(voxels).set(layer, own) });
+    } else this.store.set({ voxels: countsAfter(voxels, runs) });
+  }
+
+  private onQueue(queue: Queue): void {
+    const before = this.store.get().queue;
+    this.store.set({ queue });
+    if (before.items.length > 0 && queue.items.length === 0) this.redrawSurfaces();
+  }
+
+  private redrawSurfaces(): void {
+    if (this.surfaces) clearTimeout(this.surfaces);
+    this.surfaces = setTimeout(() => {
+      this.view.refreshSurfaces([...this.changed]);
+      this.changed.clear();
+    }, SURFACES_AFTER_MS);
+  }
+
+  private hear({ present, revision }: { present: Present[]; revision: number }): void {
+    const { queue } = this.store.get();
+    this.store.set({ present: present.filter(({ name }) => name !== this.person.name) });
+    if (queue.trouble?.kind === "offline") this.sender.retry();
+    void this.sender.catchUp(revision);
+  }
+
+  private follow(): void {
+    const { view, store } = this;
+    view.onCrosshair((at) => store.set({ at }));
+    view.onWindow((window) => store.set({ window }));
+    view.onProgress((progress) => store.set({ progress }));
+    view.onMeasurements(() => store.set({ measurements: [...view.measurements()] }));
+    view.onFirstPicture((firstPictureMs) => store.set({ firstPictureMs }));
+    void view.loaded().then(() => store.set({ voxels: this.countAll() }));
+  }
+
+  private countAll(): Counts {
+    const all = new Map<number, number>();
+    for (const [layer, { data }] of this.view.layers) {
+      const counts = countVoxels(data);
+      if (layer === 0) counts.forEach((voxels, value) => all.set(value, voxels));
+      else all.set(layer, counts.get(1) ?? 0);
+    }
+    return all;
+  }
+}
+
+/** Opens a case in an element of the page. Rejects with an ApiError where the server does not give it. */
+export async function openDesk(key: string, host: HTMLElement): Promise<CaseDesk> {
+  const [{ person, local }, detail] = await Promise.all([api.session(), api.caseDetail(key)]);
+  const journal = await openJournal(person.name, key).catch(memoryJournal);
+  const view = await createCaseView(host, caseSource(detail));
+  const desk = new CaseDesk(view, person, local, { detail, journal });
+  const { style } = desk.store.get();
+  view.setStyle(style);
+  const left = (await journal.saved().catch(() => [])).length;
+  if (left > 0) {
+    desk.notice(`${counted(left, "stroke")} from an earlier visit were not saved yet; they are being put back.`);
+    desk.sender.takeUpSaved().catch((problem: unknown) => desk.notice(String(problem), "bad"));
+  }
+  return desk;
+}

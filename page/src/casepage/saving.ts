@@ -1,0 +1,79 @@
+/** Between the queue and the server's routes; and what to tell people of it. */
+
+import * as api from "../api";
+import { ApiError } from "../api";
+import { counted } from "../app/words";
+import type { Merged, Queue, RemoteEdit } from "../editing/queue";
+import { waitingEdits } from "../editing/queue";
+import { decodeRuns, encodeRuns } from "../editing/runs";
+import type { Failure, Server } from "../editing/sender";
+
+/** The server sends no more of them in one answer. */
+const EDITS_AT_ONCE = 1000;
+
+export function caseServer(key: string): Server {
+  return {
+    async store({ layer, tool, parameters, runs }, baseRevision) {
+      const edit = { baseRevision, layer, tool, parameters, runs: encodeRuns(runs) };
+      return (await api.addEdit(key, edit)).revision;
+    },
+    async operate({ name, layer, structure, parameters }, baseRevision) {
+      if (name === "undo" || name === "redo") {
+        const result = await (name === "undo" ? api.undo : api.redo)(key, baseRevision);
+        return { ...result, runs: decodeRuns(result.runs), note: null };
+      }
+      const result = await api.runTool(key, name, { baseRevision, layer, structure, parameters });
+      return { ...result, runs: decodeRuns(result.runs) };
+    },
+    async editsAfter(revision) {
+      const edits: RemoteEdit[] = [];
+      for (let after = revision; ; after = edits.at(-1)!.revision) {
+        const some = await api.editsAfter(key, after);
+        edits.push(...some.map((edit) => ({ ...edit, runs: decodeRuns(edit.runs) })));
+        if (some.length < EDITS_AT_ONCE) return edits;
+      }
+    },
+  };
+}
+
+export function failureOf(problem: unknown): Failure {
+  if (!(problem instanceof ApiError)) {
+    return { kind: "refused", text: problem instanceof Error ? problem.message : String(problem) };
+  }
+  if (problem.status === 409 && problem.revision !== null) return { kind: "stale" };
+  if (problem.status === 401) return { kind: "signed-out", text: "You are signed out. Sign in again to save." };
+  if (problem.transient) return { kind: "offline", text: problem.problem };
+  return { kind: "impossible", text: problem.message };
+}
+
+/** "All saved", "Saving…", "Offline, 3 strokes waiting". */
+export function saveText(queue: Queue): string {
+  const waiting = waitingEdits(queue).length;
+  if (queue.items.length === 0) return "All saved";
+  switch (queue.trouble?.kind) {
+    case "offline":
+      return `Offline, ${counted(waiting, "stroke")} waiting`;
+    case "signed-out":
+      return `Signed out, ${counted(waiting, "stroke")} waiting`;
+    case "refused":
+      return `Not saved, ${counted(waiting, "stroke")} waiting`;
+    default:
+      return "Saving…";
+  }
+}
+
+/** Who changed what meanwhile, for the person who is drawing; null where nobody else did. */
+export function mergedText({ others, rebased, contested }: Merged, me: string): string | null {
+  const byPerson = new Map<string, Set<string>>();
+  for (const { person, tool } of others) {
+    byPerson.set(person, (byPerson.get(person) ?? new Set()).add(tool.replaceAll("_", " ")));
+  }
+  if (byPerson.size === 0) return null;
+  const said = [...byPerson].map(([person, tools]) => {
+    const who = person === me ? "You, in another window," : person;
+    return `${who} changed the labels meanwhile (${[...tools].join(", ")}).`;
+  });
+  if (rebased.length > 0) said.push(`Your ${counted(rebased.length, "waiting stroke")} went on top.`);
+  if (contested > 0) said.push(`They now cover ${counted(contested, "voxel")} of theirs: look there once more.`);
+  return said.join(" ");
+}
