@@ -13,7 +13,7 @@ export interface AccountForm {
   active: boolean;
 }
 
-export const SHORTEST_PASSWORD = 12;
+export const SHORTEST_PASSWORD = 8;
 
 export const BLANK: AccountForm = {
   name: "",
