@@ -21,7 +21,8 @@ def events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Events:
     """Events after a number."""
-    return Events(events=[event_answer(event) for event in here.store.events(after, limit)])
+    found = [event_answer(event) for event in here.store.events(after, limit)]
+    return Events(events=found, total=here.store.count_events())
 
 
 def verify(here: Here, person: Visitor) -> Verification:

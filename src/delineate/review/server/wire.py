@@ -316,7 +316,10 @@ class AuditEvent(Wire):
 
 
 class Events(Wire):
+    """`total`: how many events the whole trail has, for those who may read it."""
+
     events: list[AuditEvent]
+    total: int | None = None
 
 
 class Verification(Wire):
