@@ -12,6 +12,8 @@ const QUIET = "#a3afbb";
 const MEASURE = "#7ee0ff";
 const GAP = 14;
 const MARGIN = 8;
+/** Lines end before the letters at the edges. */
+const INSET = 34;
 
 export interface Drawing {
   context: CanvasRenderingContext2D;
@@ -52,10 +54,19 @@ export function drawCrosshair({ context, plane, viewport }: Drawing, index: read
   context.lineWidth = 1;
   context.globalAlpha = 0.85;
   context.strokeStyle = colourOf(plane.column);
-  stroke(context, [x, 0, x, y - GAP], [x, y + GAP, x, viewport.height]);
+  for (const [from, to] of halves(y, viewport.height)) stroke(context, [x, from, x, to]);
   context.strokeStyle = colourOf(plane.row);
-  stroke(context, [0, y, x - GAP, y], [x + GAP, y, viewport.width, y]);
+  for (const [from, to] of halves(x, viewport.width)) stroke(context, [from, y, to, y]);
   context.globalAlpha = 1;
+}
+
+/** What is left of a line along a screen of some length: from the letters to the gap around the crosshair. */
+function halves(at: number, length: number): [number, number][] {
+  const ends: [number, number][] = [
+    [INSET, Math.min(at - GAP, length - INSET)],
+    [Math.max(at + GAP, INSET), length - INSET],
+  ];
+  return ends.filter(([from, to]) => to > from);
 }
 
 function stroke(context: CanvasRenderingContext2D, ...lines: [number, number, number, number][]): void {

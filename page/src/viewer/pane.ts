@@ -23,7 +23,7 @@ import type { LabelKind } from "./source";
 import { DIFFERENCE, css } from "./tables";
 import { centredOn, fitted, resized, screenOf, type Viewport } from "./viewport";
 
-const NAMES: Record<LabelKind, string> = { labels: "Labels", reference: "Reference", model: "Model's own" };
+const NAMES: Record<LabelKind, string> = { labels: "Labels", reference: "Reference", model: "Model's result" };
 const TITLES: Record<Plane, string> = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
 
 export class SlicePane {
@@ -196,7 +196,7 @@ export class SlicePane {
       { text: `${this.#slice + 1} / ${geometry.slices}` },
     ];
     if (!small) topLeft.push({ text: this.#position() });
-    const named = this.beside || this.shown !== "labels";
+    const named = this.beside || scene.sideBySide || this.shown !== "labels";
     const topRight = small ? [] : windowLines(scene.window);
     if (named) {
       const name = this.shown === "difference" ? "Difference" : NAMES[this.shown];
@@ -246,7 +246,7 @@ function windowLines({ lower, upper }: WindowLevel): Corners["topRight"] {
 function legend(other: string): Corners["bottomLeft"] {
   const texts = new Map([
     [2, "only in the labels"],
-    [3, other === "reference" ? "only in the reference" : "only in the model's own"],
+    [3, other === "reference" ? "only in the reference" : "only in the model's result"],
     [4, "another structure"],
   ]);
   return [...texts].map(([kind, text]) => ({ text: `■ ${text}`, colour: css(DIFFERENCE.get(kind)!.colour) }));

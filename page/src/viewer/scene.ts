@@ -18,6 +18,8 @@ export class Scene {
   tool: SliceTool | null = null;
   interpolation: "smooth" | "voxels" = "smooth";
   compared: "reference" | "model";
+  /** Two pictures of one plane stand beside each other, so that each one says whose labels it shows. */
+  sideBySide = false;
   activeLayer: number;
   measured: Measured[] = [];
   style: Style;

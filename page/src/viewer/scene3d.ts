@@ -13,6 +13,7 @@ export class Surfaces {
   readonly element = document.createElement("div");
   readonly #canvas = document.createElement("canvas");
   readonly #note = document.createElement("p");
+  readonly #title = document.createElement("p");
   readonly #meshes = new Map<number, NVMesh>();
   readonly #missing = new Set<number>();
   #niivue: Niivue | null = null;
@@ -31,7 +32,9 @@ export class Surfaces {
     this.#canvas.setAttribute("aria-roledescription", "picture");
     this.#canvas.setAttribute("aria-label", "3D surfaces; arrow keys turn them, plus and minus zoom");
     this.#note.className = "viewer-note";
-    this.element.append(this.#canvas, this.#note);
+    this.#title.className = "viewer-title";
+    this.#title.textContent = "3D";
+    this.element.append(this.#canvas, this.#title, this.#note);
     this.#canvas.addEventListener("keydown", (event) => this.#key(event), { signal, capture: true });
   }
 
@@ -53,7 +56,7 @@ export class Surfaces {
     const niivue = new Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [0.44, 0.7, 1, 1],
-      crosshairWidth: 1,
+      crosshairWidth: 0.6,
       crosshairWidthUnit: "mm",
       crosshairGap: 6,
       show3Dcrosshair: true,

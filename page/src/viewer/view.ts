@@ -299,6 +299,7 @@ export class View implements Viewer, KeyControls {
 
   setLayout(layout: Layout): void {
     this.#layout = layout;
+    this.scene.sideBySide = layout === "side-by-side";
     this.#root.dataset["layout"] = layout;
     if (layout === "axial" || layout === "coronal" || layout === "sagittal") this.scene.active = layout;
     for (const pane of this.#panes) pane.element.hidden = !this.#shows(pane);
