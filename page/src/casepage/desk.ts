@@ -3,11 +3,11 @@
 import * as api from "../api";
 import type { CaseDetail, CaseStructure, Present, SessionPerson } from "../api";
 import { counted } from "../app/words";
-import type { Layout, Runs, Style, Triple, WindowLevel } from "../contract";
+import type { Layout, Plane, Runs, Style, Triple, WindowLevel } from "../contract";
 import { nextRadius } from "../editing/brush";
 import { BrushTool } from "../editing/brushTool";
 import { LassoTool } from "../editing/lassoTool";
-import { memoryJournal, openJournal } from "../editing/journal";
+import { memoryJournal, openJournal, type Journal } from "../editing/journal";
 import { PromptTool } from "../editing/promptTool";
 import { Proposals, type ProposalMethod } from "../editing/proposals";
 import { emptyQueue, type Queue } from "../editing/queue";
@@ -31,12 +31,14 @@ import { Store } from "./store";
 import { countsAfter, countVoxels, type Counts } from "./volumes";
 
 const SURFACES_AFTER_MS = 3000;
+const CLOSING_MS = 10_000;
 
 export class CaseDesk {
   readonly store: Store<DeskState>;
   readonly sender: Sender;
   readonly proposals: Proposals;
   readonly key: string;
+  private readonly host: HTMLElement;
   private readonly drawing: ReadonlyMap<ToolName, DrawingTool>;
   private readonly presence: Presence;
   private readonly blinking: ReturnType<typeof setInterval>;
@@ -48,9 +50,10 @@ export class CaseDesk {
     readonly view: Viewer,
     readonly person: SessionPerson,
     readonly local: boolean,
-    options: { detail: CaseDetail; journal: ReturnType<typeof memoryJournal> },
+    options: { detail: CaseDetail; journal: Journal; host: HTMLElement },
   ) {
     const { detail, journal } = options;
+    this.host = options.host;
     this.key = detail.key;
     this.store = new Store(startOf(detail, view));
     this.sender = new Sender(emptyQueue(detail), {
@@ -95,8 +98,12 @@ export class CaseDesk {
     clearInterval(this.blinking);
     if (this.surfaces) clearTimeout(this.surfaces);
     this.presence.close();
-    this.sender.close();
-    this.view.dispose();
+    // The last strokes are on their way still; those that cannot arrive are kept for the next visit.
+    const patience = new Promise((done) => setTimeout(done, CLOSING_MS));
+    void Promise.race([this.sender.settled(), patience]).then(() => {
+      this.sender.close();
+      this.view.dispose();
+    });
   }
 
   // What is said
@@ -151,6 +158,24 @@ export class CaseDesk {
   jump(index: Triple): void {
     this.view.setCrosshair(index);
     this.view.centreOnCrosshair();
+  }
+
+  /** Gives the keyboard to a picture. */
+  turnTo(plane: Plane): void {
+    this.view.setActivePlane(plane);
+    this.picture(plane)?.focus();
+  }
+
+  /** Hands a key to the active picture, which then has the focus. True where it used it. */
+  passToPicture({ key, shiftKey }: KeyboardEvent): boolean {
+    const picture = this.picture(this.view.activePlane());
+    if (!picture || picture === document.activeElement) return false;
+    picture.focus();
+    return !picture.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, cancelable: true }));
+  }
+
+  private picture(plane: Plane): HTMLElement | null {
+    return this.host.querySelector<HTMLElement>(`[data-plane="${plane}"]:not([hidden]) .viewer-top`);
   }
 
   // Tools
@@ -342,7 +367,7 @@ export class CaseDesk {
   private hear({ present, revision }: { present: Present[]; revision: number }): void {
     const { queue } = this.store.get();
     this.store.set({ present: present.filter(({ name }) => name !== this.person.name) });
-    if (queue.trouble?.kind === "offline") this.sender.retry();
+    if (queue.trouble && queue.trouble.kind !== "refused") this.sender.retry();
     void this.sender.catchUp(revision);
   }
 
@@ -372,7 +397,7 @@ export async function openDesk(key: string, host: HTMLElement): Promise<CaseDesk
   const [{ person, local }, detail] = await Promise.all([api.session(), api.caseDetail(key)]);
   const journal = await openJournal(person.name, key).catch(memoryJournal);
   const view = await createCaseView(host, caseSource(detail));
-  const desk = new CaseDesk(view, person, local, { detail, journal });
+  const desk = new CaseDesk(view, person, local, { detail, journal, host });
   const { style } = desk.store.get();
   view.setStyle(style);
   const left = (await journal.saved().catch(() => [])).length;
