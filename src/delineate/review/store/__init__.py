@@ -10,6 +10,7 @@ from delineate.review.store.cases import CaseStore
 from delineate.review.store.database import explained_errors, make_engine
 from delineate.review.store.decisions import DecisionStore
 from delineate.review.store.edits import EditStore
+from delineate.review.store.facts import FactStore
 from delineate.review.store.migrating import migrate
 from delineate.review.store.people import PeopleStore
 from delineate.review.store.trail import verify_export
@@ -18,7 +19,7 @@ from delineate.review.store.witness import Witness
 __all__ = ["Store", "open_store", "verify_export"]
 
 
-class Store(PeopleStore, CaseStore, EditStore, DecisionStore, AuditStore):
+class Store(PeopleStore, CaseStore, EditStore, DecisionStore, AuditStore, FactStore):
     """All that people do in review. Every change is one transaction with its event in the audit trail.
 
     Safe to use from several threads and processes.

@@ -67,13 +67,13 @@ class DecisionStore(Database):
             _move(writing, row, person, decision)
             facts = {**column_values(decision, *_CONTENT[1:-1]), "decision": decision.id}
             note(writing, person, "decided", row, **facts, content=decision_content(decision))
-            return _decision(decision)
+            return decision_of(decision)
 
     def decisions(self, case_id: int) -> tuple[Decision, ...]:
         """All decisions about a case in the order in which they were made, those before it was reopened included."""
         wanted = select(DecisionRow).where(DecisionRow.case_id == case_id).order_by(DecisionRow.id)
         with self.reading() as work:
-            return tuple(_decision(row) for row in work.scalars(wanted))
+            return tuple(decision_of(row) for row in work.scalars(wanted))
 
     def reopen(self, case_id: int, person: Person, reason: str) -> ReviewCase:
         """The case, in review again with this person as its reader. All that was decided stays on record.
@@ -155,7 +155,8 @@ def _move(writing: Writing, row: CaseRow, person: Person, decision: DecisionRow)
         row.decided = decision.made
 
 
-def _decision(row: DecisionRow) -> Decision:
+def decision_of(row: DecisionRow) -> Decision:
+    """A row as the rest of review knows it."""
     return Decision(
         case=row.case_id,
         person=row.person,
