@@ -49,7 +49,7 @@ export function App() {
   const { session } = here;
   return (
     <>
-      <a class="skip" href={location.hash} onClick={skip}>
+      <a class="skip" href="#main" onClick={skip}>
         To the content
       </a>
       {route.page !== "case" && <Header session={session} page={route.page} onSignedOut={() => setHere("out")} />}
@@ -93,8 +93,7 @@ function LazyCasePage({ caseKey }: { caseKey: string }) {
   const [problem, setProblem] = useState<ApiError | null>(null);
   const load = () => {
     setProblem(null);
-    const part = import.meta.glob<{ CasePage: CasePageType }>("../casepage/index.tsx")["../casepage/index.tsx"];
-    (part ? part() : Promise.reject(new Error("no case page"))).then(
+    import("../casepage").then(
       ({ CasePage }) => setFound(() => CasePage),
       () => setProblem(new ApiError(0, "A part of the page did not arrive.", "See whether the server still runs.")),
     );

@@ -41,17 +41,22 @@ export function roleName(role: Role): string {
 /** "0.4 ml", "12.3 ml", "1,530 ml": three figures where they mean something. */
 export function volume(millilitres: number): string {
   const digits = millilitres >= 100 ? 0 : millilitres >= 1 ? 1 : 2;
-  return `${decimal(millilitres, digits)} ml`;
+  return joined(decimal(millilitres, digits), "ml");
 }
 
 /** "–" for none, "45 s", "3 min 20 s", "1 h 05 min". */
 export function duration(seconds: number | null): string {
   if (seconds === null) return "–";
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+  if (whole < 60) return joined(whole, "s");
+  if (whole < 3600) return joined(Math.floor(whole / 60), "min", String(whole % 60).padStart(2, "0"), "s");
   const minutes = Math.round(whole / 60);
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  return joined(Math.floor(minutes / 60), "h", String(minutes % 60).padStart(2, "0"), "min");
+}
+
+/** Numbers and units that no line end may part. */
+function joined(...parts: (string | number)[]): string {
+  return parts.join("\u00a0");
 }
 
 export function decimal(value: number | null, digits: number): string {
@@ -60,7 +65,7 @@ export function decimal(value: number | null, digits: number): string {
 }
 
 export function percent(value: number | null): string {
-  return value === null ? "–" : `${decimal(100 * value, 0)} %`;
+  return value === null ? "–" : joined(decimal(100 * value, 0), "%");
 }
 
 export function count(value: number): string {
@@ -86,6 +91,13 @@ export function moment(made: string): string {
   const two = (value: number) => String(value).padStart(2, "0");
   const date = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
   return `${date} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+/** A name as DICOM writes it, "Doe^Jane^M", as "Doe, Jane M". */
+export function personName(name: string): string {
+  const [family = "", ...others] = (name.split("=")[0] ?? "").split("^");
+  const rest = others.filter((part) => part.trim() !== "").join(" ");
+  return rest === "" ? family : `${family}, ${rest}`;
 }
 
 /** "first_second" as "First second". */

@@ -4,10 +4,13 @@ import { changeOf, formOf, newAccount, wrongWith, BLANK } from "../../src/app/ad
 import { factsText } from "../../src/app/admin/facts";
 import { shareText, spreadText } from "../../src/app/dashboard/GroupTable";
 import { caseAddress, routeOf } from "../../src/app/route";
-import { day, decimal, duration, moment, volume } from "../../src/app/words";
+import { day, decimal, duration, moment, personName, volume } from "../../src/app/words";
+
+/** With plain spaces, where the page has some that do not break. */
+const spaced = (text: string) => text.replaceAll("\u00a0", " ");
 
 it("says durations in the units that people use", () => {
-  expect([0, 59.4, 59.6, 125, 3600, 3599.7, 7385].map(duration)).toEqual([
+  expect([0, 59.4, 59.6, 125, 3600, 3599.7, 7385].map((seconds) => spaced(duration(seconds)))).toEqual([
     "0 s",
     "59 s",
     "1 min 00 s",
@@ -35,20 +38,28 @@ it("takes times without a zone as UTC", () => {
 });
 
 it("gives volumes as many digits as mean something", () => {
-  expect([0.049, 4.25, 1530.4].map(volume)).toEqual(["0.05 ml", "4.3 ml", "1,530 ml"]);
+  expect([0.049, 4.25, 1530.4].map((value) => spaced(volume(value)))).toEqual(["0.05 ml", "4.3 ml", "1,530 ml"]);
   expect(decimal(-0.5, 2)).toBe("-0.50");
 });
 
 it("says shares with their interval and medians with quartiles, or that there are none", () => {
   const none = { count: 0, of: 0, value: null, lower: null, upper: null };
-  expect(shareText({ unedited: { count: 8, of: 12, value: 8 / 12, lower: 0.391, upper: 0.862 } })).toBe(
-    "67 % (8 of 12; 39–86 %)",
-  );
+  const share = { count: 8, of: 12, value: 8 / 12, lower: 0.391, upper: 0.862 };
+  expect(spaced(shareText({ unedited: share }))).toBe("67 % (8 of 12; 39–86 %)");
   expect(shareText({ unedited: none })).toBe("–");
   const text = (value: number | null) => decimal(value, 2);
   expect(spreadText({ count: 3, median: 0.9, lower: 0.8, upper: 0.95 }, text)).toBe("0.90 (0.80–0.95)");
   expect(spreadText({ count: 1, median: 0.9, lower: 0.9, upper: 0.9 }, text)).toBe("0.90");
   expect(spreadText({ count: 0, median: null, lower: null, upper: null }, text)).toBe("–");
+});
+
+it("says names of DICOM as people write them", () => {
+  expect(["Doe^Jane^M^^", "Doe", "Yamada^Tarou=山田^太郎", ""].map(personName)).toEqual([
+    "Doe, Jane M",
+    "Doe",
+    "Yamada, Tarou",
+    "",
+  ]);
 });
 
 it("finds a case by its address, whatever its key is made of", () => {

@@ -15,7 +15,7 @@ interface GroupTableProps {
 export function GroupTable({ title, one, groups, timed = true }: GroupTableProps) {
   const longest = Math.max(...groups.map((group) => group.seconds.upper ?? group.seconds.median ?? 0), 0);
   return (
-    <section class="panel stack" aria-label={title}>
+    <section class="panel stack">
       <h2>{title}</h2>
       {groups.length === 0 ? (
         <p class="muted">Nothing has been decided yet.</p>
@@ -82,7 +82,7 @@ function Row({ group, longest, timed }: { group: Group; longest: number; timed: 
 export function PairTable({ pairs }: { pairs: Dashboard["pairs"] }) {
   if (pairs.length === 0) return null;
   return (
-    <section class="panel stack" aria-label="Pairs of readers">
+    <section class="panel stack">
       <h2>Pairs of readers</h2>
       <TableRegion label="Pairs of readers">
         <table class="table">

@@ -1,7 +1,7 @@
 import type { CaseRow } from "../../api";
 import { StateChip, Swatch, TableRegion } from "../parts";
 import { caseAddress } from "../route";
-import { day, decimal, duration, volume } from "../words";
+import { day, decimal, duration, personName, volume } from "../words";
 import { orderedBy, sortOf } from "./query";
 
 const COLUMNS: readonly (readonly [order: string, title: string, numeric?: boolean])[] = [
@@ -79,8 +79,8 @@ function Row({ row }: { row: CaseRow }) {
         <a class="case-link" href={caseAddress(row.key)}>
           {row.pseudonym || row.key}
         </a>
-        {row.patientName && <div>{row.patientName}</div>}
-        {row.pseudonym !== row.key && row.pseudonym !== "" && <div class="muted">{row.key}</div>}
+        {row.patientName && <div>{personName(row.patientName)}</div>}
+        {row.pseudonym !== row.key && row.pseudonym !== "" && <div class="muted nowrap">{row.key}</div>}
       </th>
       <td>
         <Reasons row={row} />
