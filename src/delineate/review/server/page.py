@@ -71,12 +71,7 @@ def page_routes(folder: Path | None) -> tuple[Route, ...]:
             return problem_response(404, "This does not exist, or you may not see it")
         return _sent(files[name], request, kept=_FOREVER if name.startswith("assets/") else "no-cache")
 
-    unknown = Route("/api/{name:path}", _unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    return Route("/", index, methods=["GET"]), unknown, Route("/{name:path}", file, methods=["GET"])
-
-
-async def _unknown(request: Request) -> Response:
-    return problem_response(404, "This does not exist, or you may not see it")
+    return Route("/", index, methods=["GET"]), Route("/{name:path}", file, methods=["GET"])
 
 
 def _sent(file: PageFile, request: Request, *, kept: str) -> Response:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -76,22 +77,19 @@ def upload(
 
 def _runs(here: Parts, case: ReviewCase, sent: Segmentation, *, base_revision: int, layer: int) -> Runs:
     before = wire_view(layer_of(dict(layers_at_head(here, case, base_revision)), layer))
-    grid = here.volumes.about(case).grid
-    after = align(Segmentation(sent.array, sent.grid, _labels(case, sent.array, layer), sent.source), grid).array
+    _check_values(case, sent.array, layer)
+    after = align(sent, here.volumes.about(case).grid).array
     return difference(before, (after != 0).astype(np.uint8) if layer else after)
 
 
-def _labels(case: ReviewCase, array: npt.NDArray[Any], layer: int) -> Any:
-    """The structures that the file may hold. Raises `InputError` if it holds others."""
-    known = {one.value: one.name for one in case.new.structures}
-    if layer:
-        known = {1: known.get(layer, ""), layer: known.get(layer, "")} if layer != 1 else {1: known.get(1, "")}
+def _check_values(case: ReviewCase, array: npt.NDArray[Any], layer: int) -> None:
+    """Raises `InputError` if the file holds what no structure has; of a layer by itself 1 may be drawn as well."""
+    known = {1, layer} if layer else {one.value for one in case.new.structures}
     unknown = sorted(set(np.unique(array).tolist()) - {0, *known})
     if unknown:
         raise InputError(
             "the file holds values that no structure of the case has", expected=sorted(known), got=unknown[:10]
         )
-    return label_set({value: f"{name} {value}" for value, name in known.items()})
 
 
 def read_upload(stream: BinaryIO, folder: Path, limits: Limits) -> Segmentation:
@@ -99,6 +97,8 @@ def read_upload(stream: BinaryIO, folder: Path, limits: Limits) -> Segmentation:
 
     Raises `InputError` for what is none, is larger than `limits` allow, or takes more memory or time to read.
     """
+    if find_spec("resource") is None:
+        raise ResourceError("this system cannot limit what reading a file takes", remedy="Serve from Linux or macOS")
     with _scratch(folder) as scratch:
         start = stream.read(2)
         stream.seek(0)
@@ -116,28 +116,28 @@ def read_upload(stream: BinaryIO, folder: Path, limits: Limits) -> Segmentation:
 def _run_child(path: Path, out: Path, limits: Limits) -> None:
     command = [sys.executable, "-I", "-m", _CHILD, str(path), str(out)]
     command += [str((limits.memory_bytes >> 20) + 1), str(limits.seconds), str(limits.voxels)]
-    too_much = InputError("the file needs more memory or time to read than an upload may use")
+    said = out.with_suffix(".txt")
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=path.parent,
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            timeout=limits.seconds + 30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise too_much from error
-    if done.returncode == REFUSED:
-        raise InputError(
-            done.stderr.decode(errors="replace")[-500:], remedy="Send a .nii.gz label map on the scan's grid"
-        )
-    if done.returncode < 0:
-        raise too_much
-    if done.returncode:
-        raise ResourceError("uploads cannot be read on this machine")
+        with said.open("wb") as words:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                cwd=path.parent,
+                env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                timeout=limits.seconds + 30,
+                check=False,
+            )
+        code = done.returncode
+    except subprocess.TimeoutExpired:
+        code = 1
+    if code == REFUSED:
+        problem = said.read_bytes()[:500].decode(errors="replace")
+        raise InputError(problem, remedy="Send a .nii.gz label map on the scan's grid")
+    if code != 0:
+        # Short of memory Python ends in many ways, and by signals short of time.
+        raise InputError("the file needs more memory or time to read than an upload may use")
 
 
 @contextmanager
