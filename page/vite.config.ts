@@ -1,6 +1,7 @@
 import { defineConfig } from "vite";
 
-// DELINEATE_REVIEW: the server that `npx vite` hands calls of /api on to, while one develops.
+// DELINEATE_REVIEW: the server that `npx vite` hands calls of /api on to, while one develops. Open Vite's address with
+// the token of the address that the server printed.
 const server = process.env["DELINEATE_REVIEW"] ?? "http://127.0.0.1:8765";
 
 export default defineConfig({
@@ -16,5 +17,5 @@ export default defineConfig({
     chunkSizeWarningLimit: 2500,
   },
   worker: { format: "es" },
-  server: { proxy: { "/api": server } },
+  server: { proxy: { "/api": { target: server, changeOrigin: true } } },
 });

@@ -6,6 +6,8 @@ export default defineConfig({
     include: ["tests/**/*.test.{ts,tsx}"],
     environment: "node",
     maxWorkers: 2,
+    // A busy machine must not fail a test.
+    testTimeout: 60_000,
     restoreMocks: true,
   },
 });

@@ -1,7 +1,7 @@
 import type { ComponentType } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ApiError, onSessionEnd, session as askSession, type Session } from "../api";
+import { ApiError, onSessionEnd, session as askSession, signInWithToken, type Session } from "../api";
 import { AuditPage } from "./admin/Audit";
 import { PeoplePage } from "./admin/People";
 import { DashboardPage } from "./dashboard";
@@ -21,7 +21,7 @@ export function App() {
   const route = useRoute();
   const ask = () => {
     setHere("asking");
-    askSession().then(
+    begun().then(
       (session) => setHere({ session }),
       (caught: unknown) => {
         const problem = asApiError(caught);
@@ -58,6 +58,15 @@ export function App() {
       {ended && <AgainDialogue session={session} onSession={begin} />}
     </>
   );
+}
+
+/** The session of this browser, or the one that the one-time token in the address gives. */
+async function begun(): Promise<Session> {
+  const token = new URLSearchParams(location.search).get("token");
+  if (token === null) return askSession();
+  history.replaceState(null, "", `${location.pathname}${location.hash}`);
+  // A token that was used before does not matter to whom it let in.
+  return signInWithToken(token).catch(() => askSession());
 }
 
 function skip(event: Event): void {

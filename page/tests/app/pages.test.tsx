@@ -92,6 +92,15 @@ it("asks who is there before anything else, and says what the server says about 
   expect(host.querySelector<HTMLInputElement>("input[name=password]")!.value).toBe("");
 });
 
+it("lets in by the token of the address, and takes it out of the address", async () => {
+  const calls = serveWith(answers);
+  history.replaceState(null, "", "/?token=once7#/");
+  render(<App />, host);
+  await vi.waitFor(() => expect(text()).toContain("1–2 of 2"));
+  expect(calls[0]).toMatchObject({ method: "POST", path: "/api/session", body: { token: "once7" } });
+  expect(location.search).toBe("");
+});
+
 it("keeps the page where the session ends, and asks to sign in over it", async () => {
   let signedIn = true;
   serveWith((call) => (signedIn ? answers(call) : { status: 401, json: { problem: "Gone.", remedy: null } }));
