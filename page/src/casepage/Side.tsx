@@ -88,7 +88,7 @@ function FindingList(props: { title: string; desk: CaseDesk; findings: readonly 
           <li key={`${structure} ${n}`}>
             {index ? (
               <button type="button" class="button quiet finding" onClick={() => desk.jump(index)}>
-                {text} <span aria-hidden="true">⌖</span>
+                {text} <span aria-hidden="true">→</span>
                 <span class="visually-hidden">(go there)</span>
               </button>
             ) : (

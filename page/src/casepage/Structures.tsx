@@ -97,7 +97,7 @@ function Row({ desk, structure, number, hidden, decision, decide }: RowProps) {
       </button>
       <span class="structure-facts muted">
         {volume(ml)}
-        {agreement !== null && <span title="Dice between the model's folds"> · agreement {percent(agreement)}</span>}
+        {agreement !== null && <span title="Dice between the model's folds"> · folds {percent(agreement)}</span>}
       </span>
       <span class="structure-decision">
         {decision && <span class={`chip ${tone}`}>{word}</span>}

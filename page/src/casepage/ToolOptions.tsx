@@ -12,13 +12,11 @@ export function ToolOptions({ desk }: { desk: CaseDesk }) {
   const brushes = tool === "brush" || tool === "eraser" || tool === "threshold_brush";
   return (
     <div class="tool-options row" role="group" aria-label={`Options: ${choice.label}`}>
-      <strong>{choice.label}</strong>
       {brushes && <Brush desk={desk} />}
       {(brushes || tool === "lasso") && <Painting desk={desk} />}
       {tool === "threshold_brush" && <Limits desk={desk} />}
       {(tool === "point" || tool === "box" || tool === "scribble") && <Method desk={desk} />}
       <span class="muted hint">{choice.hint}</span>
-      <ProposalBar desk={desk} />
     </div>
   );
 }
@@ -39,17 +37,15 @@ function Brush({ desk }: { desk: CaseDesk }) {
         />
         <output class="number radius">{radiusMm} mm</output>
       </label>
-      <label class="row">
-        Shape
-        <select
-          class="input"
-          value={shape}
-          onChange={(event) => desk.setDrawing({ shape: event.currentTarget.value as DrawingSettings["shape"] })}
-        >
-          <option value="disc">Disc in the slice</option>
-          <option value="ball">Ball in 3D</option>
-        </select>
-      </label>
+      <select
+        class="input"
+        aria-label="Shape of the brush"
+        value={shape}
+        onChange={(event) => desk.setDrawing({ shape: event.currentTarget.value as DrawingSettings["shape"] })}
+      >
+        <option value="disc">Disc in the slice</option>
+        <option value="ball">Ball in 3D</option>
+      </select>
     </>
   );
 }
@@ -60,28 +56,24 @@ function Painting({ desk }: { desk: CaseDesk }) {
   if (overlapping) return null;
   return (
     <>
-      <label class="row">
-        Paints over
-        <select
-          class="input"
-          value={over}
-          onChange={(event) => desk.setDrawing({ over: event.currentTarget.value as PaintOver })}
-        >
-          <option value="background">Background only</option>
-          <option value="all">Everything</option>
-        </select>
-      </label>
-      <label class="row">
-        Erases
-        <select
-          class="input"
-          value={erases}
-          onChange={(event) => desk.setDrawing({ erases: event.currentTarget.value as DrawingSettings["erases"] })}
-        >
-          <option value="active">Active structure</option>
-          <option value="all">Any structure</option>
-        </select>
-      </label>
+      <select
+        class="input"
+        aria-label="What may be painted over"
+        value={over}
+        onChange={(event) => desk.setDrawing({ over: event.currentTarget.value as PaintOver })}
+      >
+        <option value="background">Over background only</option>
+        <option value="all">Over everything</option>
+      </select>
+      <select
+        class="input"
+        aria-label="What is erased"
+        value={erases}
+        onChange={(event) => desk.setDrawing({ erases: event.currentTarget.value as DrawingSettings["erases"] })}
+      >
+        <option value="active">Erases active structure</option>
+        <option value="all">Erases any structure</option>
+      </select>
     </>
   );
 }
@@ -133,7 +125,8 @@ function Method({ desk }: { desk: CaseDesk }) {
   );
 }
 
-function ProposalBar({ desk }: { desk: CaseDesk }) {
+/** Over the pictures, which must not move under the pointer when a proposal comes. */
+export function ProposalBar({ desk }: { desk: CaseDesk }) {
   const proposal = useStore(desk.store, (state) => state.proposal);
   if (proposal.step === "none") return null;
   return (

@@ -12,8 +12,8 @@ export function ViewBar({ desk }: { desk: CaseDesk }) {
   return (
     <div class="view-bar row" role="group" aria-label="Pictures">
       <Windows desk={desk} />
-      <label class="row">
-        Layout
+      <label class="row" title="Layout">
+        <span class="name">Layout</span>
         <select
           class="input"
           value={layout}
@@ -26,8 +26,8 @@ export function ViewBar({ desk }: { desk: CaseDesk }) {
           ))}
         </select>
       </label>
-      <label class="row">
-        Shown
+      <label class="row" title="Shown">
+        <span class="name">Shown</span>
         <select
           class="input"
           value={style.shown}
@@ -74,8 +74,8 @@ function Windows({ desk }: { desk: CaseDesk }) {
   const at = windows.findIndex(({ lower, upper }) => lower === window.lower && upper === window.upper);
   const span = `${decimal(window.lower, 0)} to ${decimal(window.upper, 0)} ${unit}`;
   return (
-    <label class="row">
-      Window
+    <label class="row" title="Window">
+      <span class="name">Window</span>
       <select
         class="input"
         value={at}

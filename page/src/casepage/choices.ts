@@ -90,9 +90,9 @@ export const STRUCTURE_TOOLS: readonly StructureTool[] = [
   { name: "fill_holes", label: "Fill holes", hint: "Fills what the structure encloses" },
   {
     name: "remove_islands",
-    label: "Remove small pieces",
+    label: "Remove pieces below",
     hint: "Removes pieces smaller than this",
-    field: { name: "ml", label: "Smaller than, in ml", start: 0.5, step: 0.1 },
+    field: { name: "ml", label: "ml", start: 0.5, step: 0.1 },
   },
   { name: "keep_largest", label: "Keep largest piece", hint: "Removes all pieces but the largest" },
   {

@@ -31,6 +31,8 @@ import { Store } from "./store";
 import { countsAfter, countVoxels, type Counts } from "./volumes";
 
 const SURFACES_AFTER_MS = 3000;
+/** Messages that ask for nothing go away by themselves. */
+const READ_MS = 20_000;
 const CLOSING_MS = 10_000;
 
 export class CaseDesk {
@@ -115,7 +117,9 @@ export class CaseDesk {
   notice(text: string, tone: Notice["tone"] = ""): void {
     const { notices } = this.store.get();
     if (notices.some((shown) => shown.text === text)) return;
-    this.store.set({ notices: [...notices.slice(-3), { id: ++this.notices, tone, text }] });
+    const id = ++this.notices;
+    this.store.set({ notices: [...notices.slice(-3), { id, tone, text }] });
+    if (tone !== "warn" && tone !== "bad") setTimeout(() => this.dismiss(id), READ_MS);
   }
 
   dismiss(id: number): void {

@@ -16,7 +16,7 @@ import { Notices } from "./Notices";
 import { Palette } from "./Palette";
 import { Side } from "./Side";
 import { Structures } from "./Structures";
-import { ToolOptions } from "./ToolOptions";
+import { ProposalBar, ToolOptions } from "./ToolOptions";
 import { TopBar } from "./TopBar";
 import { ViewBar } from "./ViewBar";
 import { WholeStructure } from "./WholeStructure";
@@ -27,6 +27,9 @@ export function CasePage({ caseKey }: { caseKey: string }) {
   const [desk, setDesk] = useState<CaseDesk | null>(null);
   const [problem, setProblem] = useState<api.ApiError | null>(null);
   const [turn, setTurn] = useState(0);
+  const [dialogue, setDialogue] = useState<OpenDialogue | null>(null);
+  const open = useCallback((name: DialogueName, structure: number | null = null) => setDialogue({ name, structure }), []);
+  const close = useCallback(() => setDialogue(null), []);
   useEffect(() => {
     let gone = false;
     let opened: CaseDesk | null = null;
@@ -58,31 +61,23 @@ export function CasePage({ caseKey }: { caseKey: string }) {
           Opening the case…
         </p>
       )}
-      {desk && <Opened key={caseKey} desk={desk} />}
-      <div class="case-view" ref={host} hidden={problem !== null} />
+      {desk && <Before key={`before ${desk.key}`} desk={desk} open={open} />}
+      <div key="view" class="case-view" ref={host} hidden={problem !== null} />
+      {desk && <After key={`after ${desk.key}`} desk={desk} open={open} dialogue={dialogue} close={close} />}
     </main>
   );
 }
 
-function Opened({ desk }: { desk: CaseDesk }) {
-  const [dialogue, setDialogue] = useState<OpenDialogue | null>(null);
-  const findings = useLoaded(() => api.findings(desk.key), desk.key);
-  const at = useRef(-1);
-  const open = useCallback((name: DialogueName, structure: number | null = null) => setDialogue({ name, structure }), []);
-  const close = useCallback(() => setDialogue(null), []);
-  const next = useCallback(() => void goOn(desk), [desk]);
-  const places = [...(findings.value?.lesions ?? []), ...(findings.value?.findings ?? [])].filter(({ index }) => index);
-  const finding = (direction: 1 | -1) => {
-    if (places.length === 0) return desk.say("No finding has a place to go to.");
-    at.current = (at.current + direction + places.length) % places.length;
-    const { text, index } = places[at.current]!;
-    desk.jump(index!);
-    desk.say(text);
-  };
-  useKeys(desk, { open, next, finding });
+interface PartProps {
+  desk: CaseDesk;
+  open: (name: DialogueName, structure?: number | null) => void;
+}
+
+/** What stands before the pictures, in reading order. */
+function Before({ desk, open }: PartProps) {
   return (
     <>
-      <TopBar desk={desk} open={open} next={next} />
+      <TopBar desk={desk} open={open} next={() => void goOn(desk)} />
       <aside class="case-left" aria-label="Structures">
         <Structures desk={desk} decide={(structure) => open("decide", structure)} />
         <WholeStructure desk={desk} />
@@ -92,9 +87,30 @@ function Opened({ desk }: { desk: CaseDesk }) {
         <ToolOptions desk={desk} />
       </div>
       <Palette desk={desk} />
+    </>
+  );
+}
+
+/** What stands after the pictures, or over them. */
+function After({ desk, open, dialogue, close }: PartProps & { dialogue: OpenDialogue | null; close: () => void }) {
+  const findings = useLoaded(() => api.findings(desk.key), desk.key);
+  const at = useRef(-1);
+  const next = () => void goOn(desk);
+  const places = [...(findings.value?.lesions ?? []), ...(findings.value?.findings ?? [])].filter(({ index }) => index);
+  const finding = (direction: 1 | -1) => {
+    if (places.length === 0) return desk.say("No finding has a place to go to.");
+    at.current = at.current < 0 && direction < 0 ? places.length - 1 : (at.current + direction + places.length) % places.length;
+    const { text, index } = places[at.current]!;
+    desk.jump(index!);
+    desk.say(text);
+  };
+  useKeys(desk, { open, next, finding });
+  return (
+    <>
       <aside class="case-right" aria-label="About this case">
         <Side desk={desk} findings={findings} />
       </aside>
+      <ProposalBar desk={desk} />
       <Notices desk={desk} />
       {dialogue?.name === "decide" && <Decide desk={desk} structure={dialogue.structure} onClose={close} next={next} />}
       {dialogue?.name === "export" && <Export desk={desk} onClose={close} />}
