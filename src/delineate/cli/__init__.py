@@ -19,6 +19,7 @@ from delineate.cli import (
     predicting,
     recipes,
     reporting,
+    reviewed,
     transferring,
     tuning,
 )
@@ -52,6 +53,8 @@ def main() -> None:
     delineate card     MODEL -o FOLDER            a model card and a data sheet
     delineate film     SCAN RESULT OUT.gif        the slices, or the structures turning
     delineate contact-sheet DATASET OUT.png       all cases on a picture
+    delineate review-export WORKSPACE -o FOLDER   what people approved, with who signed it
+    delineate dataset add DATASET --reviewed WORKSPACE   and train on what they corrected
 
     \b
     delineate import-model NNUNET MODEL           take over what nnU-Net trained
@@ -92,5 +95,9 @@ for command in (
     pictures.contact_sheet,
     models.import_model,
     models.export_model,
+    reviewed.review_export,
+    reviewed.dataset,
+    reviewed.review_suggest,
+    reviewed.review_readers,
 ):
     main.add_command(command)

@@ -73,8 +73,8 @@ class Dashboards:
         self._compared: dict[str, Compared] = {}
         self._one_at_a_time = threading.Lock()
 
-    def read(self, person: Person, *, watch: Watch = nobody) -> Dashboard:
-        """What the person may see, as it is now. A case that cannot be read stays pending."""
+    def read(self, person: Person | None, *, watch: Watch = nobody) -> Dashboard:
+        """What the person (None: anybody) may see, as it is now. A case that cannot be read stays pending."""
         cases = [case for case in self._store.cases(person) if case.state in DECIDED]
         decisions = self._store.decisions_of([case.id for case in cases])
         edits = self._store.standing_edits_of([case.id for case in cases if case.revision])

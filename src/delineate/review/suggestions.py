@@ -68,9 +68,9 @@ class Suggestions:
         self._known: dict[str, ScanFeatures] = {}
         self._one_at_a_time = threading.Lock()
 
-    def next(self, person: Person, count: int, *, watch: Watch = nobody) -> tuple[Suggested, ...]:
-        """The `count` unreviewed cases that this person may see and that would teach a model most; fewer if there are
-        fewer. What was approved counts as annotated. Raises `InputError` for a count below 1."""
+    def next(self, person: Person | None, count: int, *, watch: Watch = nobody) -> tuple[Suggested, ...]:
+        """The `count` unreviewed cases that would teach a model most, of those that a person may see (None: of all);
+        fewer if there are fewer. What was approved counts as annotated. Raises `InputError` for a count below 1."""
         cases = self._store.cases(person)
         there = [case for case in cases if case.state in ACCEPTED]
         wanted = [case for case in cases if case.state is State.UNREVIEWED]
