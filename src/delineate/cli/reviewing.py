@@ -41,6 +41,8 @@ database_option = click.option(
 @click.option("--tls-key", type=EXISTING, metavar="PEM", help="Its private key.")
 @click.option("--full-name", default="", help="Of you, as you sign. [default: as the system knows you]")
 @click.option("--memory-gb", type=click.FloatRange(0.25), help="For voxels. [default: 3/4 of what is free, up to 4]")
+@click.option("--promptable", type=EXISTING, metavar="MODEL", help="Ask it for proposals: of train --promptable.")
+@click.option("--device", default="cpu", show_default=True, help="That it runs on: cpu, cuda, auto.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @database_option
 @users_errors
@@ -72,6 +74,8 @@ def review(folders: tuple[Path, ...], no_browser: bool, memory_gb: float | None,
         places=places_in(keeping),
         address=address,
         memory_bytes=_memory_bytes(memory_gb),
+        promptable=options["promptable"],
+        device=_device(options["device"]),
         database=options["database"],
         full_name=options["full_name"],
     )
@@ -84,6 +88,12 @@ def _memory_bytes(memory_gb: float | None) -> int:
 
     free = detect("cpu", memory_gb=memory_gb).memory_bytes
     return free if memory_gb is not None else min(free, _MOST_MEMORY_BYTES)
+
+
+def _device(name: str) -> str:
+    from delineate.settings import detect
+
+    return detect(name).device if name == "auto" else name
 
 
 @click.group("review-people")

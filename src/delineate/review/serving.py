@@ -15,6 +15,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -29,6 +30,9 @@ from delineate.review.server.options import LOOPBACK_NAMES, ServerOptions
 from delineate.review.store import Store
 from delineate.review.volumes import DisplayVolumes
 from delineate.workflow.progress import Watch, nobody
+
+if TYPE_CHECKING:
+    from delineate.review.proposing import ModelProposer
 
 FIRST_PORT, PORTS = 8765, 100
 _LOG_BYTES, _OLD_LOGS = 5 << 20, 3
@@ -63,7 +67,8 @@ class Address:
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
     """A review to be served. `database`: a URL, None for SQLite among the `places`; `memory_bytes`: for voxels and
-    answers that are kept; `full_name`: of this machine's user, as they sign."""
+    answers that are kept; `full_name`: of this machine's user, as they sign; `promptable`: the folder
+    of a model that is asked for proposals, on `device`."""
 
     sources: Sources
     places: Places
@@ -71,6 +76,8 @@ class ReviewRequest:
     memory_bytes: int
     database: str | None = None
     full_name: str = ""
+    promptable: Path | None = None
+    device: str = "cpu"
 
 
 def check_address(address: Address, store: Store) -> None:
@@ -147,7 +154,15 @@ def app_of(request: ReviewRequest, store: Store) -> FastAPI:
     )
     live = LiveLabels(store, memory_bytes=request.memory_bytes // 2)
     volumes = DisplayVolumes(request.places.cache, memory_bytes=request.memory_bytes // 4)
-    return make_app(store, live, volumes, options)
+    return make_app(store, live, volumes, options, proposer=_proposer(request))
+
+
+def _proposer(request: ReviewRequest) -> ModelProposer | None:
+    if request.promptable is None:
+        return None
+    from delineate.review.proposing import open_proposer
+
+    return open_proposer(request.promptable, device=request.device, memory_bytes=request.memory_bytes // 4)
 
 
 def page_folder() -> Path | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from delineate.review.live import LiveLabels
+from delineate.review.reading_facts import Dashboards
 from delineate.review.server.admission import Admitted, Rule
 from delineate.review.server.guard import Guard
 from delineate.review.server.kept import Kept
@@ -19,13 +21,27 @@ from delineate.review.server.tokens import Attempts, OneTimeToken
 from delineate.review.server.turns import Turns
 from delineate.review.server.wire import Problem
 from delineate.review.store import Store
+from delineate.review.suggestions import Suggestions
 from delineate.review.volumes import DisplayVolumes
+
+if TYPE_CHECKING:
+    from delineate.review.proposing import ModelProposer
 
 _EACH = (400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 503)
 
 
-def make_app(store: Store, live: LiveLabels, volumes: DisplayVolumes, options: ServerOptions) -> FastAPI:
-    """The server of a store of cases. `app.state.parts.token` is the one-time token of a server on loopback."""
+def make_app(
+    store: Store,
+    live: LiveLabels,
+    volumes: DisplayVolumes,
+    options: ServerOptions,
+    *,
+    proposer: ModelProposer | None = None,
+) -> FastAPI:
+    """The server of a store of cases. `app.state.parts.token` is the one-time token of a server on loopback.
+
+    `proposer`: a promptable model to ask before the classical methods.
+    """
     app = FastAPI(
         title="delineate review", version=options.version, openapi_url=None, docs_url=None, redoc_url=None, debug=False
     )
@@ -38,6 +54,9 @@ def make_app(store: Store, live: LiveLabels, volumes: DisplayVolumes, options: S
         attempts=Attempts(options.logins_a_minute),
         turns=Turns(at_once=max(2, os.cpu_count() or 1), seconds=options.busy_seconds),
         kept=Kept(options.memory_bytes),
+        dashboards=Dashboards(store, live, options.places.cache),
+        suggestions=Suggestions(store, options.places.cache),
+        proposer=proposer,
     )
     app.state.rules = {(route.method, route.path): _rule(route, options) for route in ROUTES}
     for route in ROUTES:
@@ -64,7 +83,7 @@ def _add(app: FastAPI, route: Route) -> None:
         response_model=route.answer,
         response_class=route.response,
         status_code=route.status,
-        responses=problems | dict(route.also),  # type: ignore[arg-type]
+        responses=problems | dict(route.also),
         route_class_override=Admitted,
         operation_id=f"{route.method.lower()}{route.path.replace('/', '_').replace('{', '').replace('}', '')}",
         tags=[route.path.split("/")[2]],

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
 from delineate.review.live import LiveLabels
+from delineate.review.reading_facts import Dashboards
 from delineate.review.records import Person, ReviewCase
 from delineate.review.server.kept import Kept
 from delineate.review.server.options import ServerOptions
 from delineate.review.server.tokens import Attempts, OneTimeToken
 from delineate.review.server.turns import Turns
 from delineate.review.store import Store
+from delineate.review.suggestions import Suggestions
 from delineate.review.volumes import DisplayVolumes
+
+if TYPE_CHECKING:
+    from delineate.review.proposing import ModelProposer  # imports torch
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A server's parts. `kept`: answers that are asked for again; `token`: of the address that was printed."""
+    """A server's parts. `kept`: answers that are asked for again; `token`: of the address that was printed;
+    `proposer`: a promptable model, if there is one."""
 
     store: Store
     live: LiveLabels
@@ -29,6 +35,9 @@ class Parts:
     attempts: Attempts
     turns: Turns
     kept: Kept
+    dashboards: Dashboards
+    suggestions: Suggestions
+    proposer: ModelProposer | None = None
 
 
 async def parts_of(request: Request) -> Parts:

@@ -15,15 +15,17 @@ from delineate.review.server import (
     case_routes,
     deciding_routes,
     editing_routes,
+    overview_routes,
     people_routes,
+    proposal_routes,
     session_routes,
     tool_routes,
     uploads,
     wire,
 )
 
-SMALL, EDIT = 1 << 16, 48 << 20
-"""How many bytes a request may send: most say a few words; an edit may hold many runs."""
+SMALL, PROMPTS, EDIT = 1 << 16, 8 << 20, 48 << 20
+"""How many bytes a request may send: most say a few words; scribbles have many points, an edit may hold many runs."""
 
 _VOXELS: Mapping[int | str, Any] = MappingProxyType(
     {200: {"content": {"application/octet-stream": {}}, "description": "Voxels, i fastest, little-endian"}}
@@ -58,6 +60,8 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/api/session", session_routes.sign_out, Role.VIEWER),
     Route("GET", "/api/cases", case_routes.worklist, Role.VIEWER, wire.Worklist),
     Route("GET", "/api/filters", case_routes.filters, Role.VIEWER, wire.Filters),
+    Route("GET", "/api/dashboard", overview_routes.dashboard, Role.VIEWER),
+    Route("GET", "/api/suggestions", overview_routes.suggestions, Role.VIEWER, wire.Suggestions),
     Route("GET", _CASE, case_routes.detail, Role.VIEWER, wire.CaseDetail),
     _voxels(f"{_CASE}/image", case_routes.image),
     _voxels(f"{_CASE}/labels", case_routes.labels),
@@ -71,6 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_CASE}/undo", editing_routes.undo, Role.REVIEWER, wire.EditResult),
     Route("POST", f"{_CASE}/redo", editing_routes.redo, Role.REVIEWER, wire.EditResult),
     Route("POST", f"{_CASE}/tools/{{tool}}", tool_routes.use, Role.REVIEWER, wire.ToolResult),
+    Route("POST", f"{_CASE}/proposals", proposal_routes.propose, Role.REVIEWER, wire.ProposalAnswer, PROMPTS),
     Route("POST", f"{_CASE}/uploads", uploads.upload, Role.REVIEWER, wire.Uploaded, is_upload=True),
     Route("POST", f"{_CASE}/presence", editing_routes.beat, Role.VIEWER, wire.Presence),
     Route("DELETE", f"{_CASE}/presence", editing_routes.leave, Role.VIEWER),

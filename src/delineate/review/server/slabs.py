@@ -11,12 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from delineate.errors import InputError
+from delineate.formats.nifti import is_nifti_name
+from delineate.review.layers import labels_of
 from delineate.review.records import ReviewCase
 from delineate.review.server.page import accepts_gzip
 from delineate.review.server.parts import Parts
 from delineate.review.server.problems import NotFound
 from delineate.review.volumes import compress
-from delineate.workflow.structures import read_any_segmentation
+from delineate.workflow.results import read_record
+from delineate.workflow.structures import labels_near, read_any_segmentation
 
 Layers = Mapping[int, npt.NDArray[Any]]
 
@@ -70,7 +73,8 @@ def sent(
 
 
 def reference_layer(here: Parts, case: ReviewCase, layer: int) -> bytes:
-    """A layer of the reference on the whole grid of a case, as it travels: structures by the names that the case has.
+    """A layer of the reference on the whole grid of a case, as it travels: structures by their names, or by their
+    values where the file does not tell names.
 
     Raises `NotFound` if the case has no reference, or no such layer; and what reading it raises.
     """
@@ -86,7 +90,9 @@ def reference_layer(here: Parts, case: ReviewCase, layer: int) -> bytes:
 def _read_reference(here: Parts, case: ReviewCase, values: Mapping[str, int], layer: int) -> bytes:
     assert case.new.reference is not None
     grid = here.volumes.about(case).grid
-    reference = read_any_segmentation(case.new.reference, grid=grid)
+    path = case.new.reference
+    says_names = not is_nifti_name(path) or read_record(path) is not None or labels_near(path) is not None
+    reference = read_any_segmentation(path, labels=None if says_names else labels_of(case), grid=grid)
     drawn = np.zeros(grid.shape, label_type(case))
     for name in reference.labels.names:
         if name in values and (layer == 0 or values[name] == layer):
