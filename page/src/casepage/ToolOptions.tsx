@@ -147,8 +147,14 @@ export function ProposalBar({ desk }: { desk: CaseDesk }) {
       >
         Accept <kbd>Enter</kbd>
       </button>
-      <button type="button" class="button" onClick={() => desk.proposals.takeBack()}>
-        Take back last hint <kbd>Backspace</kbd>
+      <button
+        type="button"
+        class="button"
+        title="Takes back the last hint (Backspace)"
+        aria-keyshortcuts="Backspace"
+        onClick={() => desk.proposals.takeBack()}
+      >
+        Take back hint
       </button>
       <button type="button" class="button" onClick={() => desk.proposals.drop()}>
         Drop <kbd>Esc</kbd>

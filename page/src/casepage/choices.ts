@@ -35,12 +35,12 @@ export const TOOLS: readonly ToolChoice[] = [
   { name: "intensity", label: "Intensity", key: "i", hint: "Measures intensity at a point or in an ellipse", edits: false },
 ];
 
-export const LAYOUTS: readonly { name: Layout; label: string; key: string }[] = [
-  { name: "four", label: "Four pictures", key: "F1" },
-  { name: "axial", label: "Axial", key: "F2" },
-  { name: "coronal", label: "Coronal", key: "F3" },
-  { name: "sagittal", label: "Sagittal", key: "F4" },
-  { name: "side-by-side", label: "Side by side", key: "F6" },
+export const LAYOUTS: readonly { name: Layout; label: string }[] = [
+  { name: "four", label: "Four pictures" },
+  { name: "axial", label: "Axial" },
+  { name: "coronal", label: "Coronal" },
+  { name: "sagittal", label: "Sagittal" },
+  { name: "side-by-side", label: "Side by side" },
 ];
 
 export const SHOWN: readonly { name: Style["shown"]; label: string; needsReference: boolean }[] = [
