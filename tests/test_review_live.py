@@ -1,6 +1,8 @@
 """Labels in memory are what the model made and every stored edit since, at any revision, however they came there."""
 
 import hashlib
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from delineate import formats
 from delineate.editing.runs import EditConflict, difference, wire_view
@@ -19,7 +20,16 @@ from delineate.geometry import Grid
 from delineate.labels import label_set
 from delineate.review import live as live_module
 from delineate.review.live import LiveLabels
-from delineate.review.records import DamagedStore, NewCase, Person, ReviewCase, Role, StaleRevision, Structure
+from delineate.review.records import (
+    DamagedStore,
+    EditRecord,
+    NewCase,
+    Person,
+    ReviewCase,
+    Role,
+    StaleRevision,
+    Structure,
+)
 from delineate.review.store import Store, open_store
 from delineate.volume import Segmentation, Volume
 from delineate.workflow.results import ResultRecord, write_record
@@ -104,7 +114,7 @@ def test_a_stroke_is_in_memory_and_after_a_restart(desk: Desk) -> None:
 
 def test_layers_have_the_order_of_the_wire(desk: Desk) -> None:
     ((layer, array),) = desk.live().layers(desk.case)
-    assert (layer, array.shape, array.dtype) == (0, SHAPE[::-1], np.uint8)
+    assert (layer, array.shape, array.dtype) == (0, SHAPE[::-1], np.dtype(np.uint8))
     assert array.flags.c_contiguous
     assert array.reshape(-1)[2 + 7 * (1 + 5 * 2)] == desk.model[2, 1, 2]
 
@@ -183,9 +193,12 @@ def test_a_snapshot_opens_a_case_without_the_edits_before_it(desk: Desk, monkeyp
     asked: list[int] = []
     reopened = open_store(desk.url)
     edits = reopened.edits
-    monkeypatch.setattr(
-        reopened, "edits", lambda case, after=0, until=None: asked.append(after) or edits(case, after, until)
-    )
+
+    def noted(case: int, after: int = 0, until: int | None = None) -> tuple[EditRecord, ...]:
+        asked.append(after)
+        return edits(case, after, until)
+
+    monkeypatch.setattr(reopened, "edits", noted)
     assert (ijk(LiveLabels(reopened, memory_bytes=1), desk.case) == after).all()
     assert asked == [8]
 
@@ -296,8 +309,9 @@ def test_a_result_that_was_changed_on_disk_is_not_shown(desk: Desk) -> None:
 
 def test_an_edit_that_was_changed_in_the_database_is_not_shown(desk: Desk) -> None:
     paint(desk, desk.live(), np.s_[:, :, 0], 1)
-    with desk.store._engine.execution_options(write=True).begin() as connection:
-        connection.execute(text("UPDATE edits SET packed = :none"), {"none": b""})
+    with closing(sqlite3.connect(desk.url.removeprefix("sqlite:///"))) as database, database:
+        database.execute("DROP TRIGGER edits_no_update")
+        database.execute("UPDATE edits SET packed = ?", (b"",))
     with pytest.raises(DamagedStore, match="not what was stored"):
         desk.live().layers(desk.case)
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session as Work
 
 from delineate.errors import InputError, ResourceError
 from delineate.review.records import Event, Person
-from delineate.review.store.schema import EventRow, HeadRow, time_text
+from delineate.review.store.schema import EventRow, HeadRow, time_of, time_text
 from delineate.review.store.trail import canonical, linked
 from delineate.review.store.witness import Witness
 
@@ -47,7 +47,8 @@ class Database:
     """An engine with tables that are up to date. `witness`: where the end of the audit trail is kept as well."""
 
     def __init__(self, engine: Engine, witness: Witness | None) -> None:
-        self._engine = engine
+        # All that one answer is made of is of one moment; SQLite does it by itself.
+        self._engine = engine.execution_options(**_one_moment(engine))
         self._writing_engine = engine.execution_options(write=True)
         self._witness = witness
 
@@ -83,6 +84,10 @@ class Database:
         self._engine.dispose()
 
 
+def _one_moment(engine: Engine) -> dict[str, str]:
+    return {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+
+
 def event_row(new: Event) -> EventRow:
     return EventRow(
         number=new.number,
@@ -97,8 +102,8 @@ def event_row(new: Event) -> EventRow:
 
 
 def event_of(row: EventRow) -> Event:
-    made = datetime.fromisoformat(row.made)
-    return Event(row.number, made, row.person, row.action, row.case, row.facts, row.previous, row.digest)
+    """The event of a row. Raises `DamagedStore` if its time is none."""
+    return Event(row.number, time_of(row.made), row.person, row.action, row.case, row.facts, row.previous, row.digest)
 
 
 def make_engine(url: str) -> Engine:

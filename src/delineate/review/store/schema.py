@@ -13,6 +13,8 @@ from sqlalchemy import BigInteger, Dialect, ForeignKey, Index, LargeBinary, Meta
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from delineate.review.records import DamagedStore
+
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -31,7 +33,18 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else time_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.fromisoformat(value)
+        return None if value is None else time_of(value)
+
+
+def time_of(text: str) -> datetime:
+    """The time that `time_text` wrote. Raises `DamagedStore` for any other text, also one of the same time."""
+    try:
+        time = datetime.fromisoformat(text)
+        if time_text(time) == text:
+            return time
+    except (TypeError, ValueError):
+        pass
+    raise DamagedStore("a time is not as it was stored", got=repr(text)[:60])
 
 
 def time_text(time: datetime) -> str:

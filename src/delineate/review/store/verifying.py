@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, String, select, type_coerce
 from sqlalchemy.orm import Session as Work
 
-from delineate.review.records import Event
+from delineate.review.records import DamagedStore, Event
 from delineate.review.store.database import event_of
 from delineate.review.store.decisions import decision_content
 from delineate.review.store.edits import edit_content
 from delineate.review.store.people import person_content
 from delineate.review.store.rows import case_content, standing
 from delineate.review.store.schema import (
+    Base,
     CaseRow,
     DecisionRow,
     EditRow,
@@ -26,10 +28,12 @@ from delineate.review.store.schema import (
     PersonRow,
     SnapshotRow,
     StructureRow,
+    Time,
 )
 from delineate.review.store.trail import GENESIS, broken_links
 
 _AT_ONCE = 200
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -49,6 +53,13 @@ class _Told:
 def problems_of(work: Work, witness: tuple[int, str] | None) -> Iterator[str]:
     """Sentences about what is not as the trail tells. `witness`: a number and digest that the trail once ended with."""
     told = _Told()
+    try:
+        yield from _all_problems(work, told, witness)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        yield f"The database holds what was never stored, and cannot be read to the end: {error!r:.200}."
+
+
+def _all_problems(work: Work, told: _Told, witness: tuple[int, str] | None) -> Iterator[str]:
     yield from broken_links(_listening(work, told, witness))
     yield from _end_problems(work, told, witness)
     keys = {row.id: row.key for row in work.execute(select(CaseRow.id, CaseRow.key))}
@@ -61,7 +72,7 @@ def problems_of(work: Work, witness: tuple[int, str] | None) -> Iterator[str]:
 
 def _listening(work: Work, told: _Told, witness: tuple[int, str] | None) -> Iterator[Event]:
     for row in work.scalars(_streamed(select(EventRow).order_by(EventRow.number))):
-        event = event_of(row)
+        event = _event(row)
         _listen(told, event)
         told.last = event.number, event.digest
         if witness is not None and witness[0] == event.number:
@@ -69,8 +80,32 @@ def _listening(work: Work, told: _Told, witness: tuple[int, str] | None) -> Iter
         yield event
 
 
+def _event(row: EventRow) -> Event:
+    try:
+        return event_of(row)
+    except DamagedStore:
+        return Event(row.number, _NO_TIME, row.person, row.action, row.case, row.facts, row.previous, row.digest)
+
+
 def _streamed(query: Select[Any]) -> Select[Any]:
     return query.execution_options(yield_per=_AT_ONCE)
+
+
+def _raw(work: Work, table: type[Base]) -> Iterator[Any]:
+    """All rows, times as the text that is stored: what was changed may be none."""
+    columns = (type_coerce(c, String).label(c.name) if isinstance(c.type, Time) else c for c in table.__table__.c)
+    yield from work.execute(_streamed(select(*columns)))
+
+
+def _content(of: Callable[..., str], *rows: Any) -> str:
+    try:
+        return of(*rows)
+    except (TypeError, ValueError):
+        return "what no row ever was"
+
+
+def _blob_digest(packed: object) -> str:
+    return hashlib.sha256(packed).hexdigest() if isinstance(packed, bytes) else "no bytes"
 
 
 def _listen(told: _Told, event: Event) -> None:
@@ -114,17 +149,17 @@ def _end_problems(work: Work, told: _Told, witness: tuple[int, str] | None) -> I
 
 
 def _people_problems(work: Work, told: _Told) -> Iterator[str]:
-    found = {row.name: person_content(row) for row in work.scalars(_streamed(select(PersonRow)))}
+    found = {row.name: _content(person_content, row) for row in _raw(work, PersonRow)}
     yield from _compared(found, told.people, lambda name: f"The account of {name!r}")
 
 
 def _case_problems(work: Work, told: _Told) -> Iterator[str]:
-    parts: dict[int, list[StructureRow]] = {}
-    for part in work.scalars(_streamed(select(StructureRow))):
+    parts: dict[int, list[Any]] = {}
+    for part in _raw(work, StructureRow):
         parts.setdefault(part.case_id, []).append(part)
     found = {}
-    for row in work.scalars(_streamed(select(CaseRow))):
-        found[row.key] = case_content(row, parts.get(row.id, []))
+    for row in _raw(work, CaseRow):
+        found[row.key] = _content(case_content, row, parts.get(row.id, []))
         if row.key in told.standings and told.standings[row.key] != standing(row):
             yield f"Where case {row.key!r} stands was changed: the audit trail tells of {told.standings[row.key]}."
     yield from _compared(found, told.cases, lambda key: f"Case {key!r}")
@@ -132,24 +167,24 @@ def _case_problems(work: Work, told: _Told) -> Iterator[str]:
 
 def _edit_problems(work: Work, told: _Told, keys: dict[int, str]) -> Iterator[str]:
     found = {}
-    for row in work.scalars(_streamed(select(EditRow))):
+    for row in _raw(work, EditRow):
         where = keys.get(row.case_id, "?"), row.revision
-        found[where] = edit_content(row)
-        if hashlib.sha256(row.packed).hexdigest() != row.digest:
+        found[where] = _content(edit_content, row)
+        if _blob_digest(row.packed) != row.digest:
             yield f"Edit {row.revision} of case {where[0]!r} was changed: its voxels are not those that were stored."
     yield from _compared(found, told.edits, lambda where: f"Edit {where[1]} of case {where[0]!r}")
 
 
 def _decision_problems(work: Work, told: _Told, keys: dict[int, str]) -> Iterator[str]:
-    rows = work.scalars(_streamed(select(DecisionRow)))
-    found = {(keys.get(row.case_id, "?"), row.id): decision_content(row) for row in rows}
+    rows = _raw(work, DecisionRow)
+    found = {(keys.get(row.case_id, "?"), row.id): _content(decision_content, row) for row in rows}
     yield from _compared(found, told.decisions, lambda where: f"Decision {where[1]} about case {where[0]!r}")
 
 
 def _snapshot_problems(work: Work, told: _Told, keys: dict[int, str]) -> Iterator[str]:
     found = {}
-    for row in work.scalars(_streamed(select(SnapshotRow))):
-        found[keys.get(row.case_id, "?"), row.revision] = hashlib.sha256(row.packed).hexdigest()
+    for row in _raw(work, SnapshotRow):
+        found[keys.get(row.case_id, "?"), row.revision] = _blob_digest(row.packed)
     yield from _compared(found, told.snapshots, lambda where: f"The snapshot of case {where[0]!r} at {where[1]}")
 
 

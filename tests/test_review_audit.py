@@ -1,0 +1,321 @@
+"""What is changed behind the store's back shows, and what was acknowledged stays, whatever is killed."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import postgresql
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from review_people import SEEN, Team, new_case, team_at
+from sqlalchemy import create_engine, text
+
+from delineate.errors import InputError
+from delineate.review.records import Event, Person, Verdict
+from delineate.review.store import open_store, verify_export
+from delineate.review.store.trail import broken_links, canonical, link_digest, linked, write_export
+
+KINDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with postgresql.server_or_skip() as port:
+        yield port
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
+        return
+    with postgresql.database(request.getfixturevalue("port")) as url:
+        yield url
+
+
+@pytest.fixture
+def team(url: str, tmp_path: Path) -> Iterator[Team]:
+    """With an edit, a snapshot and a decision."""
+    store = open_store(url, witness=tmp_path / "trail.end")
+    team = team_at(store)
+    team.edit()
+    store.save_snapshot(team.case.id, 1, b"all layers")
+    store.decide(team.case.id, team.eva, Verdict.APPROVE, revision=1, seen=SEEN, signature="Eva Muster")
+    yield team
+    store.close()
+
+
+@contextmanager
+def behind_the_back(url: str) -> Iterator[Callable[[str], Any]]:
+    """SQL as who owns the database can run it, the guards against mistakes taken away."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for table in ("edits", "decisions", "events"):
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"DROP TRIGGER {table}_append_only ON {table}"))
+            else:
+                connection.execute(text(f"DROP TRIGGER {table}_no_update"))
+                connection.execute(text(f"DROP TRIGGER {table}_no_delete"))
+        yield lambda sql: connection.execute(text(sql))
+    engine.dispose()
+
+
+def test_a_store_that_nobody_touched_is_whole(team: Team) -> None:
+    assert team.store.verify() == ()
+    assert [event.number for event in team.store.events()] == list(range(1, team.store.count_events() + 1))
+
+
+CHANGES = [
+    ("UPDATE edits SET packed = '\\x00'", "Edit 1 of case 'a' was changed: its voxels"),
+    ("UPDATE edits SET person = 'max'", "Edit 1 of case 'a' was changed"),
+    ("UPDATE edits SET parameters = '{}'", "Edit 1 of case 'a' was changed"),
+    ("DELETE FROM edits", "Edit 1 of case 'a' is missing"),
+    ("UPDATE decisions SET verdict = 'reject'", "Decision 1 about case 'a' was changed"),
+    ("UPDATE decisions SET seen = upper(seen)", "Decision 1 about case 'a' was changed"),
+    ("DELETE FROM decisions", "Decision 1 about case 'a' is missing"),
+    ("UPDATE snapshots SET packed = '\\x00'", "The snapshot of case 'a' at 1 was changed"),
+    ("UPDATE cases SET segmentation = '/other.nii.gz'", "Case 'a' was changed"),
+    ("UPDATE cases SET state = 'approved'", "Where case 'a' stands was changed"),
+    ("UPDATE cases SET reader = 'max'", "Where case 'a' stands was changed"),
+    ("UPDATE structures SET name = 'spleen' WHERE value = 1", "Case 'a' was changed"),
+    ("UPDATE people SET role = 'admin' WHERE name = 'vera'", "The account of 'vera' was changed"),
+    ("UPDATE people SET password = 'x' WHERE name = 'eva'", "The account of 'eva' was changed"),
+    ("DELETE FROM people WHERE name = 'max'", "The account of 'max' is missing"),
+    ("UPDATE events SET person = 'max' WHERE number = 6", "Event 6 was changed"),
+    ("UPDATE events SET made = '2026-01-01T00:00:00.000000+00:00' WHERE number = 2", "Event 2 was changed"),
+    ("DELETE FROM events WHERE number = 3", "Events 3 to 3 are missing"),
+    ("DELETE FROM events WHERE number >= 7", "The end of the audit trail is missing: events 7 to 8"),
+    ("UPDATE chain_head SET number = 2", "The audit trail ends with event 8"),
+]
+
+
+@pytest.mark.parametrize(("sql", "sentence"), CHANGES)
+def test_every_change_behind_the_stores_back_is_named(team: Team, url: str, sql: str, sentence: str) -> None:
+    with behind_the_back(url) as run:
+        assert run(sql).rowcount >= 1
+    assert any(problem.startswith(sentence) for problem in team.store.verify()), team.store.verify()
+
+
+def test_an_end_cut_off_with_all_that_belongs_to_it_is_found_by_the_file_beside(team: Team, url: str) -> None:
+    last = team.store.events()[-2]
+    with behind_the_back(url) as run:
+        run("DELETE FROM decisions")
+        run("DELETE FROM events WHERE number = 8")
+        run(f"UPDATE chain_head SET number = 7, digest = '{last.digest}'")
+        run("UPDATE cases SET state = 'in_review', decided = NULL")
+    assert team.store.verify() == ("The end of the audit trail is missing: it reached event 8, and ends with 7.",)
+
+
+def test_the_database_itself_refuses_to_change_what_is_kept(team: Team, url: str) -> None:
+    engine = create_engine(url)
+    for table in ("edits", "decisions", "events"):
+        for sql in (f"UPDATE {table} SET person = 'x'", f"DELETE FROM {table}"):
+            with pytest.raises(Exception, match=f"{table} is append-only"), engine.begin() as connection:
+                connection.execute(text(sql))
+    engine.dispose()
+
+
+def test_a_file_beside_with_half_a_line_still_tells_the_end(team: Team, tmp_path: Path) -> None:
+    witness = tmp_path / "trail.end"
+    whole = witness.read_text()
+    witness.write_text(whole + "9 abc")
+    assert team.store.verify() == ()
+    witness.write_text(f"12 {'0' * 64}\n" + whole)
+    assert any("it reached event 12" in problem for problem in team.store.verify())
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["", "eva", "Jörg 🩻"]),
+        st.sampled_from(["edited", "signed_in"]),
+        st.sampled_from(["", "a", "b\nc"]),
+        st.dictionaries(st.text('ab"\\é', max_size=3), st.one_of(st.integers(), st.booleans(), st.text(max_size=4))),
+    ),
+    max_size=4,
+)
+
+
+def chain(events: list[tuple[str, str, str, dict[str, Any]]]) -> list[Event]:
+    made: list[Event] = []
+    for number, (person, action, case, facts) in enumerate(events):
+        at = datetime(2026, 3, 29, 1, 59, 59, 1, tzinfo=UTC) + timedelta(seconds=number)
+        previous = made[-1] if made else None
+        made.append(linked(previous, at, person, action, case=case, facts=canonical(facts)))
+    return made
+
+
+@given(events=EVENTS, data=st.data())
+def test_every_single_byte_change_of_an_export_is_found(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, str, str, dict[str, Any]]], data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("trail") / "trail.jsonl"
+    write_export(path, chain(events))
+    assert verify_export(path) == ()
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    other = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
+    for changed in (
+        whole[:place] + bytes([other]) + whole[place + 1 :],
+        whole[:place] + whole[place + 1 :],
+        whole[:place] + bytes([other]) + whole[place:],
+    ):
+        path.write_bytes(changed)
+        assert verify_export(path) or changed == whole
+
+
+def test_a_change_of_each_byte_of_an_export_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "trail.jsonl"
+    write_export(path, chain([("eva", "edited", "a", {"revision": 1, "é": None})]))
+    whole, missed = path.read_bytes(), []
+    for place, byte in enumerate(whole):
+        # One bit, the other case, another digit, and what JSON does not care about.
+        for other in {byte ^ 1, byte ^ 0x20, 0x20, 0x0A, 0x0D, 0x30} - {byte}:
+            path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+            if verify_export(path) == ():
+                missed.append((place, other))
+    assert missed == []
+
+
+def test_an_export_without_its_last_lines_is_found(team: Team, tmp_path: Path) -> None:
+    path = tmp_path / "trail.jsonl"
+    count = team.store.export(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert (len(lines), verify_export(path)) == (count + 1, ())
+    for kept in (lines[:-1], lines[:-2], lines[:-2] + lines[-1:], []):
+        path.write_bytes(b"".join(kept))
+        assert verify_export(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        verify_export(tmp_path / "none.jsonl")
+
+
+def test_fields_of_an_event_cannot_flow_into_each_other() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    pairs = [("ab", "c"), ("a", "bc"), ("abc", ""), ("", "abc")]
+    digests = {linked(None, at, person, action, case="", facts="{}").digest for person, action in pairs}
+    assert len(digests) == 4
+
+
+def test_a_link_put_in_between_does_not_follow() -> None:
+    first, second = chain([("eva", "edited", "a", {}), ("eva", "edited", "b", {})])
+    false = linked(None, second.made, "eva", "edited", case="b", facts="{}")
+    again = Event(2, false.made, "eva", "edited", "b", "{}", false.previous, "")
+    again = Event(2, again.made, "eva", "edited", "b", "{}", again.previous, link_digest(again))
+    assert list(broken_links([first, second])) == []
+    assert list(broken_links([first, again])) == ["Event 2 does not follow from the event before it."]
+
+
+def content(revision: int) -> bytes:
+    return random.Random(revision).randbytes(1200)
+
+
+def hammer(url: str, witness: Path, case_id: int, person: Person, told: Connection) -> None:
+    """Add edits for ever; each revision is told once it is acknowledged."""
+    store = open_store(url, witness=witness)
+    revision = store.revision(case_id)
+    while True:
+        edit = store.add_edit(
+            case_id,
+            person,
+            base_revision=revision,
+            layer=0,
+            tool="brush",
+            parameters="{}",
+            packed=content(revision + 1),
+        )
+        revision = edit.revision
+        told.send_bytes(revision.to_bytes(8, "little"))
+
+
+def test_fifty_kills_lose_nothing_that_was_acknowledged(url: str, tmp_path: Path) -> None:
+    witness = tmp_path / "trail.end"
+    store = open_store(url, witness=witness)
+    team = team_at(store)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_review_audit"])
+    chance, acknowledged = random.Random(7), 0
+    for _ in range(50 if url.startswith("sqlite") else 15):
+        told, telling = context.Pipe(duplex=False)
+        life = context.Process(target=hammer, args=(url, witness, team.case.id, team.eva, telling))
+        life.start()
+        telling.close()
+        assert told.poll(30)
+        time.sleep(chance.uniform(0, 0.05))
+        assert life.pid is not None
+        os.kill(life.pid, signal.SIGKILL)
+        with suppress(EOFError, OSError):
+            while True:
+                acknowledged = int.from_bytes(told.recv_bytes(), "little")
+        told.close()
+        life.join()
+        life.close()
+    kept = store.edits(team.case.id)
+    assert acknowledged > 50 or not url.startswith("sqlite")
+    assert len(kept) >= acknowledged >= 15
+    assert [edit.packed for edit in kept] == [content(edit.revision) for edit in kept]
+    assert store.verify() == ()
+    assert store.count_events() == 5 + len(kept)
+    store.close()
+
+
+def race(url: str, case_id: int, person: Person, told: Connection) -> None:
+    """Two threads' worth of processes write what they made of the same revision."""
+    store = open_store(url)
+    wins = []
+    told.send("ready")
+    told.recv()
+    for base in range(20):
+        with suppress(Exception):
+            store.add_edit(
+                case_id, person, base_revision=base, layer=0, tool="brush", parameters="{}", packed=person.name.encode()
+            )
+            wins.append(base)
+        while store.revision(case_id) <= base:
+            time.sleep(0.001)
+    told.send(wins)
+    store.close()
+
+
+def test_of_two_processes_that_edit_one_revision_exactly_one_wins(url: str) -> None:
+    store = open_store(url)
+    team = team_at(store)
+    context = multiprocessing.get_context("forkserver")
+    pipes, lives = [], []
+    for person in (team.eva, team.max):
+        here, there = context.Pipe()
+        lives.append(context.Process(target=race, args=(url, team.case.id, person, there)))
+        lives[-1].start()
+        there.close()
+        pipes.append(here)
+    assert [pipe.recv() for pipe in pipes] == ["ready", "ready"]
+    for pipe in pipes:
+        pipe.send("go")
+    first, second = (pipe.recv() for pipe in pipes)
+    for pipe, life in zip(pipes, lives, strict=True):
+        pipe.close()
+        life.join()
+        life.close()
+    assert sorted(first + second) == list(range(20))
+    edits = store.edits(team.case.id)
+    assert [edit.person for edit in edits] == ["eva" if base in first else "max" for base in range(20)]
+    assert all(edit.packed == edit.person.encode() for edit in edits)
+    assert store.verify() == ()
+    store.close()
+
+
+def test_what_fails_leaves_no_event(team: Team) -> None:
+    before = team.store.count_events()
+    with pytest.raises(InputError, match="twice"):
+        team.store.add_cases([new_case("b"), new_case("b")])
+    with pytest.raises(InputError, match="no text"):
+        team.store.add_cases([new_case("c"), new_case("d\0")])
+    assert team.store.case("c") is None
+    assert team.store.count_events() == before
