@@ -72,10 +72,12 @@ class ExportedFile:
 
 def reviewed(store: Store, live: LiveLabels, case: ReviewCase) -> Reviewed:
     """What there is to export of a case, as it is now. Raises what reading the case raises."""
-    _, seen = live.digest(case)
-    segmentation = live.segmentation(case)
-    model = live.segmentation(case, 0) if case.revision else segmentation
-    return Reviewed(case, segmentation, seen, model, store.decisions(case.id), store.edits(case.id))
+    revision, seen = live.digest(case)
+    now = replace(store.case_by_id(case.id), revision=revision)
+    # By its revision: somebody may be drawing meanwhile.
+    segmentation = live.segmentation(now, revision)
+    model = live.segmentation(now, 0) if revision else segmentation
+    return Reviewed(now, segmentation, seen, model, store.decisions(case.id), store.edits(case.id, until=revision))
 
 
 def export_case(
