@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 
@@ -11,8 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from delineate.errors import DelineateError, InputError, ResourceError
+from delineate.errors import DelineateError, ResourceError
 from delineate.review.records import DamagedStore, NotAllowed, StaleRevision
+
+log = logging.getLogger("delineate.review")
 
 _PATH = re.compile(r"(?<![\w/.<])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",;:()]+){2,}[/\\]?")
 
@@ -44,7 +47,6 @@ _STATUS: tuple[tuple[type[DelineateError], int], ...] = (
     (NotFound, 404),
     (TooLarge, 413),
     (TooMany, 429),
-    (InputError, 400),
     (DamagedStore, 500),
     (ResourceError, 503),
 )
@@ -63,7 +65,7 @@ def problem_response(
 
 def response_of(error: DelineateError) -> Response:
     """The answer that an error of delineate is told by."""
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
     facts: dict[str, object] = {"revision": error.revision} if isinstance(error, StaleRevision) else {}
     problem = DelineateError(error.problem, expected=error.expected, got=error.got)
     return problem_response(status, without_paths(str(problem)), without_paths(error.remedy or ""), facts=facts)
@@ -85,7 +87,10 @@ def add_handlers(app: FastAPI) -> None:
 
     def of_delineate(request: Request, error: Exception) -> Response:
         assert isinstance(error, DelineateError)
-        return response_of(error)
+        answer = response_of(error)
+        if answer.status_code >= 500:
+            log.error("%s: %s", type(error).__name__, without_paths(error.problem))
+        return answer
 
     def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
