@@ -12,13 +12,14 @@ import pytest
 from review_site import NAMES, PASSWORD, SHAPE, Site, edit, make_site, stroke
 
 from delineate import formats
+from delineate.editing.prompts.pointing import Pointing
 from delineate.editing.runs import put_runs, unpack, wire_view
 from delineate.errors import ResourceError
 from delineate.geometry import box_of
 from delineate.labels import label_set
 from delineate.review.records import Role
 from delineate.review.server.kept import Kept
-from delineate.review.server.proposal_routes import Pointing, as_change
+from delineate.review.server.proposal_routes import as_change
 from delineate.review.server.turns import Turns
 from delineate.review.store import verify_export
 from delineate.volume import Segmentation

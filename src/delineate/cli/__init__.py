@@ -20,6 +20,7 @@ from delineate.cli import (
     recipes,
     reporting,
     reviewed,
+    reviewing,
     transferring,
     tuning,
 )
@@ -53,6 +54,7 @@ def main() -> None:
     delineate card     MODEL -o FOLDER            a model card and a data sheet
     delineate film     SCAN RESULT OUT.gif        the slices, or the structures turning
     delineate contact-sheet DATASET OUT.png       all cases on a picture
+    delineate review   WORKSPACE                  look, correct, approve, in the browser
     delineate review-export WORKSPACE -o FOLDER   what people approved, with who signed it
     delineate dataset add DATASET --reviewed WORKSPACE   and train on what they corrected
 
@@ -95,6 +97,9 @@ for command in (
     pictures.contact_sheet,
     models.import_model,
     models.export_model,
+    reviewing.review,
+    reviewing.review_people,
+    reviewing.review_audit,
     reviewed.review_export,
     reviewed.dataset,
     reviewed.review_suggest,
