@@ -132,9 +132,9 @@ function Events({ events }: { events: readonly AuditEvent[] }) {
             <tr key={event.number}>
               <td class="number">{event.number}</td>
               <td class="nowrap">{moment(event.made)}</td>
-              <td>{event.person}</td>
-              <td>{plain(event.action)}</td>
-              <td>{event.case && <a href={caseAddress(event.case)}>{event.case}</a>}</td>
+              <td>{event.person || <span class="muted">the server</span>}</td>
+              <td class="nowrap">{plain(event.action)}</td>
+              <td class="key">{event.case && <a href={caseAddress(event.case)}>{event.case}</a>}</td>
               <td class="facts">{factsText(event.facts)}</td>
             </tr>
           ))}

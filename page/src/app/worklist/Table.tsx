@@ -75,12 +75,12 @@ function Row({ row }: { row: CaseRow }) {
   return (
     <tr>
       <td class="number">{decimal(row.priority, 1)}</td>
-      <th scope="row">
+      <th scope="row" class="key">
         <a class="case-link" href={caseAddress(row.key)}>
           {row.pseudonym || row.key}
         </a>
         {row.patientName && <div>{personName(row.patientName)}</div>}
-        {row.pseudonym !== row.key && row.pseudonym !== "" && <div class="muted nowrap">{row.key}</div>}
+        {row.pseudonym !== row.key && row.pseudonym !== "" && <div class="muted">{row.key}</div>}
       </th>
       <td>
         <Reasons row={row} />
