@@ -135,7 +135,7 @@ function History({ desk }: { desk: CaseDesk }) {
     <ol class="history" reversed>
       {value.toReversed().map(({ number, made, person, action, facts }) => (
         <li key={number}>
-          <strong>{plain(action)}</strong> <span class="muted">by {person}</span>
+          <strong>{plain(action)}</strong> {person && <span class="muted">by {person}</span>}
           <br />
           <time class="muted" dateTime={made}>
             {moment(made)}

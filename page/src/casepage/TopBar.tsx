@@ -3,6 +3,7 @@ import { worklistAddress } from "../app/route";
 import { counted } from "../app/words";
 import { canRedo, canUndo, waitingEdits } from "../editing/queue";
 import type { CaseDesk } from "./desk";
+import { isDecided } from "./deskState";
 import type { DialogueName } from "./dialogues";
 import { saveText } from "./saving";
 import { useStore } from "./store";
@@ -16,7 +17,7 @@ interface TopBarProps {
 /** Which case this is, who else is here, whether all is saved, and what can be decided. */
 export function TopBar({ desk, open, next }: TopBarProps) {
   const detail = useStore(desk.store, (state) => state.detail);
-  const closed = ["approved", "approved_with_edits", "rejected"].includes(detail.state);
+  const closed = isDecided(detail);
   const may = desk.person.role !== "viewer";
   return (
     <div class="top-bar row">
@@ -35,15 +36,15 @@ export function TopBar({ desk, open, next }: TopBarProps) {
             Reopen…
           </button>
         )}
+        {may && detail.state !== "rejected" && (
+          <button type="button" class="button" onClick={() => open("second")}>
+            Second reader…
+          </button>
+        )}
         {may && !closed && (
-          <>
-            <button type="button" class="button" onClick={() => open("second")}>
-              Second reader…
-            </button>
-            <button type="button" class="button" disabled={!detail.editable} onClick={() => open("upload")}>
-              Upload…
-            </button>
-          </>
+          <button type="button" class="button" onClick={() => open("upload")}>
+            Upload…
+          </button>
         )}
         <button type="button" class="button" onClick={() => open("export")}>
           Export…

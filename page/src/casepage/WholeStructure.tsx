@@ -23,7 +23,7 @@ export function WholeStructure({ desk }: { desk: CaseDesk }) {
 
 function Tool({ desk, tool, busy }: { desk: CaseDesk; tool: StructureTool; busy: boolean }) {
   const { field } = tool;
-  const [amount, setAmount] = useState(field?.start ?? 0);
+  const [amount, setAmount] = useState(field ? startAt(field, desk) : 0);
   const use = () => {
     const parameters: Record<string, unknown> = {};
     if (field) parameters[field.name] = amount;
@@ -44,12 +44,18 @@ function Tool({ desk, tool, busy }: { desk: CaseDesk; tool: StructureTool; busy:
           step={field.step}
           value={amount}
           aria-label={`${tool.label}: ${field.label}`}
-          onChange={(event) => setAmount(event.currentTarget.valueAsNumber || field.start)}
+          onChange={(event) => setAmount(event.currentTarget.valueAsNumber || startAt(field, desk))}
         />
       )}
       {field && <span class="muted">{field.name}</span>}
     </div>
   );
+}
+
+/** A length shorter than a voxel would change nothing. */
+function startAt({ name, start, step }: NonNullable<StructureTool["field"]>, desk: CaseDesk): number {
+  if (name !== "mm") return start;
+  return Math.max(start, Math.ceil(Math.min(...desk.view.geometry.spacingMm) / step) * step);
 }
 
 /** Gives the active structure, or its piece under the crosshair, to another structure. */

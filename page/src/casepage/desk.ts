@@ -24,7 +24,7 @@ import {
 import { createCaseView, type Viewer } from "../viewer";
 import { caseSource } from "./caseSource";
 import type { ToolName } from "./choices";
-import { notEditable, startOf, type DeskState, type Notice } from "./deskState";
+import { asEditable, notEditable, startOf, type DeskState, type Notice } from "./deskState";
 import { Presence } from "./presence";
 import { caseServer, failureOf, mergedText } from "./saving";
 import { Store } from "./store";
@@ -229,6 +229,13 @@ export class CaseDesk {
     if (this.proposals.open) this.proposals.prompt(this.proposals.prompts());
   }
 
+  /** Enter: takes the proposal; where none is open, acts at the crosshair. */
+  enter(): void {
+    if (this.proposals.accept()) return;
+    if (this.proposals.open) this.say("The proposal is still being worked out.");
+    else this.act(false);
+  }
+
   /** Acts at the crosshair as a click of the tool does. */
   act(other: boolean): void {
     const { tool } = this.store.get();
@@ -270,9 +277,16 @@ export class CaseDesk {
       await this.sender.catchUp(detail.revision);
       detail = await api.caseDetail(this.key);
     }
-    this.store.set({ detail });
-    if (!detail.editable && this.drawing.has(this.store.get().tool)) this.select("look");
+    this.show(detail);
     return detail;
+  }
+
+  private show(answer: CaseDetail): void {
+    const detail = asEditable(answer);
+    this.store.set({ detail });
+    if (detail.editable) return;
+    this.proposals.drop();
+    if (this.drawing.has(this.store.get().tool)) this.select("look");
   }
 
   private layerOf(value: number): number {
@@ -357,7 +371,14 @@ export class CaseDesk {
   private onQueue(queue: Queue): void {
     const before = this.store.get().queue;
     this.store.set({ queue });
-    if (before.items.length > 0 && queue.items.length === 0) this.redrawSurfaces();
+    if (before.items.length === 0 || queue.items.length > 0) return;
+    this.redrawSurfaces();
+    // The first edit takes the case into review.
+    if (this.store.get().detail.state !== "unreviewed") return;
+    api.caseDetail(this.key).then(
+      (detail) => this.show(detail),
+      () => undefined,
+    );
   }
 
   private redrawSurfaces(): void {

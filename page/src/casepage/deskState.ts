@@ -42,7 +42,7 @@ export function startOf(detail: CaseDetail, view: Viewer): DeskState {
   const colours = new Map(detail.structures.map(({ value, colour }) => [value, colour] as const));
   const { lower, upper } = view.window();
   return {
-    detail,
+    detail: asEditable(detail),
     active: detail.structures[0]?.value ?? null,
     style: { opacity: 0.45, contour: false, hidden: new Set(), colours, shown: "labels", crosshair: true },
     layout: "four",
@@ -63,9 +63,17 @@ export function startOf(detail: CaseDetail, view: Viewer): DeskState {
   };
 }
 
+export function isDecided({ state }: Pick<CaseDetail, "state">): boolean {
+  return state === "approved" || state === "approved_with_edits" || state === "rejected";
+}
+
+/** The server says whether this person may edit; a decided case must be reopened first. */
+export function asEditable(detail: CaseDetail): CaseDetail {
+  return { ...detail, editable: detail.editable && !isDecided(detail) };
+}
+
 /** Why a case that may not be changed may not. */
-export function notEditable({ state }: CaseDetail, person: SessionPerson): string {
+export function notEditable(detail: CaseDetail, person: SessionPerson): string {
   if (person.role === "viewer") return "You may look at this case, but not change it.";
-  const decided = state === "approved" || state === "approved_with_edits" || state === "rejected";
-  return decided ? "This case is decided. Reopen it to change it." : "This case cannot be changed now.";
+  return isDecided(detail) ? "This case is decided. Reopen it to change it." : "This case cannot be changed now.";
 }

@@ -34,7 +34,7 @@ const DRAWING: readonly Binding[] = [
     does: "Accept the proposal; without one, use the tool at the crosshair",
     group: "Drawing",
     matches: (event) => plain(event) && event.key === "Enter" && !event.shiftKey,
-    run: ({ desk }) => void (desk.proposals.accept() || desk.act(false)),
+    run: ({ desk }) => desk.enter(),
   },
   {
     keys: "d",

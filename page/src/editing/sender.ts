@@ -203,7 +203,7 @@ export class Sender {
       const merged = machine.merge(machine.without(this.queue, item.id), [change], "", this.options.canvas);
       const { canUndo, canRedo } = result;
       this.finish({ ...merged, queue: { ...merged.queue, canUndo, canRedo }, others: [], contested: 0 });
-      if (result.note) this.options.onNote(result.note);
+      if (result.note) this.options.onNote(`${titled(item.name)}: ${result.note}`);
     }
     this.attempts = 0;
   }
@@ -217,7 +217,7 @@ export class Sender {
       const failure = this.options.failureOf(problem);
       if (failure.kind === "impossible" && item?.kind === "operation") {
         this.become(machine.without(this.queue, item.id));
-        this.options.onNote(failure.text);
+        this.options.onNote(`${titled(item.name)}: ${failure.text}`);
         return true;
       }
       if (failure.kind === "stale") {
@@ -256,4 +256,10 @@ export class Sender {
     this.options.onMerged(merged);
     this.settle();
   }
+}
+
+/** "fill_between" as "Fill between". */
+function titled(name: string): string {
+  const words = name.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -19,7 +19,7 @@ const QUEUE: Queue = emptyQueue({ revision: 3, canUndo: true, canRedo: false });
 
 function desk(change: Partial<CaseDesk> = {}): KeyContext {
   const proposals = { accept: () => false, open: false };
-  const page = { proposals, act: vi.fn(), select: vi.fn(), undo: vi.fn(), redo: vi.fn(), passToPicture: vi.fn(() => true) };
+  const page = { proposals, enter: vi.fn(), act: vi.fn(), select: vi.fn(), undo: vi.fn(), redo: vi.fn(), passToPicture: vi.fn(() => true) };
   return { desk: { ...page, ...change } as unknown as CaseDesk, open: vi.fn(), next: vi.fn(), finding: vi.fn() };
 }
 
@@ -45,14 +45,13 @@ describe("keys", () => {
     }
   });
 
-  it("accept a proposal with Enter, and use the tool where there is none", () => {
-    const without = desk();
-    press(key("Enter"), without);
-    expect(without.desk.act).toHaveBeenCalledWith(false);
-    const accept = vi.fn(() => true);
-    const proposed = desk({ proposals: { accept } as unknown as CaseDesk["proposals"] });
-    press(key("Enter"), proposed);
-    expect([accept.mock.calls.length, vi.mocked(proposed.desk.act).mock.calls.length]).toEqual([1, 0]);
+  it("accept with Enter, or act, and act with d whatever is proposed", () => {
+    const here = desk();
+    press(key("Enter"), here);
+    press(key("d"), here);
+    press(key("D", { shiftKey: true }), here);
+    expect(here.desk.enter).toHaveBeenCalledTimes(1);
+    expect(vi.mocked(here.desk.act).mock.calls).toEqual([[false], [true]]);
   });
 
   it("undo and redo with and without Ctrl, and leave the browser's own alone", () => {

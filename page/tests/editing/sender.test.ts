@@ -168,7 +168,7 @@ describe("sending", () => {
     sender.operate({ name: "undo", layer: 0, structure: 0, parameters: {} });
     stroke([4], 1);
     await sender.settled();
-    expect(told.notes).toEqual(["There is nothing to undo."]);
+    expect(told.notes).toEqual(["Undo: There is nothing to undo."]);
     expect(server.labels[4]).toBe(1);
   });
 
