@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,17 +20,16 @@ import numpy as np
 
 from delineate import formats
 from delineate.dataset import Dataset, open_dataset
-from delineate.errors import DelineateError, InputError
+from delineate.errors import DatasetError, DelineateError, InputError
 from delineate.formats.dicom.headers import is_dicom
 from delineate.formats.dicom.instances import read_instance
 from delineate.formats.nifti import is_nifti_name
 from delineate.review.case_facts import CaseFacts, case_facts
 from delineate.review.case_subject import Subject, subject_of
-from delineate.review.finding_scans import Series, Tree, find_series_at, look_through, scan_of
+from delineate.review.finding_scans import EXPERIMENT, Series, Tree, find_series_at, look_through, scan_of
 from delineate.review.priorities import Assessment, assess
 from delineate.review.records import NewCase
 from delineate.settings import detect
-from delineate.workflow.experiment_folder import ExperimentFolder
 from delineate.workflow.import_records import read_import
 from delineate.workflow.pairing import label_maps
 from delineate.workflow.progress import Watch, nobody
@@ -128,19 +128,28 @@ def _root(workspace: Path | None, scans: Path | None, segmentations: Path | None
     return root
 
 
+class _Experiment(msgspec.Struct):
+    dataset: str
+    folds: tuple[tuple[str, ...], ...]
+
+    @property
+    def cases(self) -> frozenset[str]:
+        return frozenset(case for fold in self.folds for case in fold)
+
+
 def _with_dataset_of_experiment(near: Tree, tree: Tree) -> Tree:
     """An experiment does not hold its scans: a dataset of its name and cases beside it does."""
-    wanted = [ExperimentFolder(folder).setup() for folder in tree.experiments]
-    beside = {path for folder in tree.experiments for path in folder.resolve().parent.iterdir()}
-    if near.datasets or not wanted:
+    if near.datasets:
         return near
-    found: list[tuple[Path, Dataset]] = []
-    for folder in sorted(path for path in beside if (path / "dataset.json").is_file()):
-        dataset = open_dataset(folder)
-        cases = {case.id for case in dataset.cases}
-        if any(one and one.dataset == dataset.name and cases.issuperset(one.cases) for one in wanted):
-            found.append((folder, dataset))
-    return replace(near, datasets=tuple(found))
+    found: dict[Path, Dataset] = {}
+    for folder in tree.experiments:
+        with suppress(OSError, msgspec.DecodeError, DatasetError):
+            wanted = msgspec.json.decode((folder / EXPERIMENT).read_bytes(), type=_Experiment)
+            for beside in sorted(folder.resolve().parent.glob("*/dataset.json")):
+                dataset = open_dataset(beside.parent)
+                if wanted.dataset == dataset.name and wanted.cases <= {case.id for case in dataset.cases}:
+                    found[beside.parent] = dataset
+    return replace(near, datasets=tuple(found.items()))
 
 
 def _results(tree: Tree, *, any_map: bool) -> list[_Result]:

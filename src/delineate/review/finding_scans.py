@@ -18,9 +18,11 @@ from delineate.formats.deidentification.objects import read_names
 from delineate.formats.dicom.headers import is_dicom
 from delineate.formats.nifti import is_nifti_name
 from delineate.review.places import FOLDER
-from delineate.workflow.experiment_folder import SETUP_FILE
 
 IMAGES = ("CT", "MR", "PT")
+
+EXPERIMENT = "experiment.json"
+"""As `workflow.experiment_folder` names it, which imports PyTorch."""
 
 _NOT_LOOKED_AT = frozenset({FOLDER, "variants", "stages", "training", "previews"})
 _MOST_SHOWN = 3
@@ -90,7 +92,7 @@ def look_through(root: Path) -> Tree:
         nifti += [path for path in files if is_nifti_name(path)]
         others = tuple(path for path in files if not is_nifti_name(path))
         folders += [(folder, others)] if others else []
-        experiments += [folder] if SETUP_FILE in names else []
+        experiments += [folder] if EXPERIMENT in names else []
         models += list(_model(folder)) if "model.json" in names else []
         with suppress(DatasetError):
             datasets += [(folder, open_dataset(folder))] if "dataset.json" in names else []
