@@ -1,14 +1,8 @@
 """What is changed behind the store's back shows, and what was acknowledged stays, whatever is killed."""
 
-import multiprocessing
-import os
-import random
-import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +14,7 @@ from review_people import SEEN, Team, new_case, team_at
 from sqlalchemy import create_engine, text
 
 from delineate.errors import InputError
-from delineate.review.records import Event, Person, Verdict
+from delineate.review.records import Event, Verdict
 from delineate.review.store import open_store, verify_export
 from delineate.review.store.trail import broken_links, canonical, link_digest, linked, write_export
 
@@ -211,104 +205,6 @@ def test_a_link_put_in_between_does_not_follow() -> None:
     again = Event(2, again.made, "eva", "edited", "b", "{}", again.previous, link_digest(again))
     assert list(broken_links([first, second])) == []
     assert list(broken_links([first, again])) == ["Event 2 does not follow from the event before it."]
-
-
-def content(revision: int) -> bytes:
-    return random.Random(revision).randbytes(1200)
-
-
-def hammer(url: str, witness: Path, case_id: int, person: Person, told: Connection) -> None:
-    """Add edits for ever; each revision is told once it is acknowledged."""
-    store = open_store(url, witness=witness)
-    revision = store.revision(case_id)
-    while True:
-        edit = store.add_edit(
-            case_id,
-            person,
-            base_revision=revision,
-            layer=0,
-            tool="brush",
-            parameters="{}",
-            packed=content(revision + 1),
-        )
-        revision = edit.revision
-        told.send_bytes(revision.to_bytes(8, "little"))
-
-
-def test_fifty_kills_lose_nothing_that_was_acknowledged(url: str, tmp_path: Path) -> None:
-    witness = tmp_path / "trail.end"
-    store = open_store(url, witness=witness)
-    team = team_at(store)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_review_audit"])
-    chance, acknowledged = random.Random(7), 0
-    for _ in range(50 if url.startswith("sqlite") else 15):
-        told, telling = context.Pipe(duplex=False)
-        life = context.Process(target=hammer, args=(url, witness, team.case.id, team.eva, telling))
-        life.start()
-        telling.close()
-        assert told.poll(30)
-        time.sleep(chance.uniform(0, 0.05))
-        assert life.pid is not None
-        os.kill(life.pid, signal.SIGKILL)
-        with suppress(EOFError, OSError):
-            while True:
-                acknowledged = int.from_bytes(told.recv_bytes(), "little")
-        told.close()
-        life.join()
-        life.close()
-    kept = store.edits(team.case.id)
-    assert acknowledged > 50 or not url.startswith("sqlite")
-    assert len(kept) >= acknowledged >= 15
-    assert [edit.packed for edit in kept] == [content(edit.revision) for edit in kept]
-    assert store.verify() == ()
-    assert store.count_events() == 5 + len(kept)
-    store.close()
-
-
-def race(url: str, case_id: int, person: Person, told: Connection) -> None:
-    """Two threads' worth of processes write what they made of the same revision."""
-    store = open_store(url)
-    wins = []
-    told.send("ready")
-    told.recv()
-    for base in range(20):
-        with suppress(Exception):
-            store.add_edit(
-                case_id, person, base_revision=base, layer=0, tool="brush", parameters="{}", packed=person.name.encode()
-            )
-            wins.append(base)
-        while store.revision(case_id) <= base:
-            time.sleep(0.001)
-    told.send(wins)
-    store.close()
-
-
-def test_of_two_processes_that_edit_one_revision_exactly_one_wins(url: str) -> None:
-    store = open_store(url)
-    team = team_at(store)
-    context = multiprocessing.get_context("forkserver")
-    pipes, lives = [], []
-    for person in (team.eva, team.max):
-        here, there = context.Pipe()
-        lives.append(context.Process(target=race, args=(url, team.case.id, person, there)))
-        lives[-1].start()
-        there.close()
-        pipes.append(here)
-    assert [pipe.recv() for pipe in pipes] == ["ready", "ready"]
-    for pipe in pipes:
-        pipe.send("go")
-    first, second = (pipe.recv() for pipe in pipes)
-    for pipe, life in zip(pipes, lives, strict=True):
-        pipe.close()
-        life.join()
-        life.close()
-    assert sorted(first + second) == list(range(20))
-    edits = store.edits(team.case.id)
-    assert [edit.person for edit in edits] == ["eva" if base in first else "max" for base in range(20)]
-    assert all(edit.packed == edit.person.encode() for edit in edits)
-    assert store.verify() == ()
-    store.close()
 
 
 def test_what_fails_leaves_no_event(team: Team) -> None:

@@ -37,8 +37,12 @@ def open_store(url: str, *, witness: Path | None = None) -> Store:
         witness = Path(f"{engine.url.database}.end")
     if witness is not None:
         check_writable(witness.parent)
-    with explained_errors():
-        migrate(engine)
+    try:
+        with explained_errors():
+            migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     kept = None if witness is None else Witness(witness)
     if kept is not None:
         kept.compact()
