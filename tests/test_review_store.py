@@ -9,13 +9,9 @@ from pathlib import Path
 
 import postgresql
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from argon2 import PasswordHasher
 from review_people import SEEN, Team, new_case, team_at
-from sqlalchemy import create_engine, text
 
-from delineate.errors import InputError, ResourceError
+from delineate.errors import InputError
 from delineate.review.records import (
     NewCase,
     NotAllowed,
@@ -28,8 +24,7 @@ from delineate.review.records import (
     Verdict,
     WorklistQuery,
 )
-from delineate.review.store import Store, open_store, people
-from delineate.review.store.schema import TABLES
+from delineate.review.store import Store, open_store
 from delineate.review.store.worklist import ORDERS
 
 
@@ -322,108 +317,8 @@ def test_a_case_is_taken_once_and_given_back_by_who_has_it(team: Team) -> None:
     assert (given.reader, given.state) == (None, State.UNREVIEWED)
 
 
-def test_a_password_is_right_or_wrong_and_locks_after_five_failures(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    monkeypatch.setattr(people, "_hasher", lambda: quick)
-    store = team.store
-    person = store.add_person("ida", "Ida Neu", Role.REVIEWER, "Schöne Aussicht")
-    assert store.check_password("ida", "Schöne Aussicht") == person
-    for name, password in (("nobody", "Schöne Aussicht"), ("root", ""), ("a\0", "x"), ("ida", "y" * 10_000)):
-        assert store.check_password(name, password) is None
-    for _ in range(4):
-        store.check_password("ida", "falsch")
-    assert store.check_password("ida", "Schöne Aussicht") is None
-    monkeypatch.setattr(people, "_FREE_FAILURES", 99)
-    store.change_person("ida", PersonChange(password="Neue Aussicht"))
-    assert store.check_password("ida", "Schöne Aussicht") is None
-    assert store.check_password("ida", "Neue Aussicht") == person
-
-
-def test_a_session_ends_by_time_by_leaving_and_with_the_account(team: Team) -> None:
-    def begin(seconds: float = 60) -> str:
-        return team.store.begin_session(team.eva, seconds=seconds).token
-
-    token, other, late = begin(), begin(), begin(-1)
-    found = team.store.session(token)
-    assert found is not None
-    assert found[0] == team.eva
-    assert team.store.session(late) is None
-    team.store.end_session(token)
-    assert team.store.session(token) is None
-    team.store.change_person("eva", PersonChange(active=False))
-    assert team.store.session(other) is None
-    assert not any(secret in event.facts for event in team.store.events() for secret in (token, other, late))
-
-
-def test_somebody_always_administers(team: Team) -> None:
-    with pytest.raises(NotAllowed, match="nobody would be left"):
-        team.store.change_person("root", PersonChange(role=Role.REVIEWER))
-    team.store.change_person("eva", PersonChange(role=Role.ADMIN), by="root")
-    assert team.store.change_person("root", PersonChange(active=False)).active is False
-
-
-@pytest.mark.parametrize(
-    ("name", "full_name", "password", "match"),
-    [
-        ("eva", "Eva Zwei", None, "a user of this name"),
-        (" eva", "Eva Zwei", None, "one line"),
-        ("new", "", None, "one line"),
-        ("new", "Eva Zwei", "short", "too short"),
-        ("n" * 65, "Eva Zwei", None, "too long"),
-    ],
-)
-def test_accounts_that_cannot_be_are_refused(
-    team: Team, name: str, full_name: str, password: str | None, match: str
-) -> None:
-    with pytest.raises(InputError, match=match):
-        team.store.add_person(name, full_name, Role.VIEWER, password)
-
-
 def test_names_of_patients_are_not_in_the_audit_trail(team: Team) -> None:
     assert not any("Doe" in event.facts for event in team.store.events())
-
-
-def test_migrations_make_exactly_the_tables_that_the_code_knows(url: str) -> None:
-    open_store(url).close()
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, TABLES) == []
-    engine.dispose()
-
-
-def test_several_processes_worth_of_stores_open_an_empty_database_at_once(url: str) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        stores = list(pool.map(open_store, [url] * 4))
-    team_at(stores[0])
-    assert all(store.count_cases() == 1 for store in stores)
-    for store in stores:
-        store.close()
-
-
-def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
-    open_store(url).close()
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
-    with pytest.raises(InputError, match="newer version"):
-        open_store(url)
-
-
-def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no database, and longer than the header of one that SQLite would make" * 30)
-    for wrong, error, match in (
-        ("mysql://x/y", InputError, "not a database that review can use"),
-        ("sqlite://", InputError, "needs a database that stays"),
-        ("no url", InputError, "not the URL"),
-        (f"sqlite:///{tmp_path}/notes.txt", ResourceError, "no database"),
-        ("postgresql+psycopg://nobody@127.0.0.1:1/none", ResourceError, "cannot be used"),
-    ):
-        with pytest.raises(error, match=match):
-            open_store(wrong, witness=tmp_path / "end")
 
 
 def test_times_come_out_in_utc(team: Team) -> None:
