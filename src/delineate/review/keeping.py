@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 
 from delineate.errors import DelineateError, InputError
-from delineate.review.finding_cases import find_cases
 from delineate.review.places import Places
 from delineate.review.records import NewCase, Person, PersonChange, Role
 from delineate.review.store import Store, open_store
@@ -40,10 +39,12 @@ def add_found(store: Store, sources: Sources, *, watch: Watch = nobody) -> list[
 
     Raises `InputError` if there is nothing at all to review.
     """
+    from delineate.review.finding_cases import find_cases, gather  # who manages accounts need not wait for it
+
     remarks: list[str] = []
-    found: list[NewCase] = []
+    found: tuple[NewCase, ...] = ()
     try:
-        found.extend(
+        found, left_out = gather(
             find_cases(
                 sources.workspace,
                 sources.scans,
@@ -53,6 +54,7 @@ def add_found(store: Store, sources: Sources, *, watch: Watch = nobody) -> list[
                 watch=watch,
             )
         )
+        remarks.extend(left_out)
     except DelineateError as error:
         if not store.count_cases():
             raise
@@ -66,7 +68,7 @@ def add_found(store: Store, sources: Sources, *, watch: Watch = nobody) -> list[
     return remarks
 
 
-def _add_one_by_one(store: Store, found: list[NewCase]) -> Iterator[str]:
+def _add_one_by_one(store: Store, found: tuple[NewCase, ...]) -> Iterator[str]:
     for new in found:
         try:
             store.add_cases([new], by="delineate review")
