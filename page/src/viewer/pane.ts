@@ -161,7 +161,7 @@ export class SlicePane {
       context.closePath();
     }
     context.setLineDash(dashed ? [5, 4] : []);
-    context.lineJoin = "round";
+    context.lineJoin = "bevel";
     context.lineWidth = 1.5;
     context.strokeStyle = colour;
     context.stroke();

@@ -25,7 +25,8 @@ interface Sheet {
 function sheet({ columns, rows }: PlaneGeometry): Sheet {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [columns, rows];
-  const context = canvas.getContext("2d")!;
+  // In memory: every slice is written anew, so that a copy on the graphics card would only cost a way there and back.
+  const context = canvas.getContext("2d", { willReadFrequently: true })!;
   const image = context.createImageData(columns, rows);
   return { canvas, context, image, words: new Uint32Array(image.data.buffer) };
 }

@@ -7,7 +7,7 @@ import { worldOf } from "../../../src/viewer/geometry";
 type Ball = { centre: Triple; radii: Triple };
 
 const inside = (world: Triple, { centre, radii }: Ball): boolean =>
-  world.reduce((sum, at, axis) => sum + ((at - centre[axis]!) / radii[axis]!) ** 2, 0) <= 1;
+  ((world[0] - centre[0]) / radii[0]) ** 2 + ((world[1] - centre[1]) / radii[1]) ** 2 + ((world[2] - centre[2]) / radii[2]) ** 2 <= 1;
 
 // Head-like and not symmetric: a nose in front, a large organ on the left, a small one on the right, behind and below.
 const SKIN: Ball = { centre: [0, 0, 0], radii: [70, 85, 60] };
@@ -16,16 +16,17 @@ const BRAIN: Ball = { centre: [0, 0, 0], radii: [61, 76, 51] };
 const NOSE: Ball = { centre: [0, -86, -8], radii: [9, 14, 12] };
 export const LEFT: Ball = { centre: [28, -14, 10], radii: [18, 26, 16] };
 export const RIGHT: Ball = { centre: [-32, 32, -18], radii: [9, 9, 9] };
-/** A single small bright mark: where a click is aimed at. */
+/** The middle of a bright spot that fades within a few mm: where a click is aimed at. */
 export const MARK: Triple = [21.5, -37.2, 13.4];
 
 export function intensityAt(world: Triple): number {
   const wave = 14 * Math.sin(world[0] / 9) * Math.cos(world[1] / 13) + 8 * Math.sin(world[2] / 5);
-  if (Math.hypot(...world.map((at, axis) => at - MARK[axis]!)) < 2.2) return 900;
+  const away = (world[0] - MARK[0]) ** 2 + (world[1] - MARK[1]) ** 2 + (world[2] - MARK[2]) ** 2;
+  if (away < 15 ** 2) return Math.max(900 * Math.exp(-away / 40), 95);
   if (inside(world, LEFT)) return 95 + wave / 2;
   if (inside(world, RIGHT)) return 160;
   if (inside(world, BRAIN)) return 35 + wave;
-  if (inside(world, SKULL)) return 700;
+  if (inside(world, SKULL)) return 260;
   if (inside(world, SKIN) || inside(world, NOSE)) return 20;
   return -1000;
 }

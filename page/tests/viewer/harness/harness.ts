@@ -35,7 +35,7 @@ class Harness {
   /** A case of plain numbers, cheap to make: for measuring speed. */
   async openLarge(shape: Triple): Promise<void> {
     this.view?.dispose();
-    const [I, J, K] = shape;
+    const [I, J] = shape;
     const plane = I * J;
     const geometry: Geometry = {
       shape,
@@ -71,9 +71,9 @@ class Harness {
       imageSlab: async (from, to) => repeat(one, to - from),
       labelSlab: async ({ from, to }) => repeat(labels, to - from),
     });
+    this.view.onFirstPicture((milliseconds) => (this.firstPictureMs = milliseconds));
     await this.view.loaded();
     await this.frames(2);
-    void K;
   }
 
   frames(count: number): Promise<void> {
@@ -96,24 +96,53 @@ class Harness {
     return (1000 * slices) / (performance.now() - start);
   }
 
-  /** CSS pixels of the page where an index lies, from the picture itself: by the viewer's own label after a click. */
+  /** The pane on the page. */
   box(plane: Plane): DOMRect {
     return document.querySelector(`[data-plane=${plane}]:not([hidden]) .viewer-top`)!.getBoundingClientRect();
   }
 
-  /** Shares (0 to 1) of the pane where the brightest pixels have their middle: what a person would aim at. */
+  /** Shares (0 to 1) of the pane where the brightness has its middle: what a person would aim at. */
   brightest(plane: Plane): [number, number] {
     const base = document.querySelector<HTMLCanvasElement>(`[data-plane=${plane}]:not([hidden]) .viewer-base`)!;
     const { data } = base.getContext("2d")!.getImageData(0, 0, base.width, base.height);
-    let [count, across, down, most] = [0, 0, 0, 0];
-    for (let at = 0; at < data.length; at += 4) most = Math.max(most, data[at]!);
+    let [sum, across, down] = [0, 0, 0];
     for (let at = 0; at < data.length; at += 4) {
-      if (data[at]! < most - 4) continue;
-      count++;
-      across += (at / 4) % base.width;
-      down += Math.floor(at / 4 / base.width);
+      const grey = data[at]!;
+      sum += grey;
+      across += grey * ((at / 4) % base.width);
+      down += grey * Math.floor(at / 4 / base.width);
     }
-    return [(across / count + 0.5) / base.width, (down / count + 0.5) / base.height];
+    return [(across / sum + 0.5) / base.width, (down / sum + 0.5) / base.height];
+  }
+
+  /** Waits for the 3D picture to name a structure; false after twenty seconds. */
+  async surfaced(name: string): Promise<boolean> {
+    for (let left = 200; left > 0; left--) {
+      const said = document.querySelector(".viewer-3d canvas")!.getAttribute("aria-label")!;
+      if (said.includes(name)) return true;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    return false;
+  }
+
+  #before: Uint8ClampedArray[] = [];
+
+  /** How much the slices differ from those of the last call, on average, and how much grey varies in them. */
+  compare(): [number, number] {
+    const bases = [...document.querySelectorAll<HTMLCanvasElement>(".viewer-pane:not([hidden]) .viewer-base")];
+    const now = bases.map((base) => base.getContext("2d")!.getImageData(0, 0, base.width, base.height).data);
+    const before = this.#before;
+    this.#before = now;
+    let [count, differing, sum, squares] = [0, 0, 0, 0];
+    now.forEach((data, n) => {
+      for (let at = 0; at < data.length; at += 4) {
+        count++;
+        differing += Math.abs(data[at]! - (before[n]?.[at] ?? 255));
+        sum += data[at]!;
+        squares += data[at]! ** 2;
+      }
+    });
+    return [differing / count, Math.sqrt(squares / count - (sum / count) ** 2)];
   }
 
   /** Puts in a tool that takes every pointer and writes down what it got. */
