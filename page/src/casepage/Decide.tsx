@@ -156,7 +156,7 @@ function Verdicts({ verdict, onChange }: { verdict: Verdict; onChange: (verdict:
 function Signed({ desk, detail }: { desk: CaseDesk; detail: CaseDetail }) {
   const edited = detail.revision > 0;
   return (
-    <dl class="facts">
+    <dl class="signed">
       <dt>Case</dt>
       <dd>{detail.pseudonym}</dd>
       <dt>Revision</dt>

@@ -34,7 +34,7 @@ export function Side({ desk, findings }: SideProps) {
   };
   return (
     <>
-      <div class="tabs" role="tablist" aria-label="About this case" ref={list} onKeyDown={turn}>
+      <div class="side-tabs" role="tablist" aria-label="About this case" ref={list} onKeyDown={turn}>
         {TABS.map((each) => (
           <button
             key={each}

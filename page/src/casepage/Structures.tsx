@@ -35,7 +35,7 @@ export function Structures({ desk, decide }: StructuresProps) {
   const all = () => desk.setStyle({ hidden: new Set() });
   const none = () => desk.setStyle({ hidden: new Set(structures.map(({ value }) => value)) });
   return (
-    <section class="structures" aria-labelledby="structures-title">
+    <section class="case-structures" aria-labelledby="structures-title">
       <div class="row">
         <h2 id="structures-title">Structures</h2>
         <button type="button" class="button quiet spread" onClick={hidden.size > 0 ? all : none}>

@@ -1,3 +1,4 @@
+import { counted } from "../app/words";
 import type { PaintOver } from "../editing/brush";
 import type { ProposalMethod } from "../editing/proposals";
 import type { DrawingSettings } from "../editing/workplace";
@@ -135,8 +136,7 @@ export function ProposalBar({ desk }: { desk: CaseDesk }) {
       {proposal.step === "failed" && <span class="chip bad">{proposal.text}</span>}
       {proposal.step === "shown" && (
         <span>
-          Proposal: {proposal.voxels.toLocaleString("en-GB")} voxels ({proposal.method.replaceAll("_", " ")},{" "}
-          {proposal.seconds.toFixed(1)} s)
+          {counted(proposal.voxels, "voxel")} · {proposal.method.replaceAll("_", " ")}, {proposal.seconds.toFixed(1)} s
         </span>
       )}
       <button

@@ -28,7 +28,7 @@ import { asEditable, notEditable, startOf, type DeskState, type Notice } from ".
 import { Presence } from "./presence";
 import { caseServer, failureOf, mergedText } from "./saving";
 import { Store } from "./store";
-import { countsAfter, countVoxels, type Counts } from "./volumes";
+import { countsAfter, countVoxels } from "./volumes";
 
 const SURFACES_AFTER_MS = 3000;
 /** Messages that ask for nothing go away by themselves. */
@@ -46,6 +46,7 @@ export class CaseDesk {
   private readonly blinking: ReturnType<typeof setInterval>;
   private surfaces: ReturnType<typeof setTimeout> | null = null;
   private readonly changed = new Set<number>();
+  private changes = 0;
   private notices = 0;
 
   constructor(
@@ -358,6 +359,7 @@ export class CaseDesk {
 
   private counted(layer: number, runs: Runs): void {
     const { voxels, detail } = this.store.get();
+    this.changes++;
     for (const value of layer > 0 ? [layer] : new Set([...runs.before, ...runs.after])) {
       if (value > 0) this.changed.add(value);
     }
@@ -403,17 +405,20 @@ export class CaseDesk {
     view.onProgress((progress) => store.set({ progress }));
     view.onMeasurements(() => store.set({ measurements: [...view.measurements()] }));
     view.onFirstPicture((firstPictureMs) => store.set({ firstPictureMs }));
-    void view.loaded().then(() => store.set({ voxels: this.countAll() }));
+    void view.loaded().then(() => this.countAll());
   }
 
-  private countAll(): Counts {
+  /** Counts again from the start where something changed meanwhile. */
+  private async countAll(): Promise<void> {
+    const turn = this.changes;
     const all = new Map<number, number>();
     for (const [layer, { data }] of this.view.layers) {
-      const counts = countVoxels(data);
+      const counts = await countVoxels(data);
       if (layer === 0) counts.forEach((voxels, value) => all.set(value, voxels));
       else all.set(layer, counts.get(1) ?? 0);
     }
-    return all;
+    if (turn === this.changes) this.store.set({ voxels: all });
+    else setTimeout(() => void this.countAll(), 1000);
   }
 }
 

@@ -3,9 +3,17 @@ import type { Geometry, Runs } from "../contract";
 /** Voxels of each value. */
 export type Counts = ReadonlyMap<number, number>;
 
-export function countVoxels(data: Uint8Array | Uint16Array): Counts {
+/** Voxels counted at once: a few milliseconds. */
+const PIECE = 1 << 22;
+
+/** Counts in pieces, between which the page stays awake. */
+export async function countVoxels(data: Uint8Array | Uint16Array): Promise<Counts> {
   const histogram = new Float64Array(data instanceof Uint8Array ? 256 : 65536);
-  for (let offset = 0; offset < data.length; offset++) histogram[data[offset]!]!++;
+  for (let start = 0; start < data.length; start += PIECE) {
+    const stop = Math.min(start + PIECE, data.length);
+    for (let offset = start; offset < stop; offset++) histogram[data[offset]!]!++;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
   return new Map([...histogram.entries()].filter(([value, count]) => value > 0 && count > 0));
 }
 

@@ -50,10 +50,11 @@ export function sliceOutline(mask: Mask, axes: [number, number], slice: number):
     return read(index) === 1;
   };
   // Every edge goes with the marked voxel on its right hand, so that edges join to loops head to tail.
-  const next = new Map<string, Point[]>();
+  const next = new Map<number, Point[]>();
   const edge = (from: Point, to: Point) => {
-    const key = from.join();
-    next.set(key, [...(next.get(key) ?? []), to]);
+    const known = next.get(cornerOf(from));
+    if (known) known.push(to);
+    else next.set(cornerOf(from), [to]);
   };
   for (let row = start[axes[1]]!; row < stop[axes[1]]!; row++) {
     for (let column = start[axes[0]]!; column < stop[axes[0]]!; column++) {
@@ -68,7 +69,12 @@ export function sliceOutline(mask: Mask, axes: [number, number], slice: number):
   return joined(next);
 }
 
-function joined(next: Map<string, Point[]>): Point[][] {
+/** A number for each corner of voxels; corners lie at halves, from -0.5. */
+function cornerOf([x, y]: Point): number {
+  return (x + 0.5) * 0x10000 + y + 0.5;
+}
+
+function joined(next: Map<number, Point[]>): Point[][] {
   const loops: Point[][] = [];
   for (const key of next.keys()) {
     while (next.get(key)!.length > 0) {
@@ -76,7 +82,7 @@ function joined(next: Map<string, Point[]>): Point[][] {
       let at = key;
       for (let to = next.get(at)!.pop(); to; to = next.get(at)?.pop()) {
         loop.push(to);
-        at = to.join();
+        at = cornerOf(to);
       }
       loops.push(loop);
     }

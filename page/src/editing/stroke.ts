@@ -21,17 +21,17 @@ export class Stroke {
 
   /** Must be called before the voxels (rising offsets) are painted. */
   touch(offsets: Uint32Array): void {
-    for (const offset of offsets) {
-      const k = Math.floor(offset / this.plane);
-      const within = offset - k * this.plane;
+    for (let n = 0; n < offsets.length; ) {
+      const k = Math.floor(offsets[n]! / this.plane);
+      const start = k * this.plane;
+      const first = offsets[n]! - start;
+      while (n < offsets.length && offsets[n]! < start + this.plane) n++;
+      const last = offsets[n - 1]! - start;
       const slice = this.touched.get(k);
       if (slice) {
-        slice.first = Math.min(slice.first, within);
-        slice.last = Math.max(slice.last, within);
-      } else {
-        const before = this.data.slice(k * this.plane, (k + 1) * this.plane);
-        this.touched.set(k, { first: within, last: within, before });
-      }
+        slice.first = Math.min(slice.first, first);
+        slice.last = Math.max(slice.last, last);
+      } else this.touched.set(k, { first, last, before: this.data.slice(start, start + this.plane) });
     }
   }
 

@@ -24,7 +24,7 @@ function farMm(at: Triple, from: Triple, to: Triple): number {
 describe("the brush", () => {
   it("is round in mm, not in voxels", () => {
     const at: Triple = [3, 2, 1];
-    const disc = sweepDisc(GEOMETRY, { from: at, to: at }, 1, 2).map((offset) => indexOf(offset));
+    const disc = [...sweepDisc(GEOMETRY, { from: at, to: at }, 1, 2)].map((offset) => indexOf(offset));
     expect(disc).toEqual([
       [3, 1, 1],
       [1, 2, 1],
@@ -39,7 +39,7 @@ describe("the brush", () => {
   it("stays in the slice that it is drawn in, whichever axis is across", () => {
     const at: Triple = [3, 2, 1];
     for (const normal of [0, 1, 2]) {
-      const indices = sweepDisc(GEOMETRY, { from: at, to: at }, 3, normal).map((offset) => indexOf(offset));
+      const indices = [...sweepDisc(GEOMETRY, { from: at, to: at }, 3, normal)].map((offset) => indexOf(offset));
       expect(new Set(indices.map((index) => index[normal]))).toEqual(new Set([at[normal]]));
       expect(indices.length).toBeGreaterThan(3);
     }
@@ -61,10 +61,24 @@ describe("the brush", () => {
     }
   });
 
+  it("as a disc takes what its ball would take of its slice, whichever axis is across", () => {
+    const draw = random(2);
+    for (let round = 0; round < 30; round++) {
+      const normal = round % 3;
+      const slice = Math.floor(draw() * SHAPE[normal]!);
+      const end = () => SHAPE.map((size, axis) => (axis === normal ? slice : draw() * (size - 1))) as Triple;
+      const way = { from: end(), to: end() };
+      if (round % 5 === 0) way.to = [...way.from];
+      const radius = 0.3 + 3 * draw();
+      const ball = [...sweepBall(GEOMETRY, way, radius)].filter((offset) => indexOf(offset)[normal] === slice);
+      expect([...sweepDisc(GEOMETRY, way, radius, normal)]).toEqual(ball);
+    }
+  });
+
   it("smaller than a voxel paints the voxel under it, and nothing outside the scan", () => {
-    expect(sweepDisc(GEOMETRY, { from: [3.4, 1.6, 2], to: [3.4, 1.6, 2] }, 0.01, 2)).toEqual([offsetOf(3, 2, 2)]);
-    expect(sweepDisc(GEOMETRY, { from: [-9, 2, 2], to: [-9, 2, 2] }, 1, 2)).toEqual([]);
-    expect(sweepDisc(GEOMETRY, { from: [3, 2, 9], to: [3, 2, 9] }, 1, 2)).toEqual([]);
+    const dab = (at: Triple, radius: number) => [...sweepDisc(GEOMETRY, { from: at, to: at }, radius, 2)];
+    expect(dab([3.4, 1.6, 2], 0.01)).toEqual([offsetOf(3, 2, 2)]);
+    expect([dab([-9, 2, 2], 1), dab([3, 2, 9], 1)]).toEqual([[], []]);
   });
 
   it("follows its rule: over what, of which intensity, and only where labels have arrived", () => {

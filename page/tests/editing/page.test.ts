@@ -125,11 +125,11 @@ describe("what is told of saving", () => {
 });
 
 describe("volumes", () => {
-  it("follow changes as if everything were counted again", () => {
+  it("follow changes as if everything were counted again", async () => {
     const [before, after] = [someLabels(1), someLabels(2)];
     const built = new RunBuilder();
     before.forEach((value, offset) => built.add(offset, value, after[offset]!));
-    expect(countsAfter(countVoxels(before), built.finish())).toEqual(countVoxels(after));
+    expect(countsAfter(await countVoxels(before), built.finish())).toEqual(await countVoxels(after));
   });
 
   it("of a voxel are the affine's, oblique or mirrored", () => {
