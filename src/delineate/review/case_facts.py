@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from delineate import formats
 from delineate.dataset import fingerprint_file
 from delineate.files import write_bytes
 from delineate.geometry import Box, TripleMM, box_of, index_to_world
@@ -25,6 +24,7 @@ from delineate.measurement.lesions import lesion_labels
 from delineate.measurement.shapes import cut_sides, numbered_parts
 from delineate.review.priorities import ResultFacts, StructureFacts
 from delineate.review.records import Structure
+from delineate.review.scan_headers import grid_of
 from delineate.review.seen import file_marks
 from delineate.volume import Segmentation, structure_boxes
 from delineate.workflow.results import ResultRecord, read_record, standing_variants
@@ -89,7 +89,7 @@ def case_facts(segmentation: Path, scan: Path, *, cache: Path | None = None) -> 
     if kept is not None:
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(kept.read_bytes(), type=CaseFacts)
-    grid = formats.read_grid(scan)
+    grid = grid_of(scan)
     found = read_any_segmentation(segmentation, grid=grid)
     others = [read_any_segmentation(path, grid=grid) for path in variants]
     facts = measure_case(found, others, digest)

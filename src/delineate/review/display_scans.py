@@ -25,6 +25,7 @@ from delineate.formats.nifti import is_nifti_name
 from delineate.formats.streams import Stored
 from delineate.geometry import Grid
 from delineate.review.display_numbers import Coding, Numbers, coding_for, coding_of, numbers_of
+from delineate.review.scan_headers import stack_of
 from delineate.review.windows import Window, named_windows
 from delineate.volume import Array, Kind
 
@@ -187,7 +188,7 @@ class _WholeScan:
 
 
 def _dicom(path: Path, memory_bytes: int) -> Scan:
-    stack = formats.stack_at(path)
+    stack = stack_of(path)
     grid, first = stack.grid, stack.slices[0]
     windows = named_windows(stack.slices[len(stack.slices) // 2].path) if _is_windowed(stack) else ()
     coding = _coding_of(stack)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delineate import formats
 from delineate.editing.runs import Runs, difference, pack, put_runs, unpack, wire_view
 from delineate.errors import DelineateError, InputError
 from delineate.formats.dicom_results.seg_placing import with_labels
 from delineate.geometry import Grid
 from delineate.labels import Label, LabelSet
 from delineate.review.records import DamagedStore, ReviewCase
+from delineate.review.scan_headers import grid_of
 from delineate.volume import Segmentation, Source
 from delineate.workflow.structures import read_any_segmentation
 
@@ -55,7 +55,7 @@ def read_model_result(case: ReviewCase) -> ModelResult:
     lie on the scan's grid, and what reading raises.
     """
     _check_file(case)
-    labels, grid = labels_of(case), formats.read_grid(case.new.scan)
+    labels, grid = labels_of(case), grid_of(case.new.scan)
     known = None if labels.overlaps else labels
     found = read_any_segmentation(case.new.segmentation, labels=known, grid=grid)
     if (found.labels.names, found.labels.values) != (labels.names, labels.values):
