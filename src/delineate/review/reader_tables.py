@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOTHING = "–"
+_UNNAMED = "not known"
 _WIDTH = 60  # or a short table breaks its title
 _HEADS = ("", "cases", "unedited", "95 %", "s/case", "edits", "Dice", "readers")
 _CAPTION = (
@@ -23,16 +24,17 @@ _CAPTION = (
 def reader_tables(board: Dashboard) -> Iterator[Table]:
     """All, models, sites, readers and structures; then pairs of readers and reasons of rejections, if there are any."""
     table = _headed("Decided cases", _HEADS, caption=_CAPTION)
+    table.add_row(*map(plain_text, _row("all", board.total)))
     for head, groups in (
-        ("all", (board.total,)),
-        ("model", board.models),
-        ("site", board.sites),
-        ("reader", board.readers),
-        ("structure", board.structures),
+        ("by model", board.models),
+        ("by site", board.sites),
+        ("by reader", board.readers),
+        ("by structure", board.structures),
     ):
         table.add_section()
+        table.add_row(plain_text(head, "bold"))
         for group in groups:
-            table.add_row(*map(plain_text, _row(head, group)))
+            table.add_row(*map(plain_text, _row(f" {group.name or _UNNAMED}", group)))
     yield table
     if board.pairs:
         rows = [(pair.first, pair.second, str(pair.cases), median_text(pair.dice, digits=3)) for pair in board.pairs]
@@ -56,7 +58,7 @@ def median_text(spread: Spread, *, digits: int) -> str:
 
 def _row(head: str, group: Group) -> tuple[str, ...]:
     return (
-        f"{head} {group.name or 'not known'}" if head != "all" else head,
+        head,
         str(group.cases),
         *share_texts(group.unedited),
         median_text(group.seconds, digits=0),
@@ -76,6 +78,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> T
 def _headed(title: str, heads: Sequence[str], *, caption: str | None = None) -> Table:
     table = plain_table(title, caption)
     table.min_width = _WIDTH
+    table.collapse_padding, table.pad_edge = True, False  # names of structures are long
     for n, head in enumerate(heads):
         table.add_column(head, justify="left" if n == 0 else "right", overflow="fold", no_wrap=n > 0)
     return table
