@@ -1,4 +1,4 @@
-"""How fast the viewer scrolls through a scan in a browser that draws with the CPU only, and when its first picture is there.
+"""How fast the viewer scrolls through a scan, and when its first picture is there, drawn with the CPU only.
 
 python benchmarks/viewing.py
 """

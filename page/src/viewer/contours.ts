@@ -47,44 +47,48 @@ function strideOf({ columns }: Raster): number {
   return 2 * columns + 4;
 }
 
+/** The raster with one more voxel of 0 on each side, so that the picture's edges need no asking. */
+function framed({ values, columns, rows }: Raster): Uint16Array {
+  const width = columns + 2;
+  const wide = new Uint16Array(width * (rows + 2));
+  for (let v = 0; v < rows; v++) wide.set(values.subarray(v * columns, (v + 1) * columns), (v + 1) * width + 1);
+  return wide;
+}
+
 /** For each value: from the start of a segment to its end. */
 function segments(raster: Raster): Map<number, Map<number, number>> {
-  const { values, columns, rows } = raster;
   const found = new Map<number, Map<number, number>>();
+  const wide = framed(raster);
+  const width = raster.columns + 2;
   const stride = strideOf(raster);
-  for (let v = -1; v < rows; v++) {
-    const above = v * columns;
-    const below = above + columns;
-    const [top, bottom] = [v >= 0, v < rows - 1];
-    let a = 0;
-    let d = 0;
-    for (let u = -1; u < columns; u++) {
-      const right = u < columns - 1;
-      const b = top && right ? values[above + u + 1]! : 0;
-      const c = bottom && right ? values[below + u + 1]! : 0;
-      if (a !== b || b !== c || c !== d) {
-        const corner = (2 * v + 2) * stride + 2 * u + 2;
-        const corners = [a, b, c, d];
-        for (let n = 0; n < 4; n++) {
-          const value = corners[n]!;
-          if (value === 0 || corners.indexOf(value) !== n) continue;
-          let pattern = 0;
-          for (let m = 0; m < 4; m++) if (corners[m] === value) pattern |= 1 << m;
-          let next = found.get(value);
-          if (!next) found.set(value, (next = new Map()));
-          for (const [from, to] of LINES[pattern]!) {
-            next.set(
-              corner + MIDDLE_V[from]! * stride + MIDDLE_U[from]!,
-              corner + MIDDLE_V[to]! * stride + MIDDLE_U[to]!,
-            );
-          }
-        }
-      }
-      a = b;
-      d = c;
+  const corners = [0, 0, 0, 0];
+  for (let v = 0; v <= raster.rows; v++) {
+    for (let u = 0, at = v * width; u < width - 1; u++, at++) {
+      const a = wide[at]!;
+      // Nearly every cell is of one value.
+      if (a === wide[at + 1] && a === wide[at + width] && a === wide[at + width + 1]) continue;
+      corners[0] = a;
+      corners[1] = wide[at + 1]!;
+      corners[2] = wide[at + width + 1]!;
+      corners[3] = wide[at + width]!;
+      addCell(found, corners, 2 * v * stride + 2 * u, stride);
     }
   }
   return found;
+}
+
+function addCell(found: Map<number, Map<number, number>>, corners: readonly number[], corner: number, stride: number): void {
+  for (let n = 0; n < 4; n++) {
+    const value = corners[n]!;
+    if (value === 0 || corners.indexOf(value) !== n) continue;
+    let pattern = 0;
+    for (let m = n; m < 4; m++) if (corners[m] === value) pattern |= 1 << m;
+    let next = found.get(value);
+    if (!next) found.set(value, (next = new Map()));
+    for (const [from, to] of LINES[pattern]!) {
+      next.set(corner + MIDDLE_V[from]! * stride + MIDDLE_U[from]!, corner + MIDDLE_V[to]! * stride + MIDDLE_U[to]!);
+    }
+  }
 }
 
 /** Joins segments to closed lines and leaves out points on the way of a straight line. */
