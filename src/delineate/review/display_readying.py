@@ -183,11 +183,12 @@ class Readying:
         except BaseException as error:
             with self._changed:
                 self._error = error
+        try:
+            self._task.over()
         finally:
             with self._changed:
                 self._finished = True
                 self._changed.notify_all()
-            self._task.over()
 
     def _make(self) -> None:
         task = self._task
