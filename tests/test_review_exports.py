@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -160,3 +162,17 @@ def test_an_approval_stays_out_of_pseudonymous_objects(tmp_path: Path, case: Rev
 def test_a_name_is_written_as_it_was_signed() -> None:
     assert person_name("Ana  Núñez^MD\\x=") == "Ana Núñez MD x"
     assert len(person_name("n" * 100)) == 64
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+@pytest.mark.parametrize("state", [State.APPROVED_WITH_EDITS, State.IN_REVIEW])
+def test_approvals_and_drafts_keep_to_the_standard(tmp_path: Path, case: Reviewed, state: State) -> None:
+    # The rim is drawn by hand: its segment has no algorithm.
+    array = np.where(case.model.array == 2, 0, case.model.array).astype(np.uint8)
+    drawn = replace(case, model=replace(case.model, array=array), case=replace(case.case, state=state))
+    made = export_case(drawn, ["seg", "sr", "rtstruct"], tmp_path / "out", draft=True)
+    paths = [file.path for file in made if file.path.suffix == ".dcm"]
+    assert len(paths) == 3
+    for path in paths:
+        said = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False).stderr
+        assert [line for line in said.splitlines() if line.startswith("Error")] == []
