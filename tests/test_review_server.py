@@ -305,15 +305,32 @@ def test_dashboard_and_suggestions_are_of_what_one_may_see(site: Site) -> None:
 
 def test_nobody_waits_for_a_turn_without_end() -> None:
     turns = Turns(at_once=2, seconds=0.05)
-    with turns.of(1), turns.of(2):
+    with turns.of(1), turns.one():
         began = time.monotonic()
         with pytest.raises(ResourceError, match="too much to do"), turns.of(1):
             pass
-        with pytest.raises(ResourceError, match="too much to do"), turns.of(3):
+        with pytest.raises(ResourceError, match="too much to do"), turns.one():
             pass
         assert time.monotonic() - began < 5
-    with turns.of(1):
+    with turns.of(1), turns.of(2):
         pass
+
+
+def test_what_several_ask_for_at_once_is_made_once() -> None:
+    kept, made, go = Kept(1000), list[int](), threading.Event()
+
+    def make() -> bytes:
+        made.append(1)
+        go.wait(10)
+        return b"x"
+
+    threads = [threading.Thread(target=kept.get, args=("key", make)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
 
 
 def test_kept_answers_stay_within_their_bytes() -> None:

@@ -45,6 +45,7 @@ def make_app(
     app = FastAPI(
         title="delineate review", version=options.version, openapi_url=None, docs_url=None, redoc_url=None, debug=False
     )
+    cpus = os.cpu_count() or 1
     app.state.parts = Parts(
         store=store,
         live=live,
@@ -52,7 +53,8 @@ def make_app(
         options=options,
         token=OneTimeToken(),
         attempts=Attempts(options.logins_a_minute),
-        turns=Turns(at_once=max(2, os.cpu_count() or 1), seconds=options.busy_seconds),
+        turns=Turns(at_once=max(2, cpus), seconds=options.busy_seconds),
+        slow_turns=Turns(at_once=max(1, cpus // 2), seconds=options.busy_seconds),
         kept=Kept(options.memory_bytes),
         dashboards=Dashboards(store, live, options.places.cache),
         suggestions=Suggestions(store, options.places.cache),

@@ -87,7 +87,7 @@ def filters(here: Here, person: Visitor) -> Filters:
 
 def detail(here: Here, person: Visitor, case: Asked) -> CaseDetail:
     """A case with everything that its page begins with."""
-    with here.turns.of(case.id):
+    with here.turns.one():
         about = here.volumes.about(case)
         revision, seen = here.live.digest(case)
         layers = [layer for layer, _ in here.live.layers(case)]
@@ -158,9 +158,8 @@ def _labels_at(
     check_slab(_shape(here, case), np.dtype(kind).itemsize, *slices, most=here.options.slab_bytes)
 
     def make() -> bytes:
-        with here.turns.of(case.id):
-            layers = dict(here.live.at(case, revision))
-            return wire_bytes(layer_of(layers, layer)[slice(*slices)], kind)
+        layers = dict(here.live.at(case, revision))
+        return wire_bytes(layer_of(layers, layer)[slice(*slices)], kind)
 
     return sent(request, here, ("labels", case.id, revision, layer, *slices), make, revision=revision)
 
@@ -174,7 +173,7 @@ def reference(
     size = shape[0] * shape[1] * np.dtype(kind).itemsize
 
     def make() -> bytes:
-        with here.turns.of(case.id):
+        with here.turns.one():
             return reference_layer(here, case, layer)[start * size : stop * size]
 
     return sent(request, here, ("reference slab", case.id, layer, start, stop), make)
@@ -191,7 +190,7 @@ def surface(here: Here, person: Visitor, case: Asked, value: int) -> Response:
         raise NotFound("this case has no such structure")
 
     def make() -> bytes:
-        with here.turns.of(case.id):
+        with here.slow_turns.one():
             return surfaces.mz3(here.live.segmentation(case, case.revision), value)
 
     packed = here.kept.get(("surface", case.id, case.revision, value), make)
@@ -202,7 +201,7 @@ def findings(here: Here, person: Visitor, case: Asked) -> CaseFindings:
     """What is measured of the structures at the head, with places to jump to."""
 
     def make() -> bytes:
-        with here.turns.of(case.id):
+        with here.slow_turns.one():
             found = case_findings.findings(here.live.segmentation(case, case.revision), case.new.scan)
             return msgspec.json.encode(found)
 

@@ -30,20 +30,19 @@ _LISTING = "files.json"
 def decide(here: Here, person: Visitor, case: Asked, body: NewDecision) -> Decided:
     """Sign a verdict on what was seen. 409 if the case has changed since."""
     _check_signer(here, person, body)
-    with here.turns.of(case.id):
-        revision, seen = here.live.digest(case)
-        if body.revision == revision and body.seen != seen:
-            raise NotAllowed("what is signed is not what the case holds", remedy="Load the case again")
-        decision = here.store.decide(
-            case.id,
-            person,
-            body.verdict,
-            revision=body.revision,
-            seen=body.seen,
-            signature=body.signature,
-            structure=body.structure,
-            reason=body.reason,
-        )
+    revision, seen = here.live.digest(case)
+    if body.revision == revision and body.seen != seen:
+        raise NotAllowed("what is signed is not what the case holds", remedy="Load the case again")
+    decision = here.store.decide(
+        case.id,
+        person,
+        body.verdict,
+        revision=body.revision,
+        seen=body.seen,
+        signature=body.signature,
+        structure=body.structure,
+        reason=body.reason,
+    )
     return Decided(state=here.store.case_by_id(case.id).state, decision=decision_answer(decision))
 
 
@@ -70,7 +69,7 @@ def export(here: Here, person: Visitor, case: Asked, body: ExportRequest) -> Exp
     """Write an approved case in formats of other software."""
     _check_sees_names(person, case)
     folder = _folder(here, case)
-    with here.turns.of(case.id):
+    with here.slow_turns.of(case.id):
         what = exports.reviewed(here.store, here.live, case)
         made = exports.export_case(what, tuple(dict.fromkeys(body.formats)), folder)
         files = [ExportedFile(name=file.name, format=file.format, bytes=file.bytes) for file in made]

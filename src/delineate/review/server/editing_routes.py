@@ -23,37 +23,34 @@ def add_edit(here: Here, person: Visitor, case: Asked, body: NewEdit) -> EditAdd
     """Store a change upon the head. 409 with the head's revision if another was made meanwhile: nothing is lost."""
     voxels = voxels_of(here, case)
     runs = runs_from_text(body.runs, voxels)
-    with here.turns.of(case.id):
-        try:
-            edit = here.live.edit(
-                case,
-                person,
-                base_revision=body.base_revision,
-                layer=body.layer,
-                runs=runs,
-                tool=body.tool,
-                parameters=parameters_text(body.parameters),
-            )
-        except EditConflict as error:
-            raise stale(here, case, error) from error
+    try:
+        edit = here.live.edit(
+            case,
+            person,
+            base_revision=body.base_revision,
+            layer=body.layer,
+            runs=runs,
+            tool=body.tool,
+            parameters=parameters_text(body.parameters),
+        )
+    except EditConflict as error:
+        raise stale(here, case, error) from error
     return EditAdded(revision=edit.revision, digest=edit.digest)
 
 
 def edits(here: Here, person: Visitor, case: Asked, after: Annotated[int, Query(ge=0, le=MOST)] = 0) -> Edits:
     """The edits after a revision, at most a thousand at a time."""
-    return Edits(edits=[edit_answer(edit) for edit in here.store.edits(case.id, after)[:_MOST_EDITS]])
+    return Edits(edits=[edit_answer(edit) for edit in here.store.edits(case.id, after, min(after + _MOST_EDITS, MOST))])
 
 
 def undo(here: Here, person: Visitor, case: Asked, body: Base) -> EditResult:
     """Take back the last change that stands, whoever made it."""
-    with here.turns.of(case.id):
-        return edit_result(here, here.live.undo(case, person, body.base_revision))
+    return edit_result(here, here.live.undo(case, person, body.base_revision))
 
 
 def redo(here: Here, person: Visitor, case: Asked, body: Base) -> EditResult:
     """Make again what was taken back last."""
-    with here.turns.of(case.id):
-        return edit_result(here, here.live.redo(case, person, body.base_revision))
+    return edit_result(here, here.live.redo(case, person, body.base_revision))
 
 
 def beat(here: Here, person: Visitor, case: Asked, body: Beat) -> Presence:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A server's parts. `kept`: answers that are asked for again; `token`: of the address that was printed;
-    `proposer`: a promptable model, if there is one."""
+    """A server's parts.
+
+    `turns`: at what people wait for; `slow_turns`: at what takes many seconds. `kept`: answers that are asked for
+    again. `token`: of the address that was printed. `proposer`: a promptable model, if there is one.
+    """
 
     store: Store
     live: LiveLabels
@@ -34,6 +37,7 @@ class Parts:
     token: OneTimeToken
     attempts: Attempts
     turns: Turns
+    slow_turns: Turns
     kept: Kept
     dashboards: Dashboards
     suggestions: Suggestions

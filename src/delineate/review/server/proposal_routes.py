@@ -32,7 +32,7 @@ def propose(here: Here, person: Visitor, case: Asked, body: ProposalRequest) -> 
     the structure itself, the structure is drawn anew around what was pointed at.
     """
     began = time.perf_counter()
-    with here.turns.of(case.id):
+    with here.turns.one():
         labels = wire_view(layer_of(dict(layers_at_head(here, case, body.base_revision)), body.layer))
         value = value_in(case, structure=body.structure, layer=body.layer)
         pointed = pointing(body)

@@ -23,7 +23,7 @@ from delineate.review.server.wire import ToolRequest, ToolResult
 
 def use(here: Here, person: Visitor, case: Asked, tool: str, body: ToolRequest) -> ToolResult:
     """Use a tool on a structure at the head. 409 if the head is another revision by now."""
-    with here.turns.of(case.id):
+    with here.turns.one():
         edit = _used(here, person, case, tool, body)
     if edit is None:
         note = "The tool changed nothing."

@@ -1,4 +1,7 @@
-"""Who works on what: one at a time on a case, a few at a time on the machine, and nobody waits without end."""
+"""Who works on what: a few at a time on the machine, one at a time on a case's files, and nobody waits without end.
+
+Labels need no turns: `LiveLabels` lets one at a time work on a case, and never changes what it has handed out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from delineate.review.server.problems import Busy
 
 
 class Turns:
-    """Turns at heavy work. `at_once`: how many cases are worked on at one time; `seconds`: how long one waits."""
+    """Turns at work that takes long. `at_once`: how many have one at a time; `seconds`: how long one waits for it."""
 
     def __init__(self, *, at_once: int, seconds: float) -> None:
         self._places = threading.BoundedSemaphore(at_once)
@@ -20,20 +23,19 @@ class Turns:
         self._lock = threading.Lock()
 
     @contextmanager
+    def one(self) -> Iterator[None]:
+        """A turn. Raises `Busy` if none comes within the seconds that one waits."""
+        with _taken(self._places, time.monotonic() + self._seconds):
+            yield
+
+    @contextmanager
     def of(self, case: int) -> Iterator[None]:
-        """A turn at a case. Raises `Busy` if none comes within the seconds that one waits."""
+        """A turn that nobody else has for the same case; raises the same."""
         until = time.monotonic() + self._seconds
         mine = self._join(case)
         try:
-            _take(mine, until)
-            try:
-                _take(self._places, until)
-                try:
-                    yield
-                finally:
-                    self._places.release()
-            finally:
-                mine.release()
+            with _taken(mine, until), _taken(self._places, until):
+                yield
         finally:
             self._leave(case)
 
@@ -50,6 +52,11 @@ class Turns:
                 self._cases[case] = (lock, users - 1)
 
 
-def _take(lock: threading.Lock | threading.BoundedSemaphore, until: float) -> None:
+@contextmanager
+def _taken(lock: threading.Lock | threading.BoundedSemaphore, until: float) -> Iterator[None]:
     if not lock.acquire(timeout=max(until - time.monotonic(), 0.001)):
         raise Busy("the server has too much to do just now", remedy="Try again in a moment")
+    try:
+        yield
+    finally:
+        lock.release()

@@ -58,7 +58,7 @@ def upload(
     """Take a segmentation (.nii.gz or .nii on the case's grid) as the case's labels: an edit with the tool "upload"."""
     voxels = voxels_of(here, case)
     limits = Limits(voxels * _BYTES_A_VOXEL + _MORE_BYTES, here.options.upload_seconds, voxels)
-    with here.turns.of(case.id):
+    with here.slow_turns.one():
         sent = read_upload(file.file, here.options.places.uploads, limits)
         runs = _runs(here, case, sent, base_revision=base_revision, layer=layer)
         if len(runs) == 0:
