@@ -56,10 +56,10 @@ class CaseStore(Database):
         with self.writing() as writing:
             known = {row.key: row for row in _rows_of_keys(writing, keys)}
             changed = [new for new in cases if not (new.key in known and known[new.key].digest == new.digest)]
-            for new in changed:
-                if new.key in known:
-                    _remove(writing, known[new.key])
-                _add(writing, new, by, replaced=new.key in known)
+            replaced = {new.key for new in changed if new.key in known}
+            for key in replaced:
+                _remove(writing, known[key])
+            _add(writing, changed, by, replaced)
         return tuple(new.key for new in changed)
 
     def case(self, key: str) -> ReviewCase | None:
@@ -198,12 +198,13 @@ def _remove(writing: Writing, row: CaseRow) -> None:
     writing.work.flush()
 
 
-def _add(writing: Writing, new: NewCase, by: Person | str, *, replaced: bool) -> None:
-    row = case_row(new)
-    writing.work.add(row)
-    writing.work.flush()
-    structures = structure_rows(row.id, new.structures)
-    writing.work.add_all(structures)
-    action = "case_replaced" if replaced else "case_added"
-    facts = {"digest": new.digest, "model": new.model_digest or new.model}
-    note(writing, by, action, row, **facts, content=case_content(row, structures))
+def _add(writing: Writing, cases: Sequence[NewCase], by: Person | str, replaced: set[str]) -> None:
+    rows = [case_row(new) for new in cases]
+    writing.work.add_all(rows)
+    writing.work.flush()  # all at once: that gives them their numbers
+    structures = [structure_rows(row.id, new.structures) for row, new in zip(rows, cases, strict=True)]
+    writing.work.add_all([part for parts in structures for part in parts])
+    for new, row, parts in zip(cases, rows, structures, strict=True):
+        action = "case_replaced" if new.key in replaced else "case_added"
+        facts = {"digest": new.digest, "model": new.model_digest or new.model}
+        note(writing, by, action, row, **facts, content=case_content(row, parts))
