@@ -11,7 +11,8 @@
     ├── ModelError                       a model folder with a piece missing, changed, or not understood
     ├── TrainingError                    a run that cannot go on: a failed case, a loss that is not finite
     ├── ExportError                      a result that cannot be written as asked
-    └── ResourceError                    memory, disk, device or an optional package is not there
+    ├── ResourceError                    memory, disk, device or an optional package is not there
+    └── StaleRevision, NotAllowed, DamagedStore    of review only, see `review.records`
 
 A programmer's mistake stays a plain `ValueError` or `TypeError`.
 """
