@@ -16,6 +16,7 @@ LEAST = {
     ("POST", "/api/session"): "nobody",
     ("GET", "/api/session"): "viewer",
     ("DELETE", "/api/session"): "viewer",
+    ("GET", "/api/openapi.json"): "viewer",
     ("GET", "/api/cases"): "viewer",
     ("GET", "/api/filters"): "viewer",
     ("GET", "/api/dashboard"): "viewer",

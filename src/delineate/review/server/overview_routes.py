@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from delineate.review.server.parts import Here, Visitor
 from delineate.review.server.wire import SuggestedCase, Suggestions
@@ -20,3 +21,8 @@ def suggestions(here: Here, person: Visitor, count: Annotated[int, Query(ge=1, l
     """The cases from which a model would learn most, of those that nobody has looked at."""
     found = here.suggestions.next(person, count)
     return Suggestions(cases=[SuggestedCase(key=one.key, reason=one.reason, score=one.score) for one in found])
+
+
+def schema(request: Request, person: Visitor) -> Response:
+    """All routes, what they take and what they give, as OpenAPI."""
+    return JSONResponse(request.app.openapi())

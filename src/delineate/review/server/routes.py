@@ -58,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/session", session_routes.sign_in, None, wire.SessionAnswer),
     Route("GET", "/api/session", session_routes.who, Role.VIEWER, wire.SessionAnswer),
     Route("DELETE", "/api/session", session_routes.sign_out, Role.VIEWER),
+    Route("GET", "/api/openapi.json", overview_routes.schema, Role.VIEWER),
     Route("GET", "/api/cases", case_routes.worklist, Role.VIEWER, wire.Worklist),
     Route("GET", "/api/filters", case_routes.filters, Role.VIEWER, wire.Filters),
     Route("GET", "/api/dashboard", overview_routes.dashboard, Role.VIEWER),
