@@ -92,7 +92,7 @@ function Row({ desk, structure, number, hidden, decision, decide }: RowProps) {
         onClick={() => desk.choose(value)}
       >
         <Swatch colour={colour} />
-        <span class="name">{name}</span>
+        <span class="name">{name.replaceAll("_", " ")}</span>
         {number <= 9 && <kbd aria-hidden="true">{number}</kbd>}
       </button>
       <span class="structure-facts muted">

@@ -2,16 +2,11 @@
 
 import * as api from "../api";
 import type { CaseDetail, CaseStructure, Present, SessionPerson } from "../api";
-import { counted } from "../app/words";
 import type { Layout, Plane, Runs, Style, Triple, WindowLevel } from "../contract";
 import { nextRadius } from "../editing/brush";
-import { BrushTool } from "../editing/brushTool";
-import { LassoTool } from "../editing/lassoTool";
-import { memoryJournal, openJournal, type Journal } from "../editing/journal";
-import { PromptTool } from "../editing/promptTool";
+import type { Journal } from "../editing/journal";
 import { Proposals, type ProposalMethod } from "../editing/proposals";
 import { emptyQueue, type Queue } from "../editing/queue";
-import { decodeRuns } from "../editing/runs";
 import { Sender } from "../editing/sender";
 import {
   joinOverlays,
@@ -21,14 +16,14 @@ import {
   type FinishedChange,
   type Workplace,
 } from "../editing/workplace";
-import { createCaseView, type Viewer } from "../viewer";
-import { caseSource } from "./caseSource";
+import type { Viewer } from "../viewer";
 import type { ToolName } from "./choices";
 import { asEditable, notEditable, startOf, type DeskState, type Notice } from "./deskState";
 import { Presence } from "./presence";
-import { caseServer, failureOf, mergedText } from "./saving";
+import { askProposal, caseServer, failureOf, mergedText } from "./saving";
 import { Store } from "./store";
-import { countsAfter, countVoxels } from "./volumes";
+import { drawingTools } from "./tools";
+import { StructureVolumes } from "./volumes";
 
 const SURFACES_AFTER_MS = 3000;
 /** Messages that ask for nothing go away by themselves. */
@@ -46,7 +41,7 @@ export class CaseDesk {
   private readonly blinking: ReturnType<typeof setInterval>;
   private surfaces: ReturnType<typeof setTimeout> | null = null;
   private readonly changed = new Set<number>();
-  private changes = 0;
+  private readonly volumes: StructureVolumes;
   private notices = 0;
 
   constructor(
@@ -78,7 +73,7 @@ export class CaseDesk {
       geometry: detail.geometry,
       active: () => this.active(),
       data: (layer) => this.labels(layer).data,
-      ask: (prompts, active, method, signal) => this.propose(prompts, active, method, signal),
+      ask: (...asked) => askProposal(this.key, this.sender, ...asked),
       accept: (change) => {
         this.labels(change.layer).apply(change.runs);
         this.commit(change);
@@ -87,6 +82,7 @@ export class CaseDesk {
       redraw: () => view.redraw(),
       say: (text) => this.say(text),
     });
+    this.volumes = new StructureVolumes(view.layers, (voxels) => this.store.set({ voxels }));
     this.drawing = this.makeTools();
     this.presence = new Presence(detail.key, (heard) => this.hear(heard));
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -319,32 +315,7 @@ export class CaseDesk {
       redraw: () => view.redraw(),
       say: (text) => this.say(text),
     };
-    return new Map<ToolName, DrawingTool>([
-      ...(["brush", "eraser", "threshold_brush"] as const).map((name) => [name, new BrushTool(name, place)] as const),
-      ["lasso", new LassoTool(place)],
-      ...(["point", "box", "scribble"] as const).map(
-        (name) => [name, new PromptTool(name, place, this.proposals)] as const,
-      ),
-    ]);
-  }
-
-  private async propose(
-    prompts: Parameters<Proposals["prompt"]>[0],
-    active: ActiveStructure,
-    method: ProposalMethod,
-    signal: AbortSignal,
-  ) {
-    await this.sender.settled();
-    const { structure, layer } = active;
-    const { points, box, scribbles } = prompts;
-    const request = { structure, layer, points: [...points], box, scribbles: [...scribbles], method };
-    const ask = () => api.propose(this.key, { ...request, baseRevision: this.sender.state.revision }, signal);
-    const answer = await ask().catch(async (problem: unknown) => {
-      if (!(problem instanceof api.ApiError) || problem.revision === null) throw problem;
-      await this.sender.catchUp(problem.revision);
-      return ask();
-    });
-    return { ...answer, runs: decodeRuns(answer.runs) };
+    return drawingTools(place, this.proposals);
   }
 
   private commit(change: FinishedChange): void {
@@ -358,16 +329,8 @@ export class CaseDesk {
   }
 
   private counted(layer: number, runs: Runs): void {
-    const { voxels, detail } = this.store.get();
-    this.changes++;
-    for (const value of layer > 0 ? [layer] : new Set([...runs.before, ...runs.after])) {
-      if (value > 0) this.changed.add(value);
-    }
-    if (!voxels) return;
-    if (detail.layers.includes(layer) && layer > 0) {
-      const own = countsAfter(new Map([[1, voxels.get(layer) ?? 0]]), runs).get(1) ?? 0;
-      this.store.set({ voxels: new Map(voxels).set(layer, own) });
-    } else this.store.set({ voxels: countsAfter(voxels, runs) });
+    for (const value of layer > 0 ? [layer] : [...runs.before, ...runs.after]) if (value > 0) this.changed.add(value);
+    this.volumes.changed(layer, runs);
   }
 
   private onQueue(queue: Queue): void {
@@ -405,35 +368,6 @@ export class CaseDesk {
     view.onProgress((progress) => store.set({ progress }));
     view.onMeasurements(() => store.set({ measurements: [...view.measurements()] }));
     view.onFirstPicture((firstPictureMs) => store.set({ firstPictureMs }));
-    void view.loaded().then(() => this.countAll());
+    void view.loaded().then(() => this.volumes.count());
   }
-
-  /** Counts again from the start where something changed meanwhile. */
-  private async countAll(): Promise<void> {
-    const turn = this.changes;
-    const all = new Map<number, number>();
-    for (const [layer, { data }] of this.view.layers) {
-      const counts = await countVoxels(data);
-      if (layer === 0) counts.forEach((voxels, value) => all.set(value, voxels));
-      else all.set(layer, counts.get(1) ?? 0);
-    }
-    if (turn === this.changes) this.store.set({ voxels: all });
-    else setTimeout(() => void this.countAll(), 1000);
-  }
-}
-
-/** Opens a case in an element of the page. Rejects with an ApiError where the server does not give it. */
-export async function openDesk(key: string, host: HTMLElement): Promise<CaseDesk> {
-  const [{ person, local }, detail] = await Promise.all([api.session(), api.caseDetail(key)]);
-  const journal = await openJournal(person.name, key).catch(memoryJournal);
-  const view = await createCaseView(host, caseSource(detail));
-  const desk = new CaseDesk(view, person, local, { detail, journal, host });
-  const { style } = desk.store.get();
-  view.setStyle(style);
-  const left = (await journal.saved().catch(() => [])).length;
-  if (left > 0) {
-    desk.notice(`${counted(left, "stroke")} from an earlier visit were not saved yet; they are being put back.`);
-    desk.sender.takeUpSaved().catch((problem: unknown) => desk.notice(String(problem), "bad"));
-  }
-  return desk;
 }

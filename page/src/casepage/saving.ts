@@ -3,10 +3,11 @@
 import * as api from "../api";
 import { ApiError } from "../api";
 import { counted } from "../app/words";
+import type { ProposalAnswer, ProposalHost } from "../editing/proposals";
 import type { Merged, Queue, RemoteEdit } from "../editing/queue";
 import { waitingEdits } from "../editing/queue";
 import { decodeRuns, encodeRuns } from "../editing/runs";
-import type { Failure, Server } from "../editing/sender";
+import type { Failure, Sender, Server } from "../editing/sender";
 
 /** The server sends no more of them in one answer. */
 const EDITS_AT_ONCE = 1000;
@@ -34,6 +35,27 @@ export function caseServer(key: string): Server {
       }
     },
   };
+}
+
+/** Asks for a proposal upon the labels as they are here, once all strokes are stored. */
+export async function askProposal(
+  key: string,
+  sender: Sender,
+  ...[prompts, { structure, layer }, method, signal]: Parameters<ProposalHost["ask"]>
+): Promise<ProposalAnswer> {
+  const points = [...prompts.points];
+  const scribbles = [...prompts.scribbles];
+  await sender.settled();
+  const ask = () => {
+    const request = { structure, layer, points, scribbles, box: prompts.box, method };
+    return api.propose(key, { ...request, baseRevision: sender.state.revision }, signal);
+  };
+  const answer = await ask().catch(async (problem: unknown) => {
+    if (!(problem instanceof ApiError) || problem.revision === null) throw problem;
+    await sender.catchUp(problem.revision);
+    return ask();
+  });
+  return { ...answer, runs: decodeRuns(answer.runs) };
 }
 
 export function failureOf(problem: unknown): Failure {

@@ -1,4 +1,4 @@
-import type { Geometry, Runs } from "../contract";
+import type { Geometry, LabelStore, Runs } from "../contract";
 
 /** Voxels of each value. */
 export type Counts = ReadonlyMap<number, number>;
@@ -35,4 +35,44 @@ export function voxelMl({ affine }: Geometry): number {
   const [[a, b, c], [d, e, f], [g, h, i]] = affine.map((row) => row.slice(0, 3)) as [number[], number[], number[]];
   const volume = a! * (e! * i! - f! * h!) - b! * (d! * i! - f! * g!) + c! * (d! * h! - e! * g!);
   return Math.abs(volume) / 1000;
+}
+
+const AGAIN_MS = 1000;
+
+/** Voxels of each structure, counted once and then kept up with every change. */
+export class StructureVolumes {
+  private voxels: Counts | null = null;
+  private changes = 0;
+
+  /** `layers`: layer 0 holds values, any other one 1 for the structure that it is named after. */
+  constructor(
+    private readonly layers: ReadonlyMap<number, Pick<LabelStore, "data">>,
+    private readonly tell: (voxels: Counts) => void,
+  ) {}
+
+  /** Counts all, and once more where something changed meanwhile. */
+  async count(): Promise<void> {
+    const turn = this.changes;
+    const all = new Map<number, number>();
+    for (const [layer, { data }] of this.layers) {
+      const counts = await countVoxels(data);
+      if (layer === 0) counts.forEach((voxels, value) => all.set(value, voxels));
+      else all.set(layer, counts.get(1) ?? 0);
+    }
+    if (turn === this.changes) this.become(all);
+    else setTimeout(() => void this.count(), AGAIN_MS);
+  }
+
+  changed(layer: number, runs: Runs): void {
+    this.changes++;
+    if (!this.voxels) return;
+    if (layer === 0) return this.become(countsAfter(this.voxels, runs));
+    const own = countsAfter(new Map([[1, this.voxels.get(layer) ?? 0]]), runs).get(1) ?? 0;
+    this.become(new Map(this.voxels).set(layer, own));
+  }
+
+  private become(voxels: Counts): void {
+    this.voxels = voxels;
+    this.tell(voxels);
+  }
 }

@@ -8,7 +8,7 @@ import { BINDINGS, press, type KeyContext } from "../../src/casepage/keyboard";
 import { failureOf, mergedText, saveText } from "../../src/casepage/saving";
 import { Store } from "../../src/casepage/store";
 import { decisionsOf } from "../../src/casepage/Structures";
-import { countsAfter, countVoxels, voxelMl } from "../../src/casepage/volumes";
+import { StructureVolumes, countsAfter, countVoxels, voxelMl, type Counts } from "../../src/casepage/volumes";
 import { emptyQueue, type Edit, type Queue, type RemoteEdit } from "../../src/editing/queue";
 import { RunBuilder, paintRuns } from "../../src/editing/runs";
 import { someLabels } from "./shapes";
@@ -130,6 +130,22 @@ describe("volumes", () => {
     const built = new RunBuilder();
     before.forEach((value, offset) => built.add(offset, value, after[offset]!));
     expect(countsAfter(await countVoxels(before), built.finish())).toEqual(await countVoxels(after));
+  });
+
+  it("are counted again where a change came in while they were counted, and kept up from then on", async () => {
+    const [whole, own] = [Uint8Array.of(0, 2, 2, 1), Uint8Array.of(1, 1, 0, 1)];
+    const told: Counts[] = [];
+    const layers = new Map([[0, { data: whole }], [5, { data: own }]]);
+    const volumes = new StructureVolumes(layers, (counts) => told.push(counts));
+    const change = paintRuns([0, 1], whole, 1);
+    const counting = volumes.count();
+    whole.fill(1, 0, 2);
+    volumes.changed(0, change);
+    await counting;
+    expect(told).toEqual([]);
+    await vi.waitFor(() => expect(told).toEqual([new Map([[1, 3], [2, 1], [5, 3]])]), 5000);
+    volumes.changed(5, paintRuns([2], own, 1));
+    expect(told.at(-1)!.get(5)).toBe(4);
   });
 
   it("of a voxel are the affine's, oblique or mirrored", () => {
