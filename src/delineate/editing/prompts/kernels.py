@@ -67,6 +67,7 @@ def scan(distance: Array, cost: Array, image: Array, steps: Array, lengths: Arra
 def sweep(rank: Array, inner: Array, areas: Array, area: Array, gain: Array) -> None:
     """Adds up the surface of every region {rank <= n}: its `area[n]`, and `gain[n]`, what `inner` falls by across it.
 
+    Faces on the array's border count as surface across which nothing falls.
     `rank`: (I, J, K) whole numbers, the last one being outside for good. `areas`: of a face across each axis.
     `area`, `gain`: (n + 1,), as differences from one n to the next; sum them up to have them.
     """
@@ -77,7 +78,12 @@ def sweep(rank: Array, inner: Array, areas: Array, area: Array, gain: Array) -> 
             for k in range(size_k):
                 for axis in range(3):
                     p, q, r = i + (axis == 0), j + (axis == 1), k + (axis == 2)
+                    at = i if axis == 0 else (j if axis == 1 else k)
+                    if at == 0 and rank[i, j, k] < last:
+                        area[rank[i, j, k]] += areas[axis]
                     if p >= size_i or q >= size_j or r >= size_k:
+                        if rank[i, j, k] < last:
+                            area[rank[i, j, k]] += areas[axis]
                         continue
                     low, high = rank[i, j, k], rank[p, q, r]
                     fall = inner[i, j, k] - inner[p, q, r]

@@ -43,7 +43,7 @@ class Pointing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """A mask in a box of an (I, J, K) array, of the box's shape; nothing is proposed outside. `method`: what was used."""
+    """A mask in a box of an (I, J, K) array, of its shape; nothing is proposed outside. `method`: what was used."""
 
     box: Box
     mask: Mask

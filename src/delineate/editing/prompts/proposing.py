@@ -13,7 +13,7 @@ from delineate.editing.boxes import Mask, checked_spacing
 from delineate.editing.distances import distance_to, signed_distance
 from delineate.editing.prompts.geodesic import distances, grown
 from delineate.editing.prompts.intensities import likeness, noise_of, smoothed
-from delineate.editing.prompts.pointing import PointedAt, Proposal, Seeds, seeds_of
+from delineate.editing.prompts.pointing import PointedAt, Pointing, Proposal, Seeds, seeds_of
 from delineate.editing.prompts.walker import walk
 from delineate.editing.prompts.windows import Values, Window, around
 from delineate.errors import InputError
@@ -29,6 +29,10 @@ _STEP = 0.2  # the cost of a change of intensity by one standard deviation, in m
 _CLIPPED = 16.0  # standard deviations beyond which a step is no sharper
 _BAND = 0.25  # of the radius of a ball of the same volume: how far the outline may be off the guess
 _CORE = 0.6  # of a box's sides: the ellipsoid that is taken to be inside, to begin with
+_BESIDE = 0.25  # of a box's mean side: how far around it is looked for what it is not
+_BOX_CELLS = 48  # along a box's longest side, for the guess
+_BOX_TURNS = 2
+_CENTRED = 2.0  # the odds (logarithm) that the middle of a box is in the structure, whatever its intensity
 _TURNS = 2  # how often the outline is found again with the intensities that it gives
 
 
@@ -62,6 +66,14 @@ def propose(
     guess = _in_box(image, seeds, spacing) if seeds.box else _from_points(image, seeds, spacing)
     chosen = "random_walker" if method == "auto" else method
     return _outlined(image, seeds, spacing, guess, chosen)
+
+
+def warm_up() -> None:
+    """Compiles or loads what proposals need, so that the first person who points at something does not wait for it."""
+    image = np.zeros((12, 12, 12), np.float32)
+    image[3:9, 3:9, 3:9] = 1
+    for method in REFINERS:
+        propose(image, Pointing(np.full((1, 3), 5.0), np.full((1, 3), 1.0)), spacing_mm=(1, 1, 1), method=method)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,26 +139,51 @@ def _cells_near(cells: Mask) -> Mask:
 
 
 def _in_box(image: npt.NDArray[Any], seeds: Seeds, spacing: TripleMM) -> Guess:
-    """Like the core of the box rather than what is around it, and near its middle rather than in its corners."""
+    """Like the core of the box rather than what is around it, and near its middle rather than in its corners.
+
+    The random walker decides where both leave it open; what it finds is the core of the next turn (Rother et al. 2004).
+    """
     assert seeds.box is not None
     low, high = np.array(seeds.box.start), np.array(seeds.box.stop) - 1
     sides = (high - low + 1) * spacing
-    window = around(low, high, 0.25 * float(sides.mean()), 0.0, spacing, image.shape)
+    margin = _BESIDE * float(sides.mean())
+    window = around(low, high, margin, float(sides.max()) / _BOX_CELLS, spacing, image.shape)
     look = _look(image, window)
-    centre = [np.arange(n) for n in window.shape]
-    middle = ((low + high) / 2 - window.box.start - (np.array(window.strides) - 1) / 2) / window.strides
-    half = (high - low + 1) / 2 / window.strides
-    scaled = np.meshgrid(
-        *[(c - m) / h for c, m, h in zip(centre, middle, half, strict=True)], indexing="ij", sparse=True
-    )
-    radius = np.sqrt(sum(side**2 for side in scaled))
-    inside = np.maximum(np.maximum(abs(scaled[0]), abs(scaled[1])), abs(scaled[2])) <= 1
-    mask: Mask = (radius <= _CORE) | window.cells(seeds.positive)
-    for _ in range(_TURNS):
-        alike = likeness(look.image, mask, ~inside, look.noise)
-        odds = np.log(alike + 1e-3) - np.log(1 - alike + 1e-3) + 3 * (1 - radius)
-        mask = inside & (odds > 0) | window.cells(seeds.positive)
-    return Guess(window, mask)
+    radius = _from_middle(window, seeds.box)
+    positive, negative = window.cells(seeds.positive), window.cells(seeds.negative)
+    inside = window.cells_of(seeds.box) | positive
+    negative &= ~positive
+    mask: Mask = ((radius <= _CORE) & inside) | positive
+    for _ in range(_BOX_TURNS):
+        alike = likeness(look.image, mask & ~negative, ~inside | (inside & ~mask & (radius > 1)), look.noise)
+        odds = np.log(alike + 1e-3) - np.log(1 - alike + 1e-3) + _CENTRED * (1 - radius)
+        belief = (1 / (1 + np.exp(-odds))).astype(np.float32)
+        start = np.where(positive, 1, np.where(inside & ~negative, belief, 0)).astype(np.float32)
+        free = inside & ~positive & ~negative
+        found = walk(start, free, look.image, belief, window.cell_mm, noise=look.noise) > 0.5
+        mask = _largest(found | positive) if found.any() else mask
+    return Guess(window, mask | positive)
+
+
+def _from_middle(window: Window, box: Box) -> Values:
+    """How far each cell is from a box's middle: 1 on the ellipsoid that touches its sides."""
+    square = np.zeros((1, 1, 1))
+    for axis in range(3):
+        cells = window.box.start[axis] + (np.arange(window.shape[axis]) + 0.5) * window.strides[axis] - 0.5
+        middle, half = (box.start[axis] + box.stop[axis] - 1) / 2, (box.stop[axis] - box.start[axis]) / 2
+        square = square + np.expand_dims(((cells - middle) / half) ** 2, [n for n in range(3) if n != axis])
+    radius: Values = np.sqrt(square).astype(np.float32)
+    return radius
+
+
+def _largest(mask: Mask) -> Mask:
+    import cc3d
+
+    pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=6)
+    voxels = np.bincount(pieces.ravel())
+    voxels[0] = 0
+    kept: Mask = pieces == voxels.argmax()
+    return kept
 
 
 def _outlined(image: npt.NDArray[Any], seeds: Seeds, spacing: TripleMM, guess: Guess, method: str) -> Proposal:

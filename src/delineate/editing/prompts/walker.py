@@ -10,7 +10,7 @@ from delineate.geometry import TripleMM
 
 _LEAST_WEIGHT = 1e-3  # of a link across the sharpest edge
 _SHARP = 2.0  # standard deviations of noise that a step must have to be an edge
-_LIKENESS = 0.05  # how much a voxel's own intensity counts, beside its neighbours
+_LIKENESS = 0.5  # how much a voxel's own intensity counts, beside its neighbours
 _TOLERANCE, _MOST_STEPS = 2e-3, 400
 
 

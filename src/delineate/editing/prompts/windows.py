@@ -36,7 +36,7 @@ class Window:
 
     def means(self, array: npt.NDArray[Any]) -> Values:
         """The mean of each cell of an (I, J, K) array; values that are not finite count as the lowest that is."""
-        values: Values = np.array(array[self.box.slices], dtype=np.float32)
+        values: Values = np.array(array[self.box.slices], dtype=np.float32, order="C")
         finite = np.isfinite(values)
         if not finite.all():
             values[~finite] = values[finite].min() if finite.any() else 0
