@@ -189,6 +189,7 @@ def test_a_snapshot_opens_a_case_without_the_edits_before_it(desk: Desk, monkeyp
     live = desk.live()
     for number in range(9):
         after = paint(desk, live, np.s_[number % 7, number % 5, :], 1 + number % 2)
+        live.finish()
     assert [e.case for e in desk.store.events() if e.action == "snapshot"] == ["a", "a"]
     asked: list[int] = []
     reopened = open_store(desk.url)

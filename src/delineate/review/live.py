@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -77,6 +78,7 @@ class LiveLabels:
         self._guard = threading.Lock()
         self._locks: dict[int, threading.RLock] = {}
         self._cases: OrderedDict[tuple[int, int | None], _Live] = OrderedDict()
+        self._snapshots = ThreadPoolExecutor(1, "snapshots")
         self._scans: dict[int, tuple[Hashable, str]] = {}
 
     def layers(self, case: ReviewCase) -> Numbered:
@@ -146,6 +148,10 @@ class LiveLabels:
         with self._at_head(case) as live:
             return live.grid
 
+    def finish(self) -> None:
+        """Wait for snapshots that are being written; what was acknowledged is stored without it."""
+        self._snapshots.submit(int).result()
+
     def _reverse(self, case: ReviewCase, person: Person, base_revision: int, *, redo: bool) -> EditRecord:
         with self._at_head(case) as live:
             _check_fresh(case, live, base_revision)
@@ -191,13 +197,17 @@ class LiveLabels:
         return edit
 
     def _keep_snapshot(self, case: ReviewCase, live: _Live) -> None:
-        if live.since < SNAPSHOT_EDITS and live.since_bytes < SNAPSHOT_BYTES:
-            return
-        live.since = live.since_bytes = 0
-        # The edit itself is stored; without a snapshot the case only opens more slowly.
+        if live.since >= SNAPSHOT_EDITS or live.since_bytes >= SNAPSHOT_BYTES:
+            live.since = live.since_bytes = 0
+            # Beside the strokes that follow, which work on a copy of what is lent.
+            self._snapshots.submit(self._save_snapshot, case, live.revision, dict(live.lend()))
+
+    def _save_snapshot(self, case: ReviewCase, revision: int, layers: Layers) -> None:
+        # The edits themselves are stored: without a snapshot the case only opens more slowly.
         with suppress(DelineateError):
-            model = dict(self._at(case, 0).lend())
-            self._store.save_snapshot(case.id, live.revision, pack_layers(model, live.layers))
+            model = self._known((case.id, 0))
+            before = read_model_result(case).layers if model is None else model.layers
+            self._store.save_snapshot(case.id, revision, pack_layers(before, layers))
 
     @contextmanager
     def _at_head(self, case: ReviewCase) -> Iterator[_Live]:
