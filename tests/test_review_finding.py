@@ -132,6 +132,16 @@ def test_a_dataset_gives_scans_and_references(tmp_path: Path) -> None:
     assert cases["a"].reference == tmp_path / "data" / "labelsTr" / "a.nii.gz"
 
 
+def test_a_label_map_without_a_word_takes_its_names_from_the_scans_dataset(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", ("a", "b"))
+    formats.write_segmentation(tmp_path / "maps" / "a.nii.gz", segmentation())
+    strange = Segmentation(segmentation().array * np.uint8(9), GRID, label_set({9: "what"}))
+    formats.write_segmentation(tmp_path / "maps" / "b.nii.gz", strange)
+    cases, _ = found_in(tmp_path / "data", tmp_path / "maps")
+    assert [one.name for one in cases["a"].structures] == ["liver", "spleen"]
+    assert [one.name for one in cases["b"].structures] == ["value 9"]
+
+
 def test_of_an_experiment_the_chosen_results_are_reviewed(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", ("a",))
     experiment = tmp_path / "experiment"

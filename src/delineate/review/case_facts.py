@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from delineate.dataset import fingerprint_file
+from delineate.errors import LabelError
 from delineate.files import write_bytes
-from delineate.geometry import Box, TripleMM, box_of, index_to_world
-from delineate.labels import Label
+from delineate.geometry import Box, Grid, TripleMM, box_of, index_to_world
+from delineate.labels import Label, LabelSet
 from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.lesions import lesion_labels
 from delineate.measurement.shapes import cut_sides, numbered_parts
@@ -28,7 +29,7 @@ from delineate.review.scan_headers import grid_of
 from delineate.review.seen import file_marks
 from delineate.volume import Segmentation, structure_boxes
 from delineate.workflow.results import ResultRecord, read_record, standing_variants
-from delineate.workflow.structures import read_any_segmentation
+from delineate.workflow.structures import labels_near, read_any_segmentation
 
 _VERSION = 1  # raise it when other facts are measured than before
 
@@ -84,13 +85,14 @@ def case_facts(segmentation: Path, scan: Path, *, cache: Path | None = None) -> 
     """
     record = read_record(segmentation)
     digest, variants = fingerprint_file(segmentation), standing_variants(segmentation, record).paths
-    key = _key(digest, record, scan, [fingerprint_file(path) for path in variants])
+    names = None if record is not None or labels_near(segmentation) is not None else labels_near(scan)
+    key = _key(digest, (record, names), scan, [fingerprint_file(path) for path in variants])
     kept = None if cache is None else cache / "review_facts" / f"{key}.json"
     if kept is not None:
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(kept.read_bytes(), type=CaseFacts)
     grid = grid_of(scan)
-    found = read_any_segmentation(segmentation, grid=grid)
+    found = _read(segmentation, names, grid)
     others = [read_any_segmentation(path, grid=grid) for path in variants]
     facts = measure_case(found, others, digest)
     if kept is not None:
@@ -98,8 +100,18 @@ def case_facts(segmentation: Path, scan: Path, *, cache: Path | None = None) -> 
     return facts
 
 
-def _key(digest: str, record: ResultRecord | None, scan: Path, variants: Sequence[str]) -> str:
-    names = None if record is None else [record.labels, record.regions]
+def _read(path: Path, names: LabelSet | None, grid: Grid) -> Segmentation:
+    """`names`: of the scan's dataset, if these fit: the label map says nothing itself."""
+    if names is not None:
+        with suppress(LabelError):
+            return read_any_segmentation(path, labels=names, grid=grid)
+    return read_any_segmentation(path, grid=grid)
+
+
+def _key(digest: str, said: tuple[ResultRecord | None, LabelSet | None], scan: Path, variants: Sequence[str]) -> str:
+    record, labels = said
+    names: list[object] = [] if record is None else [record.labels, record.regions]
+    names += [] if labels is None else [list(labels.names), list(labels.values)]
     # All of a series is read for its grid alone: as long as its files look the same, that is not done again.
     parts = [_VERSION, digest, names, str(scan.absolute()), file_marks(scan), list(variants)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

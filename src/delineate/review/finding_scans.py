@@ -71,11 +71,6 @@ class Tree:
         paths = (path for cases in self.cases.values() for case in cases for path in case.references)
         return frozenset(path.resolve() for path in paths)
 
-    def dataset_of(self, case: str) -> tuple[Path, Dataset] | None:
-        """The folder and the dataset that a case is of; None if no dataset has it, or several have."""
-        found = [each for each in self.datasets if any(one.id == case for one in each[1].cases)]
-        return found[0] if len(found) == 1 else None
-
 
 def look_through(root: Path) -> Tree:
     """The tree of a folder, of names and small files alone. Hidden folders and a review's own are left out.

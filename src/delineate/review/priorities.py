@@ -107,7 +107,7 @@ def assess(results: Sequence[ResultFacts], references: Volumes | None = None) ->
 
 def priority_of(weights: Sequence[float]) -> float:
     """0 to 100, see above; 0 for no observation."""
-    return round(100 * (1 - math.prod(1 - weight for weight in weights)), 1)
+    return round(100 * (1 - math.prod((1 - weight for weight in weights), start=1.0)), 1)
 
 
 def is_control(key: str) -> bool:
