@@ -176,3 +176,36 @@ def test_surfaces_are_drawn_under_the_content_policy(browser_page: Any) -> None:
     browser_page.evaluate("harness.frames(3)")
     assert canvas.screenshot() != picture
     assert "nothing" in canvas.get_attribute("aria-label")
+
+
+def test_pictures_beside_each_other_stay_linked(browser_page: Any) -> None:
+    open_case(browser_page, oblique((1, 1, 1)))
+    browser_page.evaluate("harness.view.setLayout('side-by-side'); harness.frames(3)")
+    differing = """() => { const bases = document.querySelectorAll('.viewer-pane:not([hidden]) .viewer-base');
+        const [one, other] = [...bases].map((base) =>
+            base.getContext('2d').getImageData(0, 0, base.width, base.height).data);
+        return one.reduce((count, value, at) => count + (value !== other[at] ? 1 : 0), 0); }"""
+    browser_page.evaluate("harness.view.setCrosshair([30, 26, 21]); harness.frames(3)")
+    assert browser_page.evaluate(differing) > 500, "the reference differs from the labels"
+    browser_page.evaluate("harness.view.setStyle({ opacity: 0 })")
+    box = browser_page.locator(".viewer-pane:not([hidden]) .viewer-top").last.bounding_box()
+    browser_page.mouse.move(box["x"] + 200, box["y"] + 300)
+    browser_page.mouse.wheel(0, -120)
+    browser_page.keyboard.down("Control")
+    browser_page.mouse.wheel(0, -200)
+    browser_page.keyboard.up("Control")
+    browser_page.evaluate("harness.frames(4)")
+    assert browser_page.evaluate("harness.view.crosshair[2]") == 22
+    assert browser_page.evaluate(differing) == 0
+
+
+def test_what_could_not_be_fetched_is_told_and_fetched_again(browser_page: Any) -> None:
+    open_case(browser_page, oblique((1, 1, 1)), refusals=1)
+    script = """async () => { let told = null; const off = harness.view.onProgress((progress) => (told = progress));
+        await harness.frames(10); off(); const before = told; harness.view.retryLoading();
+        await harness.view.loaded(); harness.view.onProgress((progress) => (told = progress));
+        return [before, told]; }"""
+    before, after = browser_page.evaluate(script)
+    assert before["problem"] == "You may not see this."
+    assert before["share"] < 1
+    assert after == {"share": 1, "problem": None}

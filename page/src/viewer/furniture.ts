@@ -81,7 +81,7 @@ function stroke(context: CanvasRenderingContext2D, ...lines: [number, number, nu
 export function drawEdges({ context, plane, viewport }: Drawing): void {
   const { width, height } = viewport;
   const { left, right, top, bottom } = plane.edges;
-  const bold = font(15, 600);
+  const bold = font(Math.min(width, height) < 220 ? 12 : 15, 600);
   write(context, left, { at: [MARGIN, height / 2], baseline: "middle", font: bold });
   write(context, right, { at: [width - MARGIN, height / 2], align: "right", baseline: "middle", font: bold });
   write(context, top, { at: [width / 2, MARGIN], align: "center", font: bold });

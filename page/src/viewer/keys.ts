@@ -9,13 +9,14 @@ import type { KeyHelp } from "./source";
 /** For the page's help. */
 export const VIEWER_KEYS: readonly KeyHelp[] = [
   { keys: "Arrows", does: "Move the crosshair by a voxel of the picture; with Shift by ten" },
-  { keys: "Page up, Page down", does: "Go through the slices; with Shift ten at a time" },
-  { keys: "Home, End", does: "Go to the last and the first slice" },
+  { keys: "Page up, Page down", does: "Go through the slices, up to head, front or left; with Shift ten at a time" },
+  { keys: "Home, End", does: "Go to the slice furthest to head, front or left, and to the opposite one" },
   { keys: "+ and -", does: "Zoom in and out around the crosshair" },
   { keys: "0", does: "Show the whole picture" },
   { keys: "c", does: "Put the crosshair in the middle of the pictures" },
   { keys: ", and .", does: "Darker and brighter" },
   { keys: "; and :", does: "More and less contrast" },
+  { keys: "Arrows, + and - in the 3D picture", does: "Turn it, zoom" },
 ];
 
 /** The mouse, for the same help. */
@@ -83,7 +84,6 @@ export function listenToKeys(pane: SlicePane, controls: KeyControls, signal: Abo
     (event) => {
       if (event.defaultPrevented || !pressed(event, pane, controls)) return;
       event.preventDefault();
-      event.stopPropagation();
     },
     { signal },
   );

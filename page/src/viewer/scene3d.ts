@@ -15,7 +15,6 @@ export class Surfaces {
   readonly #note = document.createElement("p");
   readonly #title = document.createElement("p");
   readonly #meshes = new Map<number, NVMesh>();
-  readonly #missing = new Set<number>();
   #niivue: Niivue | null = null;
   #read: typeof NVMesh.readMesh | null = null;
   #state: "idle" | "starting" | "ready" | "off" = "idle";
@@ -35,7 +34,7 @@ export class Surfaces {
     this.#title.className = "viewer-title";
     this.#title.textContent = "3D";
     this.element.append(this.#canvas, this.#title, this.#note);
-    this.#canvas.addEventListener("keydown", (event) => this.#key(event), { signal, capture: true });
+    this.#canvas.addEventListener("keydown", (event) => this.#key(event), { signal });
   }
 
   /** Begins where the panel is to be seen; later calls do nothing. */
@@ -71,6 +70,9 @@ export class Surfaces {
       cycleClipPlaneHotKey: "",
       viewModeHotKey: "",
     });
+    // Its own keys would act on letters that mean something else on this page.
+    niivue.keyDownListener = () => {};
+    niivue.keyUpListener = () => {};
     await niivue.attachToCanvas(this.#canvas, true);
     if (this.signal.aborted) return niivue.cleanup();
     niivue.setRenderAzimuthElevation(START.azimuth, START.elevation);
@@ -104,11 +106,9 @@ export class Surfaces {
           : await this.#read!(bytes, `${value}.mz3`, this.#niivue!.gl, 1, colour, visible);
       if (this.signal.aborted) return;
       this.#replace(value, mesh);
-      this.#missing.delete(value);
     } catch {
       // A structure without voxels has no surface; the others are still worth a picture.
-      this.#replace(value, null);
-      this.#missing.add(value);
+      if (!this.signal.aborted) this.#replace(value, null);
     }
   }
 
@@ -190,7 +190,6 @@ export class Surfaces {
     else if (event.key === "0") this.reset();
     else return;
     event.preventDefault();
-    event.stopPropagation();
   }
 
   #draw(): void {

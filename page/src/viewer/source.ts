@@ -73,6 +73,6 @@ export interface Viewer extends CaseView {
   centreOnCrosshair(): void;
   /** Fetches surfaces again after edits were saved; all where no values are given. */
   refreshSurfaces(values?: readonly number[]): void;
-  /** Resolves when everything has arrived. */
+  /** Resolves when the scan and the edited labels have arrived; what fails and is retried only makes it later. */
   loaded(): Promise<void>;
 }

@@ -30,6 +30,7 @@ export class View implements Viewer, KeyControls {
   readonly #windowChanged = new Listeners<[WindowLevel]>();
   readonly #measured = new Listeners<[]>();
   readonly #progressed = new Listeners<[Progress]>();
+  readonly #complete = new Listeners<[]>();
   readonly #firstPicture = new Listeners<[number]>();
   readonly #observer: ResizeObserver;
   #firstPictureMs: number | null = null;
@@ -117,14 +118,13 @@ export class View implements Viewer, KeyControls {
 
   #startLoading(): void {
     this.#problem = null;
-    const labels = this.#sets.labels.start();
+    void this.#sets.labels.start();
     for (const store of this.#sets.labels.layers.values()) {
       // Once each: a second start keeps the stores and their listeners.
       if (this.#listened.has(store)) continue;
       this.#listened.add(store);
       store.onChange((first, last) => this.#voxelsChanged("labels", first, last));
     }
-    void labels;
     this.#loadShown();
     const { source, image } = this.scene;
     this.#imageLoading ??= load({
@@ -185,6 +185,7 @@ export class View implements Viewer, KeyControls {
     this.#bar.style.transform = `scaleX(${progress.share})`;
     this.#bar.hidden = progress.share >= 1;
     this.#progressed.tell(progress);
+    if (progress.share >= 1) this.#complete.tell();
   }
 
   onProgress(listener: (progress: Progress) => void): () => void {
@@ -196,9 +197,11 @@ export class View implements Viewer, KeyControls {
     this.#startLoading();
   }
 
-  async loaded(): Promise<void> {
-    await Promise.all([this.#imageLoading, this.#sets.labels.start()]);
-    if (this.#problem !== null) throw new Error(this.#problem);
+  loaded(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#progress().share >= 1) resolve();
+      else this.#complete.add(resolve);
+    });
   }
 
   // Where

@@ -50,8 +50,8 @@ const slab = (data: Int16Array | Uint8Array, { shape }: Geometry, from: number, 
   return data.slice(from * plane, to * plane).buffer as ArrayBuffer;
 };
 
-/** `delayMs`: what a slab's way takes. `surfaces`: bytes of an MZ3 for each structure. */
-export function makeSource(geometry: Geometry, delayMs: number, surfaces: ReadonlyMap<number, ArrayBuffer>): CaseSource {
+/** `refusals`: so many requests for the scan are answered with a no. `surfaces`: bytes of an MZ3 for each structure. */
+export function makeSource(geometry: Geometry, refusals: number, surfaces: ReadonlyMap<number, ArrayBuffer>): CaseSource {
   const image = fill(geometry, new Int16Array(geometry.shape[0] * geometry.shape[1] * geometry.shape[2]), intensityAt);
   const size = image.length;
   const maps = {
@@ -59,7 +59,7 @@ export function makeSource(geometry: Geometry, delayMs: number, surfaces: Readon
     model: fill(geometry, new Uint8Array(size), (world) => labelAt(world, 5)),
     reference: fill(geometry, new Uint8Array(size), (world) => labelAt(world, -4)),
   };
-  const wait = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, delayMs));
+  let left = refusals;
   return {
     geometry,
     structures: [
@@ -73,11 +73,10 @@ export function makeSource(geometry: Geometry, delayMs: number, surfaces: Readon
     hasReference: true,
     hasModel: true,
     async imageSlab(from, to) {
-      await wait();
+      if (left-- > 0) throw Object.assign(new Error("You may not see this."), { status: 403 });
       return slab(image, geometry, from, to);
     },
     async labelSlab({ kind, from, to }) {
-      await wait();
       return slab(maps[kind], geometry, from, to);
     },
     ...(surfaces.size > 0 && { surface: async (value: number) => surfaces.get(value) ?? new ArrayBuffer(0) }),

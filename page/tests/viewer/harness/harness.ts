@@ -7,7 +7,7 @@ import { ellipsoid } from "./mz3";
 
 interface Options {
   geometry: Geometry;
-  delayMs?: number;
+  refusals?: number;
   surfaces?: boolean;
 }
 
@@ -17,7 +17,7 @@ class Harness {
   firstPictureMs = -1;
   taps: string[] = [];
 
-  async open({ geometry, delayMs = 0, surfaces = false }: Options): Promise<void> {
+  async open({ geometry, refusals = 0, surfaces = false }: Options): Promise<void> {
     this.view?.dispose();
     this.firstPictureMs = -1;
     const shapes = new Map<number, ArrayBuffer>();
@@ -25,10 +25,10 @@ class Harness {
       shapes.set(1, ellipsoid(LEFT.centre, LEFT.radii));
       shapes.set(2, ellipsoid(RIGHT.centre, RIGHT.radii));
     }
-    const source = makeSource(geometry, delayMs, shapes);
+    const source = makeSource(geometry, refusals, shapes);
     this.view = await createCaseView(document.getElementById("host")!, source);
     this.view.onFirstPicture((milliseconds) => (this.firstPictureMs = milliseconds));
-    await this.view.loaded();
+    if (refusals === 0) await this.view.loaded();
     await this.frames(2);
   }
 
