@@ -11,9 +11,9 @@ import { GEOMETRY, SHAPE, VOXELS, indexOf, offsetOf, random, someLabels } from "
 /** Distance in mm of a voxel's centre from a line, by trying many points of it. */
 function farMm(at: Triple, from: Triple, to: Triple): number {
   let least = Infinity;
-  for (let step = 0; step <= 2000; step++) {
+  for (let step = 0; step <= 400; step++) {
     const apart = at.map((index, axis) => {
-      const on = from[axis]! + (step / 2000) * (to[axis]! - from[axis]!);
+      const on = from[axis]! + (step / 400) * (to[axis]! - from[axis]!);
       return (index - on) * GEOMETRY.spacingMm[axis]!;
     });
     least = Math.min(least, Math.hypot(...apart));
@@ -53,8 +53,8 @@ describe("the brush", () => {
       const offsets = new Set(sweepBall(GEOMETRY, { from, to }, radius));
       for (let offset = 0; offset < VOXELS; offset++) {
         const far = farMm(indexOf(offset), from, to);
-        if (far < radius - 0.01) expect(offsets.has(offset)).toBe(true);
-        if (far > radius + 0.01 && offset !== offsetOf(...(to.map(Math.round) as Triple))) {
+        if (far < radius - 0.03) expect(offsets.has(offset)).toBe(true);
+        if (far > radius + 0.03 && offset !== offsetOf(...(to.map(Math.round) as Triple))) {
           expect(offsets.has(offset)).toBe(false);
         }
       }
