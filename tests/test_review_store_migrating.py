@@ -6,10 +6,11 @@ from pathlib import Path
 
 import postgresql
 import pytest
+from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from review_people import Team, team_at
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from delineate.errors import InputError, ResourceError
 from delineate.review.store import open_store
@@ -45,6 +46,22 @@ def test_migrations_make_exactly_the_tables_that_the_code_knows(url: str) -> Non
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, TABLES) == []
     engine.dispose()
+
+
+def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("the power went")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "execute", fails)
+        with pytest.raises(RuntimeError, match="the power went"):
+            open_store(url)
+    engine = create_engine(url)
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    store = open_store(url)
+    assert store.verify() == ()
+    store.close()
 
 
 def test_several_processes_worth_of_stores_open_an_empty_database_at_once(url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Work
 
@@ -40,7 +40,11 @@ def find_page(work: Work, query: WorklistQuery, person: Person) -> WorklistPage:
     by_state = {State(state): int(count) for state, count in work.execute(counts).all()}
     states = query.states or tuple(State)
     page = chosen.where(CaseRow.state.in_([state.value for state in states])) if query.states else chosen
-    rows = list(work.scalars(_sliced(_ordered(page, query.order), query)))
+    # Their numbers first: databases sort and skip narrow rows several times faster than whole ones.
+    numbers = _sliced(_ordered(page.with_only_columns(CaseRow.id, maintain_column_froms=True), query.order), query)
+    ids = list(work.scalars(numbers))
+    of = {row.id: row for row in work.scalars(select(CaseRow).where(CaseRow.id.in_(ids)))}
+    rows = [of[number] for number in ids]
     total = sum(by_state.get(state, 0) for state in set(states))
     return WorklistPage(cases_of(work, rows), total, tuple((state, by_state.get(state, 0)) for state in State))
 
@@ -53,8 +57,10 @@ def find_filters(work: Work, person: Person) -> WorklistFilters:
         found = work.scalars(seen.with_only_columns(column, maintain_column_froms=True).distinct())
         return {value for value in found if value}
 
-    joined = seen.join(StructureRow, StructureRow.case_id == CaseRow.id)
-    structures = work.scalars(joined.with_only_columns(StructureRow.name, maintain_column_froms=True).distinct())
+    names = select(StructureRow.name).distinct()
+    if seen.whereclause is not None:
+        names = names.where(StructureRow.case_id.in_(seen.with_only_columns(CaseRow.id, maintain_column_froms=True)))
+    structures = work.scalars(names)
     readers = values(CaseRow.reader) | values(CaseRow.second_reader)
     others = (values(CaseRow.model), values(CaseRow.site), readers, values(CaseRow.collection))
     return WorklistFilters(tuple(sorted(set(structures))), *(tuple(sorted(found)) for found in others))
@@ -68,8 +74,7 @@ def _conditions(query: WorklistQuery, person: Person) -> list[ColumnElement[bool
     if checked_text(query.reader, "a filter", longest=1000):
         found.append(or_(CaseRow.reader == query.reader, CaseRow.second_reader == query.reader))
     if checked_text(query.structure, "a filter", longest=1000):
-        same = and_(StructureRow.case_id == CaseRow.id, StructureRow.name == query.structure)
-        found.append(exists().where(same))
+        found.append(CaseRow.id.in_(select(StructureRow.case_id).where(StructureRow.name == query.structure)))
     for word in checked_text(query.search, "a search", longest=200).casefold().split():
         # Who may not see the names of patients must not find out by searching either.
         places = [CaseRow.words, CaseRow.name_words] if person.sees_names else [CaseRow.words]
@@ -77,7 +82,7 @@ def _conditions(query: WorklistQuery, person: Person) -> list[ColumnElement[bool
     return found
 
 
-def _ordered(chosen: Select[CaseRow], order: str) -> Select[CaseRow]:
+def _ordered(chosen: Select[int], order: str) -> Select[int]:
     column = ORDERS.get(order.removeprefix("-"))
     if column is None:
         raise InputError("no such order of the worklist", expected=f"one of {sorted(ORDERS)}", got=order[:100])
@@ -86,7 +91,7 @@ def _ordered(chosen: Select[CaseRow], order: str) -> Select[CaseRow]:
     return chosen.order_by(column, CaseRow.key)
 
 
-def _sliced(chosen: Select[CaseRow], query: WorklistQuery) -> Select[CaseRow]:
+def _sliced(chosen: Select[int], query: WorklistQuery) -> Select[int]:
     if not 0 <= query.limit <= LARGEST_PAGE:
         raise InputError("no such page of the worklist", expected=f"0 to {LARGEST_PAGE} cases", got=query.limit)
     return chosen.offset(checked_number(query.offset, "the offset")).limit(query.limit)
