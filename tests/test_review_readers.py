@@ -20,6 +20,7 @@ from delineate.review.live import LiveLabels
 from delineate.review.readers import CaseReading, StructureReading, dashboard
 from delineate.review.reading_facts import Dashboards, approvals, compare_labels
 from delineate.review.records import Person, ReviewCase, Role, State, Verdict
+from delineate.review.remembering import Remembered, scope_of
 from delineate.review.store import Store, open_store
 
 
@@ -173,3 +174,27 @@ def test_who_may_not_see_cases_sees_nothing_of_them(tmp_path: Path, store: Store
     assert boards.read(guest) == dashboard([])
     group = boards.read(weiss).total
     assert (group.unedited.count, group.dice.median, group.edits.median) == (1, 1.0, 0.0)
+
+
+def test_what_took_long_is_given_again_for_a_while() -> None:
+    now, made = [100.0], []
+    answers: Remembered[int] = Remembered(clock=lambda: now[0])
+
+    def make() -> int:
+        now[0] += 2
+        made.append(now[0])
+        return len(made)
+
+    assert (answers.get("a", make), answers.get("a", make)) == (1, 1)
+    now[0] += 19.9
+    assert answers.get("a", make) == 1
+    assert answers.get("b", make, whole=lambda answer: False) == 2
+    assert answers.get("b", make) == 3
+    assert answers.get("a", make) == 4
+
+
+def test_people_who_see_the_same_share_an_answer() -> None:
+    weiss = Person(1, "weiss", "Anna Weiss", Role.REVIEWER, collections=("b", "a"))
+    assert scope_of(weiss) == scope_of(replace(weiss, id=2, name="klein", collections=("a", "b")))
+    assert scope_of(replace(weiss, role=Role.ADMIN)) is None
+    assert scope_of(replace(weiss, collections=())) != scope_of(None)

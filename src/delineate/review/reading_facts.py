@@ -19,6 +19,7 @@ from delineate.metrics import confusion_counts
 from delineate.review.live import LiveLabels
 from delineate.review.readers import DECIDED, CaseReading, Dashboard, StructureReading, dashboard
 from delineate.review.records import Decision, Person, ReviewCase, State, Verdict
+from delineate.review.remembering import Remembered, scope_of
 from delineate.review.store import Store
 from delineate.volume import Segmentation
 from delineate.workflow.progress import Watch, nobody
@@ -72,9 +73,18 @@ class Dashboards:
         self._budget_seconds = budget_seconds
         self._compared: dict[str, Compared] = {}
         self._one_at_a_time = threading.Lock()
+        self._boards: Remembered[Dashboard] = Remembered()
 
     def read(self, person: Person | None, *, watch: Watch = nobody) -> Dashboard:
-        """What the person (None: anybody) may see, as it is now. A case that cannot be read stays pending."""
+        """What the person (None: anybody) may see. A case that cannot be read stays pending.
+
+        As it is now, but of thousands of cases as it was up to a minute ago, see `Remembered`.
+        """
+        return self._boards.get(
+            scope_of(person), lambda: self._made(person, watch), whole=lambda board: not board.pending
+        )
+
+    def _made(self, person: Person | None, watch: Watch) -> Dashboard:
         cases = [case for case in self._store.cases(person) if case.state in DECIDED]
         decisions = self._store.decisions_of([case.id for case in cases])
         edits = self._store.standing_edits_of([case.id for case in cases if case.revision])

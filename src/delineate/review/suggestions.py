@@ -17,6 +17,7 @@ from delineate.errors import DelineateError
 from delineate.files import write_bytes
 from delineate.review.readers import ACCEPTED
 from delineate.review.records import NewCase, Person, ReviewCase, State
+from delineate.review.remembering import Remembered, scope_of
 from delineate.review.store import Store
 from delineate.review.suggesting import Candidate, Suggested, suggest
 from delineate.volume import Volume, reorient
@@ -67,10 +68,17 @@ class Suggestions:
         self._budget_seconds = budget_seconds
         self._known: dict[str, ScanFeatures] = {}
         self._one_at_a_time = threading.Lock()
+        self._made: Remembered[tuple[Suggested, ...]] = Remembered()
 
     def next(self, person: Person | None, count: int, *, watch: Watch = nobody) -> tuple[Suggested, ...]:
         """The `count` unreviewed cases that would teach a model most, of those that a person may see (None: of all);
-        fewer if there are fewer. What was approved counts as annotated. Raises `InputError` for a count below 1."""
+        fewer if there are fewer. What was approved counts as annotated. Raises `InputError` for a count below 1.
+
+        Of thousands of cases they are up to a minute old, see `Remembered`.
+        """
+        return self._made.get((scope_of(person), count), lambda: self._chosen(person, count, watch))
+
+    def _chosen(self, person: Person | None, count: int, watch: Watch) -> tuple[Suggested, ...]:
         cases = self._store.cases(person)
         there = [case for case in cases if case.state in ACCEPTED]
         wanted = [case for case in cases if case.state is State.UNREVIEWED]
