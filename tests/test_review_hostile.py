@@ -208,6 +208,13 @@ def test_attempts_are_forgotten_after_a_minute() -> None:
     assert attempts.allow("a")
 
 
+def test_attempts_that_were_right_do_not_count() -> None:
+    attempts = Attempts(1)
+    for _ in range(3):
+        assert attempts.allow("a")
+        attempts.forgive("a")
+
+
 def test_sessions_end(tmp_path: Path) -> None:
     site = make_site(tmp_path, session_seconds=-1.0)
     visitor = site.visitor()

@@ -49,10 +49,12 @@ def decide(here: Here, person: Visitor, case: Asked, body: NewDecision) -> Decid
 def _check_signer(here: Parts, person: Person, body: NewDecision) -> None:
     if here.options.local is not None and here.options.local.name == person.name:
         return
-    if not here.attempts.allow(f"signature of {person.name}"):
+    signing = f"signature of {person.name}"
+    if not here.attempts.allow(signing):
         raise TooMany("there were too many attempts to sign", remedy="Wait a minute")
     if here.store.check_password(person.name, body.password) is None:
         raise NotAllowed("a signature needs the password of who signs", remedy="Type it again")
+    here.attempts.forgive(signing)
 
 
 def reopen(here: Here, person: Visitor, case: Asked, body: Reason) -> StateAnswer:

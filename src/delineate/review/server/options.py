@@ -18,6 +18,7 @@ class ServerOptions:
     `local`: who the one-time token of a server on loopback stands for; None on a network, where people have accounts.
     `hosts`: the names that a request may call this server by, without ports; None for any. `secure`: whether it is
     reached by TLS. `memory_bytes`: for what is kept to answer again.
+    `logins_a_minute`: that may fail, from one address; behind one there may be a whole hospital.
     """
 
     places: Places
@@ -30,7 +31,7 @@ class ServerOptions:
     memory_bytes: int = 512 * MEBIBYTE
     slab_bytes: int = 64 * MEBIBYTE
     upload_bytes: int = 256 * MEBIBYTE
-    logins_a_minute: int = 10
+    logins_a_minute: int = 30
     busy_seconds: float = 60.0
     upload_seconds: int = 60
 

@@ -25,6 +25,7 @@ def sign_in(request: Request, response: Response, body: SignIn, here: Here) -> S
         if found is None:
             raise NotSignedIn("name and password do not fit", remedy="Try again, or ask who manages the accounts")
         person, session = found, here.store.begin_session(found, seconds=here.options.session_seconds)
+    here.attempts.forgive(address)
     set_cookie(response, session, secure=here.options.secure)
     return _answer(here, person, session.csrf)
 

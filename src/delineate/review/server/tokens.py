@@ -48,6 +48,13 @@ class Attempts:
             times.append(now)
             return True
 
+    def forgive(self, who: str) -> None:
+        """Takes back what `allow` counted last: the attempt was right."""
+        with self._lock:
+            times = self._times.get(who)
+            if times:
+                times.pop()
+
     def _forget(self, now: float) -> None:
         for who in list(self._times):
             times = self._times[who]
