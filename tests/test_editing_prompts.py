@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.sparse import lil_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import spsolve
@@ -121,6 +124,34 @@ def test_a_picture_of_one_intensity_gives_a_small_proposal_around_the_point() ->
     found = _whole(propose(image, Pointing(np.array([[9.0, 8, 6]])), spacing_mm=SPACING), image.shape)
     assert found[9, 8, 6]
     assert found.mean() < 0.5
+
+
+@st.composite
+def _small(draw: st.DrawFn) -> tuple[Image, Pointing]:
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 5)))
+    image = draw(hnp.arrays(np.int16, shape, elements=st.integers(-5, 5)))
+    places = (
+        draw(st.lists(st.tuples(*[st.integers(0, n - 1) for n in shape]), min_size=3, max_size=5, unique=True))
+        if image.size > 4
+        else [(0, 0, 0)]
+    )
+    points = np.array(places, dtype=float)
+    boxed = draw(st.booleans())
+    return image, Pointing(
+        points[boxed:1],
+        points[2:] if len(points) > 2 else points[:0],
+        points[:2] if boxed and len(points) > 1 else None,
+    )
+
+
+@given(_small(), st.sampled_from(METHODS))
+@settings(max_examples=60, deadline=None)
+def test_whatever_is_pointed_at_in_small_pictures_is_honoured(small: tuple[Image, Pointing], method: Method) -> None:
+    image, pointing = small
+    assume(len(pointing.positive) or pointing.box is not None)
+    found = _whole(propose(image, pointing, spacing_mm=SPACING, method=method), image.shape)
+    assert all(found[tuple(place)] for place in pointing.positive.astype(int))
+    assert not any(found[tuple(place)] for place in pointing.negative.astype(int))
 
 
 def test_geodesic_distances_are_the_shortest_ways() -> None:

@@ -141,27 +141,32 @@ def _cells_near(cells: Mask) -> Mask:
 def _in_box(image: npt.NDArray[Any], seeds: Seeds, spacing: TripleMM) -> Guess:
     """Like the core of the box rather than what is around it, and near its middle rather than in its corners.
 
+    With positive points in it: like these, wherever in the box, in one piece with one of them.
     The random walker decides where both leave it open; what it finds is the core of the next turn (Rother et al. 2004).
     """
     assert seeds.box is not None
     low, high = np.array(seeds.box.start), np.array(seeds.box.stop) - 1
     sides = (high - low + 1) * spacing
     margin = _BESIDE * float(sides.mean())
-    window = around(low, high, margin, float(sides.max()) / _BOX_CELLS, spacing, image.shape)
+    first, last = np.vstack([low, seeds.positive]).min(axis=0), np.vstack([high, seeds.positive]).max(axis=0)
+    window = around(first, last, margin, float(sides.max()) / _BOX_CELLS, spacing, image.shape)
     look = _look(image, window)
     radius = _from_middle(window, seeds.box)
     positive, negative = window.cells(seeds.positive), window.cells(seeds.negative)
     inside = window.cells_of(seeds.box) | positive
     negative &= ~positive
-    mask: Mask = ((radius <= _CORE) & inside) | positive
+    said = bool(positive.any())
+    core = max(_CORE, float(radius[inside].min()))
+    mask: Mask = _like_seeds(look, positive) & inside if said else (radius <= core) & inside
     for _ in range(_BOX_TURNS):
         alike = likeness(look.image, mask & ~negative, ~inside | (inside & ~mask & (radius > 1)), look.noise)
-        odds = np.log(alike + 1e-3) - np.log(1 - alike + 1e-3) + _CENTRED * (1 - radius)
+        odds = np.log(alike + 1e-3) - np.log(1 - alike + 1e-3)
+        odds += (_CENTRED / 2 if said else _CENTRED) * (1 - radius)
         belief = (1 / (1 + np.exp(-odds))).astype(np.float32)
         start = np.where(positive, 1, np.where(inside & ~negative, belief, 0)).astype(np.float32)
         free = inside & ~positive & ~negative
         found = walk(start, free, look.image, belief, window.cell_mm, noise=look.noise) > 0.5
-        mask = _largest(found | positive) if found.any() else mask
+        mask = _held(found, positive) if said else _largest(found) if found.any() else mask
     return Guess(window, mask | positive)
 
 
@@ -199,7 +204,7 @@ def _outlined(image: npt.NDArray[Any], seeds: Seeds, spacing: TripleMM, guess: G
     mask = _placed(guess, window)
     for _ in range(_TURNS):
         mask = _refined(look, mask, seeds, band, REFINERS[method])
-    return Proposal(window.box, _honoured(window.voxels(mask), window, seeds), method)
+    return Proposal(window.box, _honoured(window.voxels(mask).copy(), window, seeds), method)
 
 
 def _placed(guess: Guess, window: Window) -> Mask:
@@ -271,6 +276,11 @@ REFINERS: dict[str, Refiner] = {"geodesic": _by_distance, "random_walker": _by_w
 
 def _honoured(mask: Mask, window: Window, seeds: Seeds) -> Mask:
     """Voxel by voxel what was said, even where several make a cell."""
+    if seeds.box is not None:
+        low, high = (np.array(end) - window.box.start for end in (seeds.box.start, seeds.box.stop))
+        within = np.zeros_like(mask)
+        within[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low.tolist(), high.tolist(), strict=True))] = True
+        mask = mask & within
     for places, said in ((seeds.positive, True), (seeds.negative, False)):
         inside = places[((places >= window.box.start) & (places < window.box.stop)).all(axis=1)]
         mask[tuple((inside - window.box.start).T)] = said

@@ -56,11 +56,11 @@ class Window:
         return mask
 
     def cells_of(self, box: Box) -> Mask:
-        """The cells whose first voxel lies in a box of the array."""
+        """The cells that hold a voxel of a box of the array."""
         mask = np.zeros(self.shape, np.bool_)
         ends = zip(box.start, box.stop, self.box.start, self.strides, self.shape, strict=True)
         parts = [
-            slice(max(-(-(low - first) // stride), 0), max(min(-(-(high - first) // stride), size), 0))
+            slice(max((low - first) // stride, 0), max(min(-(-(high - first) // stride), size), 0))
             for low, high, first, stride, size in ends
         ]
         mask[tuple(parts)] = True
