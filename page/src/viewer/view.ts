@@ -1,17 +1,16 @@
 /** The pictures of a case put together: panes, what moves them, and what they tell. */
 
 import type { Layout, LabelStore, Measurement, Plane, SliceTool, Style, Triple, WindowLevel } from "../contract";
+import { Arrival } from "./arriving";
 import { Listeners } from "./listeners";
 import { PLANES, describeWorld, forwardSign, pictureOf, worldOf } from "./geometry";
 import { listenToKeys, type KeyControls } from "./keys";
-import { labelSet } from "./labelsets";
-import { load } from "./loading";
-import { measure, measureTool, nextId } from "./measuretool";
+import { Measurements } from "./measurements";
 import { SlicePane } from "./pane";
 import { Pointing } from "./pointing";
-import { Scene, type LabelSets } from "./scene";
+import type { Scene } from "./scene";
 import { Surfaces } from "./scene3d";
-import type { CaseSource, LabelKind, MeasureKind, Progress, Viewer } from "./source";
+import type { CaseSource, MeasureKind, Progress, Viewer } from "./source";
 import { fitted, screenOf, zoomed, type Viewport } from "./viewport";
 
 const SPEAK_AFTER_MS = 600;
@@ -25,26 +24,26 @@ export class View implements Viewer, KeyControls {
   readonly #bar = document.createElement("div");
   readonly #panes: SlicePane[] = [];
   readonly #surfaces: Surfaces;
-  readonly #sets: LabelSets;
+  readonly #arrival: Arrival;
+  readonly #measurements: Measurements;
   readonly #crosshairMoved = new Listeners<[Triple]>();
   readonly #windowChanged = new Listeners<[WindowLevel]>();
-  readonly #measured = new Listeners<[]>();
-  readonly #progressed = new Listeners<[Progress]>();
-  readonly #complete = new Listeners<[]>();
   readonly #firstPicture = new Listeners<[number]>();
   readonly #observer: ResizeObserver;
   #firstPictureMs: number | null = null;
   #layout: Layout = "four";
   #frame = 0;
   #speaking = 0;
-  #marked: { kind: MeasureKind; plane: Plane; from: Triple } | null = null;
-  #imageLoading: Promise<void> | null = null;
-  #problem: string | null = null;
 
   constructor(host: HTMLElement, source: CaseSource) {
     const { signal } = this.#ending;
-    this.#sets = this.#labelSets(source);
-    this.scene = new Scene(source, this.#sets);
+    this.#arrival = new Arrival(source, signal, {
+      changed: (what, first, last) => this.#voxelsChanged(what, first, last),
+      failed: (problem) => this.#speak(`The scan could not be fetched. ${problem}`),
+    });
+    this.scene = this.#arrival.scene;
+    this.#measurements = new Measurements(this.scene);
+    this.#measurements.changed.add(() => this.#refreshTops());
     this.#surfaces = new Surfaces(this.scene, signal);
     for (const plane of PLANES) this.#panes.push(new SlicePane(this.scene, plane, false));
     for (const plane of PLANES) this.#panes.push(new SlicePane(this.scene, plane, true));
@@ -57,7 +56,11 @@ export class View implements Viewer, KeyControls {
     this.#observer = new ResizeObserver(() => this.redraw());
     this.#observer.observe(this.#root);
     this.setLayout("four");
-    this.#startLoading();
+    this.#arrival.start();
+    this.#arrival.onProgress(({ share }) => {
+      this.#bar.style.transform = `scaleX(${share})`;
+      this.#bar.hidden = share >= 1;
+    });
   }
 
   #assemble(): void {
@@ -87,79 +90,15 @@ export class View implements Viewer, KeyControls {
   }
 
   get layers(): ReadonlyMap<number, LabelStore> {
-    return this.#sets.labels.layers;
+    return this.scene.sets.labels.layers;
   }
 
   get labels(): LabelStore {
-    return this.#sets.labels.layers.get(this.scene.activeLayer)!;
+    return this.scene.sets.labels.layers.get(this.scene.activeLayer)!;
   }
 
   setActiveLayer(layer: number): void {
-    if (this.#sets.labels.layers.has(layer)) this.scene.activeLayer = layer;
-  }
-
-  #labelSets(source: CaseSource): LabelSets {
-    const loading = {
-      focus: () => this.#focus(),
-      signal: this.#ending.signal,
-      arrived: (kind: LabelKind, first: number, last: number) => this.#labelsArrived(kind, first, last),
-      failed: (problem: unknown) => this.#failed(problem),
-    };
-    return {
-      labels: labelSet(source, "labels", loading),
-      reference: labelSet(source, "reference", loading),
-      model: labelSet(source, "model", loading),
-    };
-  }
-
-  #focus(): number {
-    return this.scene.crosshair[2];
-  }
-
-  #startLoading(): void {
-    this.#problem = null;
-    void this.#sets.labels.start();
-    for (const store of this.#sets.labels.layers.values()) {
-      // Once each: a second start keeps the stores and their listeners.
-      if (this.#listened.has(store)) continue;
-      this.#listened.add(store);
-      store.onChange((first, last) => this.#voxelsChanged("labels", first, last));
-    }
-    this.#loadShown();
-    const { source, image } = this.scene;
-    this.#imageLoading ??= load({
-      store: image,
-      sliceBytes: source.geometry.shape[0] * source.geometry.shape[1] * 2,
-      parallel: 2,
-      focus: () => this.#focus(),
-      signal: this.#ending.signal,
-      fetch: ({ from, to }, signal) => source.imageSlab(from, to, signal),
-      arrived: ({ from, to }) => {
-        this.#voxelsChanged("scan", from, to - 1);
-        this.#tellProgress();
-      },
-    })
-      .catch((problem: unknown) => this.#failed(problem))
-      .finally(() => (this.#imageLoading = null));
-  }
-
-  readonly #listened = new Set<LabelStore>();
-
-  /** What is shown besides the edited labels is fetched when it is asked for. */
-  #loadShown(): void {
-    const { style, compared } = this.scene;
-    const wanted = new Set<LabelKind>();
-    if (style.shown === "reference" || style.shown === "model") wanted.add(style.shown);
-    if (style.shown === "difference" || this.#layout === "side-by-side") wanted.add(compared);
-    for (const kind of wanted) {
-      const { hasReference, hasModel } = this.scene.source;
-      if (kind === "reference" ? hasReference : hasModel) void this.#sets[kind].start();
-    }
-  }
-
-  #labelsArrived(kind: LabelKind, first: number, last: number): void {
-    if (kind !== "labels") this.#voxelsChanged("labels", first, last);
-    this.#tellProgress();
+    if (this.scene.sets.labels.layers.has(layer)) this.scene.activeLayer = layer;
   }
 
   #voxelsChanged(what: "scan" | "labels", first: number, last: number): void {
@@ -167,41 +106,16 @@ export class View implements Viewer, KeyControls {
     this.#schedule();
   }
 
-  #failed(problem: unknown): void {
-    if (this.#ending.signal.aborted) return;
-    this.#problem = problem instanceof Error ? problem.message : String(problem);
-    this.#speak(`The scan could not be fetched. ${this.#problem}`);
-    this.#tellProgress();
-  }
-
-  #progress(): Progress {
-    const image = this.scene.image.loaded;
-    const share = image.filter(Boolean).length / Math.max(image.length, 1);
-    return { share: (share + this.#sets.labels.share()) / 2, problem: this.#problem };
-  }
-
-  #tellProgress(): void {
-    const progress = this.#progress();
-    this.#bar.style.transform = `scaleX(${progress.share})`;
-    this.#bar.hidden = progress.share >= 1;
-    this.#progressed.tell(progress);
-    if (progress.share >= 1) this.#complete.tell();
-  }
-
   onProgress(listener: (progress: Progress) => void): () => void {
-    listener(this.#progress());
-    return this.#progressed.add(listener);
+    return this.#arrival.onProgress(listener);
   }
 
   retryLoading(): void {
-    this.#startLoading();
+    this.#arrival.start();
   }
 
   loaded(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#progress().share >= 1) resolve();
-      else this.#complete.add(resolve);
-    });
+    return this.#arrival.complete();
   }
 
   // Where
@@ -283,7 +197,7 @@ export class View implements Viewer, KeyControls {
 
   setStyle(style: Partial<Style>): void {
     this.scene.restyle(style);
-    this.#loadShown();
+    this.#arrival.fetchShown();
     this.#invalidate("labels");
     if (style.hidden || style.colours) this.#surfaces.restyle();
     if (style.crosshair !== undefined) this.#surfaces.crosshairMoved();
@@ -291,7 +205,7 @@ export class View implements Viewer, KeyControls {
 
   setCompared(kind: "reference" | "model"): void {
     this.scene.compared = kind;
-    this.#loadShown();
+    this.#arrival.fetchShown();
     this.#invalidate("labels");
   }
 
@@ -308,7 +222,7 @@ export class View implements Viewer, KeyControls {
     for (const pane of this.#panes) pane.element.hidden = !this.#shows(pane);
     this.#surfaces.element.hidden = layout !== "four";
     if (this.#firstPictureMs !== null && layout === "four") this.#surfaces.start();
-    this.#loadShown();
+    this.#arrival.fetchShown();
     this.#invalidate("base");
   }
 
@@ -361,46 +275,30 @@ export class View implements Viewer, KeyControls {
   // Measurements
 
   measurements(): readonly Measurement[] {
-    return this.scene.measured.filter(({ id }) => id !== 0);
+    return this.#measurements.all();
   }
 
   measureTool(kind: MeasureKind): SliceTool {
-    return measureTool(this.scene, kind, () => this.#measurementsChanged());
+    return this.#measurements.tool(kind);
   }
 
   markMeasurement(kind: MeasureKind): void {
-    const to = this.scene.crosshair;
-    const plane = this.scene.active;
-    const start = this.#marked;
-    if (start === null || start.kind !== kind || start.plane !== plane) {
-      this.#marked = { kind, plane, from: to };
-      this.#speak(`Start marked at ${this.describe(to)}. Move the crosshair and measure again to end here.`);
-      return;
-    }
-    this.#marked = null;
-    const one = measure(this.scene, kind, { plane, from: start.from, to }, nextId());
-    this.scene.measured = [...this.scene.measured, one];
-    this.#speak(one.text);
-    this.#measurementsChanged();
+    const text = this.#measurements.mark(kind);
+    this.#speak(
+      text ?? `Start marked at ${this.describe(this.crosshair)}. Move the crosshair and measure again to end there.`,
+    );
   }
 
   removeMeasurement(id: number): void {
-    this.scene.measured = this.scene.measured.filter((one) => one.id !== id);
-    this.#measurementsChanged();
+    this.#measurements.remove(id);
   }
 
   clearMeasurements(): void {
-    this.scene.measured = [];
-    this.#measurementsChanged();
+    this.#measurements.clear();
   }
 
   onMeasurements(listener: () => void): () => void {
-    return this.#measured.add(listener);
-  }
-
-  #measurementsChanged(): void {
-    this.#refreshTops();
-    this.#measured.tell();
+    return this.#measurements.changed.add(listener);
   }
 
   // Drawing and telling
