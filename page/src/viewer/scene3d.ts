@@ -147,11 +147,11 @@ export class Surfaces {
     this.#describe();
   }
 
-  /** Moves the marker a little later, so that scrolling is not slowed down by it. */
+  /** Moves the marker when scrolling has stopped, so that it is not slowed down by it. */
   crosshairMoved(): void {
-    if (!this.#niivue || this.#timer !== 0) return;
+    if (!this.#niivue) return;
+    window.clearTimeout(this.#timer);
     this.#timer = window.setTimeout(() => {
-      this.#timer = 0;
       if (this.signal.aborted || !this.#niivue || this.#meshes.size === 0) return;
       const [left, posterior, superior] = worldOf(this.scene.source.geometry.affine, this.scene.crosshair);
       const share = this.#niivue.mm2frac([-left, -posterior, superior]);
