@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from delineate import formats
 from delineate.errors import GeometryMismatch
-from delineate.geometry import Grid, compose_affine
+from delineate.geometry import Box, Grid, compose_affine, index_to_world
 from delineate.labels import label_set
-from delineate.review.case_findings import ShownFinding, ShownFindings, findings
+from delineate.measurement.cropping import Cropped
+from delineate.review.case_findings import ShownFinding, ShownFindings, findings, place_in
 from delineate.volume import Kind, Segmentation, Volume
 
 OBLIQUE = np.array([[0.8, 0.36, -0.48], [-0.6, 0.48, -0.64], [0.0, 0.8, 0.6]])
@@ -82,6 +85,20 @@ def test_a_diameter_leads_into_its_slice(shown: ShownFindings) -> None:
     long = one(shown.findings, "left kidney", "long axis")
     assert long.index is not None
     assert scene().array[long.index] == 4
+
+
+@given(st.integers(0, 2**31), st.tuples(*[st.floats(-3, 12)] * 3))
+@settings(max_examples=25, deadline=None)
+def test_the_place_is_the_nearest_voxel_of_all(seed: int, index: tuple[float, float, float]) -> None:
+    mask = np.random.default_rng(seed).random((9, 7, 8)) < 0.02
+    mask[8, 6, 7] = True
+    grid = Grid(mask.shape, compose_affine(OBLIQUE * (1, 1.5, -4) + 0.1, (10, -20, 30)))
+    part = Cropped(LABELS.labels[0], mask, grid, Box((5, 3, 2), (14, 10, 10)))
+    target = index_to_world(grid, index)
+    distances = np.linalg.norm(index_to_world(grid, np.argwhere(mask)) - target, axis=1)
+    place = np.array(place_in(part, target)) - part.box.start
+    assert mask[tuple(place)]
+    assert np.linalg.norm(index_to_world(grid, place) - target) == pytest.approx(distances.min())
 
 
 def test_an_empty_structure_has_no_place(shown: ShownFindings) -> None:

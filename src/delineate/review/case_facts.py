@@ -18,9 +18,9 @@ import numpy as np
 from delineate.dataset import fingerprint_file
 from delineate.errors import LabelError
 from delineate.files import write_bytes
-from delineate.geometry import Box, Grid, TripleMM, box_of, index_to_world
+from delineate.geometry import Box, FloatArray, Grid, TripleMM, box_of, index_to_world
 from delineate.labels import Label, LabelSet
-from delineate.measurement.cropping import Cropped, crop_structure
+from delineate.measurement.cropping import Cropped, Mask, crop_structure
 from delineate.measurement.lesions import lesion_labels
 from delineate.measurement.shapes import cut_sides, numbered_parts
 from delineate.review.priorities import ResultFacts, StructureFacts
@@ -173,12 +173,16 @@ def _part_sizes(found: Cropped | None) -> list[int]:
     return [int(count) for count in np.bincount(numbered_parts(found.mask).reshape(-1))[1:]]
 
 
+def middle_index(mask: Mask) -> FloatArray:
+    """(3,) the mean index of a mask's voxels, of which there is one at least.
+
+    By sums along the axes: the places of all voxels of a large organ would take much memory and time.
+    """
+    total = np.count_nonzero(mask)
+    axes = ((n, tuple(other for other in range(3) if other != axis)) for axis, n in enumerate(mask.shape))
+    return np.array([float(np.arange(n) @ np.count_nonzero(mask, axis=others)) / total for n, others in axes])
+
+
 def _centre_mm(found: Cropped) -> TripleMM:
-    # Sums along the axes, because the places of all voxels of a large organ take much memory.
-    total = np.count_nonzero(found.mask)
-    middle = [
-        float(np.arange(n) @ np.count_nonzero(found.mask, axis=tuple(a for a in range(3) if a != axis))) / total
-        for axis, n in enumerate(found.mask.shape)
-    ]
-    x, y, z = index_to_world(found.grid, middle)
+    x, y, z = index_to_world(found.grid, middle_index(found.mask))
     return float(x), float(y), float(z)

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from delineate.findings import Finding
-from delineate.geometry import FloatArray, Triple, index_to_world
+from delineate.geometry import FloatArray, Triple, world_to_index
 from delineate.measurement import quantities as q
 from delineate.measurement.components import pieces_of
 from delineate.measurement.cropping import Cropped, crop_structure
 from delineate.measurement.scan_findings import ScanFindings, measure_scan
+from delineate.review.case_facts import middle_index
 from delineate.volume import Segmentation, Volume, structure_boxes
 from delineate.workflow.structures import read_scan
+
+IndexArray = npt.NDArray[np.intp]
 
 _INTENSITIES = (q.ATTENUATION, q.UPTAKE, q.MR_SIGNAL, q.INTENSITY)
 _SHOWN = {
@@ -70,12 +74,31 @@ def findings(segmentation: Segmentation, scan: Path | Volume | None = None, *, t
 
 def place_in(part: Cropped, near_mm: FloatArray | None = None) -> Triple:
     """The voxel of a structure nearest to a point (LPS), its centroid without; of several as near the first."""
-    voxels = np.argwhere(part.mask)
-    points_mm = index_to_world(part.grid, voxels)
-    target = points_mm.mean(axis=0) if near_mm is None else near_mm
-    nearest = voxels[int(np.argmin(((points_mm - target) ** 2).sum(axis=1)))]
+    target = middle_index(part.mask) if near_mm is None else world_to_index(part.grid, near_mm)
+    # Of all voxels of a large organ only those around the point are looked at, farther and farther.
+    reach_mm = 2 * max(part.grid.spacing_mm)
+    nearest = _nearest(part, target, reach_mm)
+    while nearest is None:
+        reach_mm *= 2
+        nearest = _nearest(part, target, reach_mm)
     i, j, k = (int(n) for n in nearest + part.box.start)
     return i, j, k
+
+
+def _nearest(part: Cropped, target: FloatArray, reach_mm: float) -> IndexArray | None:
+    """The voxel nearest to an index, if one is within reach."""
+    # How far a ball reaches along each axis, on sheared grids, too.
+    reach = reach_mm * np.linalg.norm(np.linalg.inv(part.grid.affine[:3, :3]), axis=1)
+    shape = np.array(part.mask.shape)
+    start = np.clip(np.ceil(target - reach), 0, shape).astype(int)
+    stop = np.clip(np.floor(target + reach) + 1, 0, shape).astype(int)
+    around = part.mask[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+    voxels = np.argwhere(around) + start
+    distances_mm = np.linalg.norm((voxels - target) @ part.grid.affine[:3, :3].T, axis=1)
+    if not len(voxels) or distances_mm.min() > reach_mm:
+        return None
+    found: IndexArray = voxels[int(np.argmin(distances_mm))]
+    return found
 
 
 def _of_structures(measured: ScanFindings, parts: Mapping[str, Cropped]) -> Iterator[ShownFinding]:
