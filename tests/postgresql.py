@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import subprocess
@@ -47,10 +48,24 @@ def server(bin_folder: Path) -> Iterator[int]:
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off -c max_connections=200"
         ctl: list[str | Path] = [bin_folder / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
         _run([*ctl, "-o", options, "start"], account)
-        try:
+        with _stopping([*ctl, "-m", "immediate", "stop"], folder, account):
             yield port
-        finally:
-            _run([*ctl, "-m", "immediate", "stop"], account)
+
+
+@contextmanager
+def _stopping(stop: Sequence[str | Path], folder: Path, account: str | None) -> Iterator[None]:
+    """Stops the server and removes its folder at the end, also where that is this process's being killed."""
+    script = f"cat >/dev/null; {shlex.join(map(str, stop))}; rm -rf {shlex.quote(str(folder))}/*"
+    with subprocess.Popen(
+        ["sh", "-c", script],
+        user=account,
+        cwd="/",
+        stdin=subprocess.PIPE,  # it ends with this process
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        yield
 
 
 @contextmanager
