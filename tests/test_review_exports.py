@@ -22,8 +22,9 @@ from delineate.formats.dicom_results.seg import read_seg
 from delineate.formats.dicom_results.seg_writing import AlgorithmKind
 from delineate.formats.exporters import ExportOptions
 from delineate.labels import label_set
+from delineate.review.export_formats import check_formats, formats_of
 from delineate.review.exports import Reviewed, export_case, made_by, signed
-from delineate.review.records import State, Verdict
+from delineate.review.records import ReviewCase, State, Verdict
 from delineate.volume import align, reorient
 from delineate.workflow.exporting import export
 
@@ -87,6 +88,31 @@ def test_files_say_in_json_who_saw_what(tmp_path: Path, case: Reviewed) -> None:
     np.testing.assert_array_equal(align(back, case.segmentation.grid).array, case.segmentation.array)
     with zipfile.ZipFile(files[1].path) as archive:
         assert archive.namelist() == ["p1_stl/core.stl", "p1_stl/rim.stl"]
+
+
+def test_the_json_speaks_of_earlier_files_of_the_same_that_are_as_they_were(tmp_path: Path, case: Reviewed) -> None:
+    first, *_ = export_case(case, ["nifti", "nrrd"], tmp_path / "out")
+    first.path.write_bytes(b"another")
+    record = export_case(case, ["glb"], tmp_path / "out")[-1]
+    assert [one["name"] for one in json.loads(record.path.read_text())["files"]] == ["p1.seg.nrrd", "p1.glb"]
+    signed_by_another = replace(case, decisions=(approval("klein"),))
+    record = export_case(signed_by_another, ["glb"], tmp_path / "out")[-1]
+    assert [one["name"] for one in json.loads(record.path.read_text())["files"]] == ["p1.glb"]
+
+
+def test_formats_that_do_not_fit_a_case_say_why(tmp_path: Path) -> None:
+    def fits(case: ReviewCase) -> dict[str, str | None]:
+        return {one.format: one.problem for one in formats_of(case)}
+
+    series, plain = (approved(tmp_path / name, dicom=name == "d").case for name in "dn")
+    assert set(fits(series).values()) == {None}
+    assert {kind for kind, why in fits(plain).items() if why and "DICOM series" in why} == {"seg", "rtstruct", "sr"}
+    overlapping = replace(plain, new=replace(plain.new, overlaps=True))
+    assert {kind for kind, why in fits(overlapping).items() if why and "overlap" in why} == {"nifti"}
+    named = replace(series.new, structures=(replace(series.new.structures[0], name="a\\b"),))
+    assert {kind for kind, why in fits(replace(series, new=named)).items() if why} == {"seg", "rtstruct", "sr"}
+    with pytest.raises(ExportError, match=r"as seg: a DICOM series is needed.*Choose among nifti, glb, stl, report"):
+        check_formats(plain, ("glb", "seg"))
 
 
 def test_the_page_says_who_reviewed_it(tmp_path: Path, case: Reviewed) -> None:

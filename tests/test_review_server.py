@@ -87,6 +87,21 @@ def test_a_case_tells_what_its_page_begins_with(site: Site) -> None:
     assert not site.visitor("vera").get(ONE).json()["editable"]
 
 
+def test_a_case_tells_in_which_formats_it_can_be_exported_and_why_not_now(site: Site) -> None:
+    told = {who: site.visitor(who).get(ONE).json()["exportProblem"] for who in ("vera", "rita", "ada")}
+    reasons = {"vera": "not export it", "rita": "name the patient", "ada": "Approve the case first"}
+    assert [who for who, reason in reasons.items() if reason not in told[who]] == []
+    ada = site.visitor("ada")
+    case = ada.get(TWO).json()
+    assert [one["format"] for one in case["formats"] if one["problem"] is None] == ["nifti", "glb", "stl", "report"]
+    signing = {"verdict": "approve", "signature": "Ada", "revision": 0, "seen": case["seen"]}
+    assert ada.post(f"{TWO}/decisions", signing).status_code == 200
+    assert ada.get(TWO).json()["exportProblem"] is None
+    assert ada.post(f"{TWO}/exports", {"formats": ["nifti"]}).status_code == 200
+    refused = ada.post(f"{TWO}/exports", {"formats": ["nifti", "seg"]}).json()
+    assert (refused["remedy"], "NIfTI" in refused["problem"]) == ("Choose among nifti, glb, stl, report.", True)
+
+
 def test_an_edit_is_seen_undone_and_redone(site: Site) -> None:
     rita = site.visitor("rita")
     runs, after = stroke(site.labels, at=AT, value=other_value(site))

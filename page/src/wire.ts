@@ -119,6 +119,15 @@ export interface CaseDetail extends CaseRow {
   editable: boolean;
   canUndo: boolean;
   canRedo: boolean;
+  formats: FormatChoice[];
+  /** Why nothing can be exported now; null where `formats` say what can. */
+  exportProblem: string | null;
+}
+
+/** `problem`: why the case cannot be exported in this format; null where it can. */
+export interface FormatChoice {
+  format: ExportFormat;
+  problem: string | null;
 }
 
 export interface CaseFinding {

@@ -1,78 +1,15 @@
-/** Dialogues that hand a case on: exports, uploads, a second reader, opening it again. */
+/** Dialogues that hand a case on: uploads, a second reader, opening it again. */
 
 import { useState } from "preact/hooks";
 
 import * as api from "../api";
-import type { ExportFormat, ExportedFile } from "../api";
 import { Dialogue, Problem } from "../app/parts";
-import { decimal } from "../app/words";
 import type { CaseDesk } from "./desk";
 import { useTask, type Task } from "./useTask";
 
 interface DialogueProps {
   desk: CaseDesk;
   onClose: () => void;
-}
-
-const FORMATS: readonly { format: ExportFormat; label: string }[] = [
-  { format: "seg", label: "DICOM segmentation (SEG)" },
-  { format: "rtstruct", label: "DICOM contours (RTSTRUCT)" },
-  { format: "sr", label: "DICOM measurements (SR)" },
-  { format: "nifti", label: "NIfTI label map" },
-  { format: "glb", label: "Surfaces (GLB)" },
-  { format: "stl", label: "Surfaces (STL)" },
-  { format: "report", label: "Report (HTML)" },
-];
-
-function size(bytes: number): string {
-  return bytes < 1e6 ? `${decimal(bytes / 1e3, 1)} kB` : `${decimal(bytes / 1e6, 1)} MB`;
-}
-
-/** Asks for a case in formats of other software, then links to what was written. */
-export function Export({ desk, onClose }: DialogueProps) {
-  const [formats, setFormats] = useState<readonly ExportFormat[]>(["seg", "report"]);
-  const [files, setFiles] = useState<readonly ExportedFile[] | null>(null);
-  const task = useTask();
-  const toggle = (format: ExportFormat, on: boolean) =>
-    setFormats(on ? [...formats, format] : formats.filter((other) => other !== format));
-  const send = () =>
-    task.run(async () => {
-      setFiles(null);
-      await desk.sender.settled();
-      setFiles(await api.exportCase(desk.key, formats));
-    });
-  return (
-    <Dialogue title="Export" onClose={onClose}>
-      <p class="muted">Approved cases are exported as they were signed, with the reader's name.</p>
-      <fieldset class="verdicts">
-        <legend>Formats</legend>
-        {FORMATS.map(({ format, label }) => (
-          <label key={format} class="row">
-            <input
-              type="checkbox"
-              checked={formats.includes(format)}
-              onChange={(event) => toggle(format, event.currentTarget.checked)}
-            />
-            {label}
-          </label>
-        ))}
-      </fieldset>
-      {task.problem && <Problem problem={task.problem} />}
-      {files && (
-        <ul class="files" role="status">
-          {files.map(({ name, bytes }) => (
-            <li key={name}>
-              <a href={api.exportUrl(desk.key, name)} download={name}>
-                {name}
-              </a>{" "}
-              <span class="muted">{size(bytes)}</span>
-            </li>
-          ))}
-        </ul>
-      )}
-      <Buttons task={task} label={task.busy ? "Writing…" : "Export"} able={formats.length > 0} onClose={onClose} send={send} />
-    </Dialogue>
-  );
 }
 
 /** Takes a mask that was corrected elsewhere as a new revision. */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +78,11 @@ def write_review(
     edits: Sequence[EditRecord],
     files: Mapping[str, Path],
 ) -> Path:
-    """Write STEM.review.json, atomically; its path. `files`: those that it speaks of, by name."""
+    """Write STEM.review.json, atomically; its path. `files`: those that were just written, by name.
+
+    It speaks of them, and of those that were exported before of the same that was seen, where they are as they were.
+    """
+    target = stem.with_name(f"{stem.name}.review.json")
     names = {structure.value: structure.name for structure in case.new.structures}
     counts = Counter((edit.person, edit.tool) for edit in edits)
     record = ReviewRecord(
@@ -95,12 +99,27 @@ def write_review(
         structures={name: kind.value for name, kind in approval.kinds.items()},
         decisions=[_record(decision, names) for decision in decisions],
         edits=[EditCount(person=who, tool=tool, count=count) for (who, tool), count in sorted(counts.items())],
-        files=[FileRecord(name=name, sha256=fingerprint_file(path)) for name, path in files.items()],
+        files=[
+            *_standing(target, case.revision, approval, but=files),
+            *(FileRecord(name=name, sha256=fingerprint_file(path)) for name, path in files.items()),
+        ],
         made_with=f"delineate {version('delineate')}",
     )
-    target = stem.with_name(f"{stem.name}.review.json")
     write_text(target, msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n")
     return target
+
+
+def _standing(target: Path, revision: int, approval: Approval, *, but: Container[str]) -> list[FileRecord]:
+    """Files of the record at `target` that still are what it says, if it is about the same."""
+    try:
+        older = msgspec.json.decode(target.read_bytes(), type=ReviewRecord)
+    except (OSError, msgspec.DecodeError):
+        return []
+    signers = [signer.name for signer in approval.signers]
+    if (older.revision, older.seen, older.signers) != (revision, approval.seen, signers):
+        return []
+    paths = {file: target.with_name(Path(file.name).name) for file in older.files if file.name not in but}
+    return [file for file, path in paths.items() if path.is_file() and fingerprint_file(path) == file.sha256]
 
 
 def _record(decision: Decision, names: Mapping[int, str]) -> DecisionRecord:

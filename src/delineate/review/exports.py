@@ -19,6 +19,7 @@ from delineate.formats.dicom_results.seg_writing import AlgorithmKind
 from delineate.formats.exporters import EXPORTERS, ExportOptions, file_names
 from delineate.formats.nifti import is_nifti_name
 from delineate.reports.case_pages import Review
+from delineate.review.export_formats import PAGE
 from delineate.review.export_records import write_review
 from delineate.review.readers import ACCEPTED
 from delineate.review.records import Decision, EditRecord, ReviewCase, State, Verdict
@@ -32,9 +33,6 @@ from delineate.workflow.progress import Watch, nobody
 if TYPE_CHECKING:
     from delineate.review.live import LiveLabels
     from delineate.review.store import Store
-
-PAGE = "report"
-"""The case report, beside the formats of `EXPORTERS` and "sr"."""
 
 DRAFT = "Draft: not approved"
 BY_HAND = frozenset({"brush", "eraser", "lasso", "undo", "redo"})

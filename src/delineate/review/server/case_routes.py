@@ -10,6 +10,7 @@ from fastapi import Query, Request, Response
 
 from delineate.review import case_findings, surfaces
 from delineate.review.records import ReviewCase, Role, State, WorklistQuery
+from delineate.review.server.export_choices import export_problem, format_choices
 from delineate.review.server.parts import Asked, Here, Parts, Visitor
 from delineate.review.server.problems import NotFound
 from delineate.review.server.showing import case_row, decision_answer, event_answer, present
@@ -110,6 +111,8 @@ def detail(here: Here, person: Visitor, case: Asked) -> CaseDetail:
         editable=person.role is not Role.VIEWER,
         can_undo=here.store.undo_target(case.id) is not None,
         can_redo=here.store.redo_target(case.id) is not None,
+        formats=format_choices(case),
+        export_problem=export_problem(case, person),
     )
 
 

@@ -9,7 +9,9 @@ from fastapi.responses import FileResponse
 
 from delineate.files import write_bytes
 from delineate.review import exports
+from delineate.review.export_formats import check_formats
 from delineate.review.records import NotAllowed, Person, ReviewCase
+from delineate.review.server.export_choices import hides_name
 from delineate.review.server.parts import Asked, Here, Parts, Visitor
 from delineate.review.server.problems import NotFound, TooMany
 from delineate.review.server.showing import decision_answer
@@ -70,6 +72,7 @@ def second(here: Here, person: Visitor, case: Asked, body: SecondReader) -> Stat
 def export(here: Here, person: Visitor, case: Asked, body: ExportRequest) -> ExportedFiles:
     """Write an approved case in formats of other software."""
     _check_sees_names(person, case)
+    check_formats(case, tuple(body.formats))
     folder = _folder(here, case)
     with here.slow_turns.of(case.id):
         what = exports.reviewed(here.store, here.live, case)
@@ -105,8 +108,7 @@ def exported_file(here: Here, person: Visitor, case: Asked, name: str) -> Respon
 
 
 def _check_sees_names(person: Person, case: ReviewCase) -> None:
-    # DICOM results hold the patient's name as the scan has it.
-    if case.new.patient_name and not person.sees_names:
+    if hides_name(case, person):
         raise NotAllowed(
             "exported files of this case name the patient", remedy="Ask somebody who may see patients' names"
         )

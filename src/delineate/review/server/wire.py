@@ -142,7 +142,19 @@ class Present(Wire):
     last_seen: str
 
 
+ExportFormat = Literal["seg", "rtstruct", "sr", "glb", "stl", "nifti", "report"]
+
+
+class FormatChoice(Wire):
+    """`problem`: why the case cannot be exported in this format, None where it can."""
+
+    format: ExportFormat
+    problem: str | None
+
+
 class CaseDetail(CaseRow):
+    """`export_problem`: why nothing can be exported of it now, None where `formats` say what can."""
+
     geometry: Geometry
     image: Picture
     layers: list[int]
@@ -154,6 +166,8 @@ class CaseDetail(CaseRow):
     editable: bool
     can_undo: bool
     can_redo: bool
+    formats: list[FormatChoice]
+    export_problem: str | None
 
 
 class CaseFinding(Wire):
@@ -325,9 +339,6 @@ class Events(Wire):
 class Verification(Wire):
     problems: list[str]
     events: int
-
-
-ExportFormat = Literal["seg", "rtstruct", "sr", "glb", "stl", "nifti", "report"]
 
 
 class ExportRequest(Wire):
