@@ -163,8 +163,11 @@ class _SeriesScan:
     windows: tuple[Window, ...]
 
     def numbers(self, following: Next) -> Iterator[tuple[Part, Numbers]]:
-        together = _PACKED_PARTS if any(s.storage.place is None for s in self.stack.slices) else 1
+        packed = any(s.storage.place is None for s in self.stack.slices)
+        # The first part alone: somebody waits for a picture.
+        together = 1
         while (part := following(together)) is not None:
+            together = _PACKED_PARTS if packed else 1
             values = read_stack(self.stack.slices[slice(*part)]).transpose(2, 1, 0)
             yield part, numbers_of(values, self.coding)
 
