@@ -96,7 +96,11 @@ def review_export(
 
 @click.group()
 def dataset() -> None:
-    """Change a dataset."""
+    """Change a dataset: add what was approved in a review.
+
+    \b
+    Example: delineate dataset add corrected --reviewed demo
+    """
 
 
 @dataset.command("add")
