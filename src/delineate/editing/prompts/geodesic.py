@@ -14,25 +14,31 @@ from delineate.editing.prompts.windows import Values
 from delineate.geometry import TripleMM
 
 _LEAST_COST = 0.05  # of a mm where all is alike: distance still counts
-_MOST_SCANS = 30
+_MOST_SCANS, _FEW_SCANS = 30, 3
 _SETTLED = 1e-3
 _REGIONS = 160  # sizes that are compared
 _LEAST_CELLS = 15
 _ROUND = 0.1  # how much rounder regions are preferred
 
 
-def distances(seeds: Mask, alike: Values, image: Values, cell_mm: TripleMM, *, contrast: float) -> Values:
+def distances(
+    seeds: Mask, alike: Values, image: Values, cell_mm: TripleMM, *, contrast: float, within: Mask | None = None
+) -> Values:
     """The cost of the cheapest way from a seed to each cell; infinite everywhere without seeds.
 
     `alike`: (I, J, K), 0 to 1, likeness to what is meant. `image`: intensities, in units of which a change costs
-    `contrast`. Scans in alternating order (Toivanen 1996) until nothing becomes shorter.
+    `contrast`. Scans in alternating order (Toivanen 1996) until nothing becomes shorter. `within`: the only cells that
+    ways go through; of these, a few scans are taken to be enough.
     """
     from delineate.editing.prompts.kernels import BEHIND, scan
 
     cost = (_LEAST_COST + (1 - alike) ** 2).astype(np.float32)
+    if within is not None:
+        cost[~within] = np.inf
+    most = _MOST_SCANS if within is None else _FEW_SCANS
     lengths = np.sqrt(((BEHIND * np.array(cell_mm)) ** 2).sum(axis=1))
     found = np.where(seeds, 0, np.inf).astype(np.float32)
-    for _ in range(_MOST_SCANS if seeds.any() else 0):
+    for _ in range(most if seeds.any() else 0):
         if scan(found, cost, image, BEHIND, lengths, contrast) < _SETTLED:
             break
     return found

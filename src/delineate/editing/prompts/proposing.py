@@ -202,8 +202,8 @@ def _outlined(image: npt.NDArray[Any], seeds: Seeds, spacing: TripleMM, guess: G
     window = around(low, np.minimum(high, np.array(image.shape) - 1), 2 * band, 0.0, spacing, image.shape)
     look = _look(image, window)
     mask = _placed(guess, window)
-    for _ in range(_TURNS):
-        mask = _refined(look, mask, seeds, band, REFINERS[method])
+    for turn in range(_TURNS):
+        mask = _refined(look, mask, seeds, max(band / 2**turn, 1.5 * max(window.cell_mm)), REFINERS[method])
     return Proposal(window.box, _honoured(window.voxels(mask).copy(), window, seeds), method)
 
 
@@ -262,10 +262,13 @@ def _by_walker(look: Look, alike: Values, mask: Mask, inside: Mask, outside: Mas
 
 
 def _by_distance(look: Look, alike: Values, mask: Mask, inside: Mask, outside: Mask) -> Mask:
+    from scipy.ndimage import maximum_filter
+
     units = (look.image / look.noise).astype(np.float32)
+    near: Mask = maximum_filter(~(inside | outside), 3)  # and the seeds beside it, where ways begin
     ways = [
-        distances(seeds, like, units, look.window.cell_mm, contrast=_STEP)
-        for seeds, like in ((inside, alike), (outside, 1 - alike))
+        distances(seeds, like, units, look.window.cell_mm, contrast=_STEP, within=near & ~others)
+        for seeds, like, others in ((inside, alike, outside), (outside, 1 - alike, inside))
     ]
     meant: Mask = (ways[0] < ways[1]) | inside
     return meant
