@@ -5,7 +5,8 @@ import type { Triple } from "../contract";
 import { worldOf } from "./geometry";
 import type { Scene } from "./scene";
 
-const CROSSHAIR_WAIT_MS = 120;
+// Long enough that even a slow machine, whose CPU draws in three dimensions, is not asked between two slices.
+const CROSSHAIR_WAIT_MS = 350;
 const TURN_DEGREES = 10;
 const START = { azimuth: 160, elevation: 10 };
 
