@@ -1,27 +1,15 @@
 """The pages around a case in a real browser, from a real server: axe, keyboard, zoom, and nothing from elsewhere."""
 
-import re
-import shutil
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from review_site import Site, make_site
+from review_tabs import STATIC, Tab, chromium, missing, serving
 
-ROOT = Path(__file__).resolve().parents[1]
-STATIC = ROOT / "src/delineate/review/static"
-AXE = ROOT / "page/node_modules/axe-core/axe.min.js"
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 PAGES = ("/", "/dashboard", "/people", "/audit", "/nowhere")
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or not AXE.is_file() or not (STATIC / "index.html").is_file(),
-    reason="needs chromium, and the page built with its packages (make page)",
-)
+pytestmark = pytest.mark.skipif(missing() != "", reason=f"needs {missing()}")
 
 
 @pytest.fixture(scope="module")
@@ -35,66 +23,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="module")
 def address(site: Site) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(site.app, host="127.0.0.1", port=0, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.05)
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(10)
+    with serving(site.app) as at:
+        yield at
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with chromium() as started:
         yield started
-        started.close()
-
-
-class Tab:
-    """A browser's page with a session of its own, and what went wrong or was asked of other servers meanwhile."""
-
-    def __init__(self, browser: Any, site: Site, address: str, *, name: str | None, **looks: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 720}} | looks))
-        if name is not None:
-            person = site.store.person(name)
-            assert person is not None
-            token = site.store.begin_session(person, seconds=600).token
-            self.context.add_cookies([{"name": "delineate_session", "value": token, "url": address}])
-        self.page = self.context.new_page()
-        self.address = address
-        self.problems: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda asked: self._asked(asked.url))
-
-    def _asked(self, url: str) -> None:
-        if not url.startswith((self.address, "blob:", "data:")):
-            self.problems.append(f"asked {url}")
-
-    def open(self, path: str) -> None:
-        self.page.goto(f"{self.address}#{path}")
-        self.page.wait_for_selector("h1, h2")
-        self.page.locator("main").filter(has_not_text=re.compile("Loading|Comparing")).wait_for()
-
-    def offences(self) -> list[str]:
-        """What axe finds that is serious."""
-        # As a script of the page it would offend the content policy, which must hold here as well.
-        self.page.evaluate(f"() => {{ const module = undefined, define = undefined; {AXE.read_text()} }}")
-        found = self.page.evaluate("async () => (await axe.run()).violations")
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in serious]
 
 
 @pytest.fixture
 def tab(browser: Any, site: Site, address: str) -> Iterator[Tab]:
-    opened = Tab(browser, site, address, name="ada")
+    opened = Tab(browser, site.store, address, name="ada")
     yield opened
     opened.context.close()
     assert opened.problems == []
@@ -122,7 +63,7 @@ def test_case_is_reached_by_keyboard_alone(tab: Tab) -> None:
 def test_nothing_is_cut_off_on_a_small_screen_at_twice_the_size(
     browser: Any, site: Site, address: str, path: str
 ) -> None:
-    tab = Tab(browser, site, address, name="ada", viewport={"width": 640, "height": 360}, device_scale_factor=2)
+    tab = Tab(browser, site.store, address, name="ada", viewport={"width": 640, "height": 360}, device_scale_factor=2)
     tab.open(path)
     assert tab.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert tab.page.get_by_role("link", name="Worklist", exact=True).is_visible()
@@ -130,7 +71,7 @@ def test_nothing_is_cut_off_on_a_small_screen_at_twice_the_size(
 
 
 def test_one_time_address_lets_in_once_and_leaves_no_token_behind(browser: Any, site: Site, address: str) -> None:
-    first, later = (Tab(browser, site, address, name=None) for _ in range(2))
+    first, later = (Tab(browser, site.store, address, name=None) for _ in range(2))
     for tab in (first, later):
         tab.page.goto(f"{address}?token={site.token}")
     first.page.wait_for_selector(".case-link")
@@ -141,7 +82,7 @@ def test_one_time_address_lets_in_once_and_leaves_no_token_behind(browser: Any, 
 
 
 def test_person_signs_in_with_a_password(browser: Any, site: Site, address: str) -> None:
-    tab = Tab(browser, site, address, name=None)
+    tab = Tab(browser, site.store, address, name=None)
     tab.page.goto(address)
     tab.page.fill("[name=name]", "paul")
     tab.page.fill("[name=password]", "a wrong password")
@@ -177,7 +118,7 @@ def test_added_person_stands_in_the_list_and_in_the_audit_trail(tab: Tab, site: 
 def test_reader_sees_their_own_cases_without_names_and_no_page_of_administrators(
     browser: Any, site: Site, address: str
 ) -> None:
-    tab = Tab(browser, site, address, name="rolf")
+    tab = Tab(browser, site.store, address, name="rolf")
     tab.open("/")
     assert [link.inner_text() for link in tab.page.query_selector_all(".case-link")] == ["P-two"]
     assert "Mustermann" not in tab.page.content()
