@@ -16,6 +16,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -188,13 +189,9 @@ def clock() -> Iterator[dict[str, object]]:
     from skimage.segmentation import random_walker
 
     seeds = np.where(distance_to(~mask, (1, 1, 1)) > 20, 1, np.where(distance_to(mask, (1, 1, 1)) > 10, 2, 0))
-    for mode in ("cg_j", "cg_mg"):
+    for mode in ("cg_j", "cg_mg") if find_spec("pyamg") else ("cg_j",):
         start = time.process_time()
-        try:
-            found = random_walker(image, seeds, mode=mode, tol=1e-3) == 1
-        except Exception as problem:
-            print(mode, problem)
-            continue
+        found = random_walker(image, seeds, mode=mode, tol=1e-3) == 1
         row = {"method": f"scikit-image {mode}", "prompt": "seeds", "seconds": round(time.process_time() - start, 2)}
         row["dice"] = round(float(2 * (found & mask).sum() / (found.sum() + mask.sum())), 3)
         print(row, flush=True)
