@@ -92,6 +92,25 @@ def test_pieces_count_where_others_are_whole() -> None:
     assert assess([odd, *usual])[0].warnings == ("lungs is in 5 pieces, 30 % of it in the largest",)
 
 
+def crumbly(small_parts: int, small_share: float, **more: object) -> StructureFacts:
+    facts = {"largest_share": 1 - small_share, "parts": 1 + small_parts} | more
+    return liver(small_parts=small_parts, small_share=small_share, **facts)
+
+
+def test_many_small_parts_count_however_large_the_largest_is() -> None:
+    found = assess([result(crumbly(28, 0.0118)), *others(*USUAL)])[0]
+    assert found.warnings == ("liver is in 29 pieces, 1.2 % of it in 28 small ones",)
+    assert assess([result(crumbly(3, 0.06))])[0].warnings == ("liver is in 4 pieces, 6 % of it in 3 small ones",)
+
+
+def test_specks_and_few_parts_are_no_warning() -> None:
+    assert not any(one.warnings for one in assess([result(crumbly(30, 0.003)), result(crumbly(6, 0.03), key="b")]))
+
+
+def test_what_is_in_small_parts_in_nearly_all_results_is_so_by_nature() -> None:
+    assert not any(one.warnings for one in assess([result(crumbly(20, 0.02), key=f"k{n}") for n in range(9)]))
+
+
 def test_a_border_counts_where_others_do_not_touch_it() -> None:
     usual = [result(liver(borders=("head",)), key=f"other {n}") for n in range(6)]
     odd = assess([result(liver(borders=("head", "foot"))), *usual])[0]
@@ -112,6 +131,15 @@ def test_one_in_twenty_is_a_control_and_always_the_same() -> None:
     drawn = [n for n in range(4000) if is_control(f"case {n}")]
     assert 150 < len(drawn) < 250
     assert assess([result(liver(), key=f"case {drawn[0]}")])[0].reasons[0].startswith("drawn as a control")
+
+
+def test_controls_come_after_the_least_of_warnings_and_are_not_raised_among_them() -> None:
+    drawn = next(f"k{n}" for n in range(1000) if is_control(f"k{n}"))
+    control, note = result(liver(), key=drawn), result(liver(), key=quiet_key(), notes=("resampled",))
+    doubtful = [result(liver(agreement=0.849), key=key) for key in (drawn, quiet_key())]
+    found = [one.priority for one in assess([control, note, *doubtful])]
+    assert 0 < found[0] < found[1] == found[2] == found[3]
+    assert [reason.split()[0] for reason in assess(doubtful)[0].reasons] == ["liver:", "drawn"]
 
 
 @given(st.lists(st.floats(0, 1)), st.floats(0, 1))

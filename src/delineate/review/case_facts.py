@@ -31,7 +31,7 @@ from delineate.volume import Segmentation, structure_boxes
 from delineate.workflow.results import ResultRecord, read_record, standing_variants
 from delineate.workflow.structures import labels_near, read_any_segmentation
 
-_VERSION = 1  # raise it when other facts are measured than before
+_VERSION = 2  # raise it when other facts are measured than before
 
 
 class StructureRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,8 @@ class StructureRecord(msgspec.Struct, frozen=True, kw_only=True):
     borders: tuple[str, ...]
     centre_mm: TripleMM | None
     agreement: float | None
+    small_parts: int
+    small_share: float
 
     @property
     def shown(self) -> Structure:
@@ -61,6 +63,8 @@ class StructureRecord(msgspec.Struct, frozen=True, kw_only=True):
             self.borders,
             self.centre_mm,
             self.agreement,
+            self.small_parts,
+            self.small_share,
         )
 
 
@@ -72,10 +76,9 @@ class CaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     structures: tuple[StructureRecord, ...]
     lesions: tuple[str, ...]
 
-    def as_result(self, key: str, *, model: str, doubts: Sequence[str]) -> ResultFacts:
-        return ResultFacts(
-            key, model, tuple(one.facts for one in self.structures), tuple(doubts), frozenset(self.lesions)
-        )
+    def as_result(self, key: str, *, model: str, doubts: Sequence[str], notes: Sequence[str] = ()) -> ResultFacts:
+        structures, lesions = tuple(one.facts for one in self.structures), frozenset(self.lesions)
+        return ResultFacts(key, model, structures, tuple(doubts), lesions, tuple(notes))
 
 
 def case_facts(segmentation: Path, scan: Path, *, cache: Path | None = None) -> CaseFacts:
@@ -153,6 +156,7 @@ def _around(boxes: Sequence[Box]) -> Box:
 def _structure(segmentation: Segmentation, label: Label, box: Box | None, agreed: float | None) -> StructureRecord:
     found = None if box is None else crop_structure(segmentation, label, box)
     sizes = _part_sizes(found)
+    small = [size for size in sizes if size < max(sizes) / 10]
     voxels = sum(sizes)
     return StructureRecord(
         value=label.value,
@@ -164,6 +168,8 @@ def _structure(segmentation: Segmentation, label: Label, box: Box | None, agreed
         borders=() if box is None else cut_sides(box, segmentation.grid),
         centre_mm=None if found is None else _centre_mm(found),
         agreement=agreed,
+        small_parts=len(small),
+        small_share=sum(small) / voxels if voxels else 0.0,
     )
 
 

@@ -66,6 +66,10 @@ class _Found:
     def doubts(self) -> Sequence[str]:
         return () if self.result.record is None else self.result.record.doubts
 
+    @property
+    def notes(self) -> Sequence[str]:
+        return () if self.result.record is None else self.result.record.notes
+
 
 def find_cases(
     workspace: Path | None = None,
@@ -270,7 +274,7 @@ def _references(given: Path | None, found: Sequence[_Found], trees: Sequence[Tre
 
 
 def _assessed(found: Sequence[_Found], trees: Sequence[Tree]) -> Sequence[Assessment]:
-    facts = [one.facts.as_result(one.subject.key, model=one.model, doubts=one.doubts) for one in found]
+    facts = [one.facts.as_result(one.subject.key, model=one.model, doubts=one.doubts, notes=one.notes) for one in found]
     reviewed = {one.result.name for one in found}
     return assess(facts, _reference_volumes(trees, reviewed))
 
@@ -297,7 +301,6 @@ def _keys(found: Sequence[_Found]) -> Iterator[str]:
 
 
 def _new_case(one: _Found, assessment: Assessment, model: str) -> NewCase:
-    notes = () if one.result.record is None else tuple(one.result.record.notes)
     return NewCase(
         key=one.subject.key,
         collection="",
@@ -313,7 +316,7 @@ def _new_case(one: _Found, assessment: Assessment, model: str) -> NewCase:
         date=one.subject.date,
         site=one.subject.site,
         scanner=one.subject.scanner,
-        warnings=(*assessment.warnings, *notes),
+        warnings=assessment.warnings,
         priority=assessment.priority,
         priority_reasons=assessment.reasons,
     )

@@ -3,17 +3,21 @@
 Each observation has a weight from 0 to 1: how likely it is, roughly, that a reader will have to do something. The
 priority is 100 x (1 - product of (1 - weight)): it grows with every observation, and one that is certain makes 100.
 A control, one result in twenty, is drawn by its name alone, so that also what looks good is looked at, and always the
-same. Everything here is computed from numbers that `case_facts` measured; nothing is read.
+same. Controls come after all that has something against it: nothing else weighs less, and what has a warning is not
+raised by having been drawn as well. Everything here is computed from numbers that `case_facts` measured; nothing is
+read.
 
     nothing was segmented                                  0.9
     left and right lie on each other's sides               0.8
     a structure is missing that others have                0.5
     a doubt that was noted when the result was made        0.5
-    folds or variants disagree: Dice a below 0.85          1.5 (0.85 - a), at most 0.7
+    folds or variants disagree: Dice a below 0.85          1.5 (0.85 - a), 0.1 to 0.7
     a volume is unlike others: robust |z| above 3.5        0.3 + 0.1 (|z| - 3.5), at most 0.7
     a structure is in pieces, where others are not         0.2
+    small parts of it hold 1 % (10 parts) or 5 % (3)       0.2, but not where it is so in nearly all others
     a structure touches the scan's border, others do not   0.15
-    drawn as a control                                     0.25
+    something was done otherwise than asked for            0.1
+    drawn as a control                                     0.05, without a warning only
 """
 
 from __future__ import annotations
@@ -39,16 +43,20 @@ FEWEST_OTHERS = 5
 
 _LEAST_SPREAD = 0.1  # of the logarithm of volumes: people's organs never differ by less
 _MAD_TO_SIGMA = 1.4826
-_USUALLY, _SELDOM = 0.8, 0.2  # shares of others
+_USUALLY, _SELDOM, _NEARLY_ALL = 0.8, 0.2, 0.9  # shares of others
 _PIECES = 0.1  # by how much less than usual the largest part may have
 _WHOLE = 0.9
+_MANY_PARTS = ((10, 0.01), (3, 0.05))  # so many small parts, with so much of the structure
+_LEAST, _CONTROL = 0.1, 0.05  # weights
 _WRONG_SIDE_MM = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class StructureFacts:
     """A structure as it was found. `largest_share`: of its volume in its largest part, 0 to 1; `borders`: sides of the
-    scan that it touches, in words; `centre_mm`: LPS, None where it is empty. `agreement`: Dice between variants."""
+    scan that it touches, in words; `centre_mm`: LPS, None where it is empty. `agreement`: Dice between variants.
+    `small_parts`: those with less than a tenth of the largest part's volume; `small_share`: of the structure's volume
+    in all of them, 0 to 1."""
 
     name: str
     volume_ml: float
@@ -57,17 +65,21 @@ class StructureFacts:
     borders: tuple[str, ...] = ()
     centre_mm: TripleMM | None = None
     agreement: float | None = None
+    small_parts: int = 0
+    small_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFacts:
-    """A result. `key`: the case; `model`: what made it, compared only with the same; `doubts`: sentences noted then."""
+    """A result. `key`: the case; `model`: what made it, compared only with the same; `doubts`: sentences noted then;
+    `notes`: of what was done otherwise than asked for."""
 
     key: str
     model: str
     structures: tuple[StructureFacts, ...]
     doubts: tuple[str, ...] = ()
     lesions: frozenset[str] = field(default=frozenset())
+    notes: tuple[str, ...] = ()
 
     def volume_ml(self, name: str) -> float | None:
         return next((one.volume_ml for one in self.structures if one.name == name), None)
@@ -132,16 +144,18 @@ def robust_z(volume_ml: float, others_ml: Sequence[float]) -> float | None:
 def _assessed(result: ResultFacts, of_model: Sequence[ResultFacts], references: Volumes) -> Assessment:
     others = [one for one in of_model if one is not result]
     found = [_Observation(0.5, doubt) for doubt in result.doubts]
+    found += [_Observation(_LEAST, note) for note in result.notes]
     found += _of_whole(result)
     for structure in result.structures:
         same = [one for other in others for one in other.structures if one.name == structure.name]
         found += _of_structure(structure, same, references.get(structure.name, ()), result.lesions)
+    weights = [one.weight for one in found]
     if is_control(result.key):
-        found.append(_Observation(0.25, "drawn as a control: one result in twenty is", is_warning=False))
+        found.append(_Observation(_CONTROL, "drawn as a control: one result in twenty is", is_warning=False))
     weighty = sorted(found, key=lambda one: -one.weight)
     return Assessment(
         tuple(dict.fromkeys(one.words for one in weighty if one.is_warning)),
-        priority_of([one.weight for one in found]),
+        priority_of(weights or [one.weight for one in found]),
         tuple(dict.fromkeys(one.words for one in weighty)),
     )
 
@@ -166,7 +180,7 @@ def _of_structure(
     one: StructureFacts, others: Sequence[StructureFacts], references_ml: Sequence[float], lesions: frozenset[str]
 ) -> Iterator[_Observation]:
     if one.agreement is not None and one.agreement < LOW_AGREEMENT:
-        weight = min(0.7, 1.5 * (LOW_AGREEMENT - one.agreement))
+        weight = min(0.7, max(_LEAST, 1.5 * (LOW_AGREEMENT - one.agreement)))
         yield _Observation(weight, f"{one.name}: the model's variants agree with Dice {one.agreement:.2f} only")
     if one.name in lesions:  # of any size and number, or none
         return
@@ -206,6 +220,13 @@ def _of_pieces(one: StructureFacts, others: Sequence[StructureFacts]) -> Iterato
     if one.parts > pieces and one.largest_share < usual - _PIECES:
         share = f"{100 * one.largest_share:.0f} % of it in the largest"
         yield _Observation(0.2, f"{one.name} is in {one.parts} pieces, {share}")
+    elif _in_many_parts(one) and not _share([_in_many_parts(other) for other in others]) > _NEARLY_ALL:
+        share = f"{100 * one.small_share:.2g} % of it in {one.small_parts} small ones"
+        yield _Observation(0.2, f"{one.name} is in {one.parts} pieces, {share}")
+
+
+def _in_many_parts(one: StructureFacts) -> bool:
+    return any(one.small_parts >= count and one.small_share >= share for count, share in _MANY_PARTS)
 
 
 def _of_borders(one: StructureFacts, others: Sequence[StructureFacts]) -> Iterator[_Observation]:
