@@ -171,6 +171,8 @@ def check_label_values(array: Array, labels: LabelSet, path: Path | None = None)
     highest = int(array.max())
     if highest > nifti.MAX_LABEL:
         raise LabelError("label values out of range", expected=f"0 to {nifti.MAX_LABEL}", got=highest, path=path)
+    if set(range(1, highest + 1)) <= set(labels.stored_values):
+        return
     # Slab by slab, because bincount widens its input to 64 bits.
     counts = np.zeros(highest + 1, dtype=np.int64)
     for slab in np.moveaxis(array, -1, 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,11 +13,17 @@ from delineate.geometry import Grid
 from delineate.review.seen import file_marks
 
 _KEPT = 16  # series: some kilobytes a slice
+_reading: dict[Path, threading.Lock] = {}
 
 
 def stack_of(path: Path) -> Stack:
-    """As `formats.stack_at`; its files are read again only when their names, sizes or times change."""
-    return _stack(path.absolute(), file_marks(path))
+    """As `formats.stack_at`; its files are read again only when their names, sizes or times change.
+
+    Of several threads that ask for one series at once, one reads it.
+    """
+    whole = path.absolute()
+    with _reading.setdefault(whole, threading.Lock()):
+        return _stack(whole, file_marks(path))
 
 
 def grid_of(path: Path) -> Grid:

@@ -61,6 +61,10 @@ class DisplayVolumes:
         if self._folder.is_dir():
             sweep(self._folder)
 
+    def begin(self, case: ReviewCase, *, channel: int = 0) -> None:
+        """Begin to make a case's scan ready, if it is not; waits for nothing. Raises `UnreadableImage` without it."""
+        self._find(case, channel)
+
     def about(self, case: ReviewCase, *, channel: int = 0) -> ImageAbout:
         """Where a case's scan is and what its numbers mean; waits as long as it takes to know that.
 

@@ -89,8 +89,9 @@ def filters(here: Here, person: Visitor) -> Filters:
 def detail(here: Here, person: Visitor, case: Asked) -> CaseDetail:
     """A case with everything that its page begins with."""
     with here.turns.one():
-        about = here.volumes.about(case)
+        here.volumes.begin(case)  # which goes on while the labels are read
         revision, seen = here.live.digest(case)
+        about = here.volumes.about(case)
         layers = [layer for layer, _ in here.live.layers(case)]
     # Somebody may have drawn since the case was looked up: what is told belongs to one revision.
     case = here.store.case_by_id(case.id) if revision != case.revision else case
