@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from fastapi import FastAPI
 
+from delineate.editing.prompts.proposing import warm_up
 from delineate.errors import InputError, ResourceError
 from delineate.files import exclusive
 from delineate.review.keeping import Sources, add_found, local_person, open_review
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FIRST_PORT, PORTS = 8765, 100
 _LOG_BYTES, _OLD_LOGS = 5 << 20, 3
 _END_SECONDS = 5
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 need no choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ def serve(
                 say("The address is good for one visit, by this machine's user. Ctrl-C ends the server.")
             if open_browser:
                 _open_browser(f"{url}/?token={token}" if token else url)
+            # Beside the first visits: who points first must not wait for a compiler. Not a daemon: a clean end waits.
+            threading.Thread(target=warm_up, name="warming up").start()
 
         _run(app, listening, request.address, ready)
         say("Ended. The same command goes on from here.")
@@ -244,6 +248,7 @@ class _Server(uvicorn.Server):
 def _run(app: FastAPI, listening: socket.socket, address: Address, ready: Callable[[], None]) -> None:
     config = uvicorn.Config(
         app,
+        http="h11",  # the other one takes headers without end
         log_config=None,
         access_log=False,
         server_header=False,
@@ -252,6 +257,7 @@ def _run(app: FastAPI, listening: socket.socket, address: Address, ready: Callab
         ws="none",
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
+        ssl_ciphers=_CIPHERS,
         timeout_graceful_shutdown=_END_SECONDS,
     )
     # uvicorn ends in order at either signal, and then sends it again to who was there before.
