@@ -253,6 +253,12 @@ def test_the_field_of_an_ellipsoid_is_nearly_a_distance_at_its_surface(theta: fl
     assert at(ellipsoid((3, -4, 5), (20, 30, 25)), x, y, z) == pytest.approx(depth, abs=0.05)
 
 
+def test_a_tube_between_two_points_at_one_place_is_a_ball() -> None:
+    ball = chain([(1, 2, 3), (1, 2, 3)], [4, 4])
+    assert at(ball, 1, 2, 9) == pytest.approx(2)
+    assert at(ball, 1, 2, 3) == pytest.approx(-4)
+
+
 def test_shapes_grow_and_are_cut() -> None:
     ball = ellipsoid((0, 0, 0), (10, 10, 10))
     assert at(ball, 0, 0, 0) < 0

@@ -88,7 +88,7 @@ def chain(centres: Sequence[Vector], radii: Sequence[float], *, blend_mm: float 
 
 def _cone(start: Vector, stop: Vector, first_radius: float, last_radius: float) -> Shape:
     u, v, w = (float(b) - float(a) for a, b in zip(start, stop, strict=True))
-    squared = u * u + v * v + w * w
+    squared = u * u + v * v + w * w or 1.0  # two points at one place are a ball
 
     def field(p: Points) -> Field:
         x, y, z = (c - float(a) for c, a in zip(p, start, strict=True))
