@@ -205,7 +205,7 @@ def test_nothing_to_review_is_said(tmp_path: Path) -> None:
 def test_no_scan_at_all_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     write_result(tmp_path / "maps" / "a.nii.gz")
-    with pytest.raises(InputError, match=r"no result could be taken .* its scan is not there"):
+    with pytest.raises(InputError, match=r"none of . result.s. could be taken .* its scan is not there"):
         found_in(tmp_path)
 
 

@@ -92,9 +92,8 @@ def test_pieces_count_where_others_are_whole() -> None:
     assert assess([odd, *usual])[0].warnings == ("lungs is in 5 pieces, 30 % of it in the largest",)
 
 
-def crumbly(small_parts: int, small_share: float, **more: object) -> StructureFacts:
-    facts = {"largest_share": 1 - small_share, "parts": 1 + small_parts} | more
-    return liver(small_parts=small_parts, small_share=small_share, **facts)
+def crumbly(small_parts: int, small_share: float) -> StructureFacts:
+    return liver(small_parts=small_parts, small_share=small_share, parts=1 + small_parts, largest_share=1 - small_share)
 
 
 def test_many_small_parts_count_however_large_the_largest_is() -> None:

@@ -85,13 +85,26 @@ def test_readers_are_compared_in_tables_and_json(tmp_path: Path, store: Store) -
     assert 0.9 < board["total"]["dice"]["median"] < 1
 
 
-def test_a_folder_without_a_review_is_said(tmp_path: Path) -> None:
-    result = run("review-suggest", tmp_path)
+@pytest.mark.parametrize("words", ["review-suggest", "review-audit verify", "review-people list", "review-readers"])
+def test_a_folder_without_a_review_is_said(tmp_path: Path, words: str) -> None:
+    result = run(*words.split(), tmp_path)
     assert result.exit_code == 2
     assert "nothing was reviewed here" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
+def test_states_that_no_case_is_in_are_told_with_those_that_are(tmp_path: Path, store: Store) -> None:
+    result = run("review-export", tmp_path, "-o", tmp_path / "x", "--states", "escalated")
+    assert result.exit_code == 2
+    assert "1 approved_with_edits, 1 rejected, 1 unreviewed" in result.output
+
+
 def test_unknown_states_and_cases_are_said(tmp_path: Path, store: Store) -> None:
     assert "no such state" in run("review-export", tmp_path, "-o", tmp_path / "x", "--states", "fine").output
     assert "no such case" in run("review-export", tmp_path, "p9", "-o", tmp_path / "x").output
+
+
+def test_a_folder_with_nothing_to_review_stays_as_it_is(tmp_path: Path) -> None:
+    result = run("review", tmp_path, "--no-browser", "--port", 0)
+    assert (result.exit_code, "there is nothing to review" in result.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from delineate.cli.options import (
     users_errors,
     warn,
 )
-from delineate.cli.reviewing import check_installed, database_option
+from delineate.cli.reviewing import database_option, open_existing
 from delineate.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def review_export(
     Example: delineate review-export demo -f seg,sr,report -o approved
     Example: delineate review-export demo case_7 -f rtstruct --draft -o planning
     """
-    store = _open(workspace, database)
+    store = open_existing(workspace, database)
     from delineate.errors import DelineateError
     from delineate.review.exports import export_case, reviewed
     from delineate.review.live import LiveLabels
@@ -129,7 +130,7 @@ def dataset_add(
     Example: delineate dataset add corrected --reviewed demo
     Example: delineate dataset add Task09_Spleen --reviewed spleen_review --model spleen
     """
-    store = _open(reviewed, database)
+    store = open_existing(reviewed, database)
     from delineate.review import exports
     from delineate.review.live import LiveLabels
     from delineate.review.training_cases import add_reviewed
@@ -172,7 +173,7 @@ def review_suggest(workspace: Path, count: int, database: str | None) -> None:
     \b
     Example: delineate review-suggest demo --count 5
     """
-    store = _open(workspace, database)
+    store = open_existing(workspace, database)
     from delineate.review.places import places_in
     from delineate.review.suggestions import Suggestions
 
@@ -196,7 +197,7 @@ def review_readers(workspace: Path, output: Path | None, database: str | None) -
     \b
     Example: delineate review-readers demo -o readers.json
     """
-    store = _open(workspace, database)
+    store = open_existing(workspace, database)
     import msgspec
 
     from delineate.files import write_bytes
@@ -209,29 +210,15 @@ def review_readers(workspace: Path, output: Path | None, database: str | None) -
     boards = Dashboards(store, live, places_in(workspace).cache, budget_seconds=float("inf"))
     with open_watch() as watch:
         board = boards.read(None, watch=watch)
-        for table in reader_tables(board):
+        if not board.total.cases:
+            say("No case is decided yet.")
+        for table in reader_tables(board) if board.total.cases else ():
             watch.print(table)
     if board.pending:
         warn(f"{board.pending} case(s) could not be read, and are in no Dice.")
     if output is not None:
         write_bytes(output, msgspec.json.format(msgspec.json.encode(board), indent=1) + b"\n")
         say(output)
-
-
-def _open(workspace: Path, database: str | None) -> Store:
-    check_installed()
-    from delineate.review.places import places_in
-    from delineate.review.store import open_store
-
-    places = places_in(workspace)
-    if database is None and not places.database.is_file():
-        raise InputError(
-            "nothing was reviewed here",
-            expected=f"{places.database}",
-            path=workspace,
-            remedy="Begin with `delineate review`, or name the database.",
-        )
-    return open_store(database or places.database_url, witness=places.witness if database else None)
 
 
 def _chosen(store: Store, keys: tuple[str, ...], *, states: tuple[str, ...], collection: str) -> list[ReviewCase]:
@@ -248,7 +235,13 @@ def _chosen(store: Store, keys: tuple[str, ...], *, states: tuple[str, ...], col
         return [known[key] for key in dict.fromkeys(keys)]
     found = [case for case in cases if case.state in wanted]
     if not found:
-        raise InputError("no case is in one of these states", expected=", ".join(states), got=f"{len(cases)} others")
+        there = Counter(case.state.value for case in cases)
+        raise InputError(
+            "no case is in one of these states",
+            expected=", ".join(states),
+            got=", ".join(f"{count} {state}" for state, count in sorted(there.items())) or "no cases",
+            remedy="Decide on cases in `delineate review` first, or name other --states.",
+        )
     return found
 
 

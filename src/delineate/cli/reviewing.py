@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from delineate.cli.options import EXISTING, PATH, UNUSABLE, complain, open_watch, say, users_errors, warn
-from delineate.errors import ResourceError
+from delineate.errors import InputError, ResourceError
 
 if TYPE_CHECKING:
     from delineate.review.records import Person
@@ -65,7 +65,7 @@ def review(folders: tuple[Path, ...], no_browser: bool, memory_gb: float | None,
 
     if len(folders) > 2:
         raise click.UsageError("give one WORKSPACE, or SCANS and SEGMENTATIONS")
-    keeping = options["workspace"] or folders[-1]
+    keeping = options["workspace"] or (folders[-1].absolute().parent if folders[-1].is_file() else folders[-1])
     chosen: dict[str, Any] = {"references": options["references"], "collection": options["collection"]}
     sources = Sources(*folders, **chosen) if len(folders) == 1 else Sources(None, folders[0], folders[1], **chosen)
     address = Address(options["host"], options["port"], options["tls_cert"], options["tls_key"])
@@ -98,7 +98,12 @@ def _device(name: str) -> str:
 
 @click.group("review-people")
 def review_people() -> None:
-    """Who may sign in to a review: viewers look, reviewers correct and decide, admins also manage people."""
+    """Who may sign in to a review: viewers look, reviewers correct and decide, admins also manage people.
+
+    \b
+    Example: delineate review-people add demo meier --full-name "Dr. Anna Meier" --role reviewer
+    Example: delineate review-people list demo
+    """
 
 
 _account_options = (
@@ -150,8 +155,12 @@ def add_person(workspace: Path, name: str, password: str, database: str | None, 
 @database_option
 @users_errors
 def list_people(workspace: Path, database: str | None) -> None:
-    """All accounts."""
-    for person in _open(workspace, database).people():
+    """All accounts.
+
+    \b
+    Example: delineate review-people list demo
+    """
+    for person in open_existing(workspace, database).people():
         say(_line(person))
 
 
@@ -170,7 +179,7 @@ def change_person(workspace: Path, name: str, database: str | None, **options: A
     \b
     Example: delineate review-people change demo meier --inactive
     """
-    store = _open(workspace, database)
+    store = open_existing(workspace, database)
     from delineate.review.records import Keep, PersonChange, Role
 
     every: bool = options["all_collections"]
@@ -190,7 +199,12 @@ def change_person(workspace: Path, name: str, database: str | None, **options: A
 
 @click.group("review-audit")
 def review_audit() -> None:
-    """The audit trail of a review: who did what, in a chain that shows what was changed afterwards."""
+    """The audit trail of a review: who did what, in a chain that shows what was changed afterwards.
+
+    \b
+    Example: delineate review-audit verify demo
+    Example: delineate review-audit export demo trail.jsonl
+    """
 
 
 @review_audit.command("verify")
@@ -209,7 +223,7 @@ def verify_audit(source: Path, database: str | None) -> None:
 
         problems = verify_export(source)
     else:
-        problems = _open(source, database).verify()
+        problems = open_existing(source, database).verify()
     for line in problems:
         complain(line)
     if problems:
@@ -228,7 +242,7 @@ def export_audit(workspace: Path, output: Path, database: str | None) -> None:
     \b
     Example: delineate review-audit export demo trail.jsonl
     """
-    say(f"{_open(workspace, database).export(output)} events in {output}")
+    say(f"{open_existing(workspace, database).export(output)} events in {output}")
 
 
 def check_installed() -> None:
@@ -239,6 +253,22 @@ def check_installed() -> None:
         raise ResourceError(
             "review needs libraries that are not installed", got=f"no {', '.join(missing)}", remedy=remedy
         )
+
+
+def open_existing(workspace: Path, database: str | None) -> Store:
+    """The store of a review that has begun. Raises `InputError` where none has, and nothing is made there."""
+    check_installed()
+    from delineate.review.places import places_in
+
+    places = places_in(workspace)
+    if database is None and not places.database.is_file():
+        raise InputError(
+            "nothing was reviewed here",
+            expected=f"{places.database}",
+            path=workspace,
+            remedy="Begin with `delineate review`, or name the database.",
+        )
+    return _open(workspace, database)
 
 
 def _open(workspace: Path, database: str | None) -> Store:

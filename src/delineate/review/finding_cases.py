@@ -38,8 +38,6 @@ from delineate.workflow.results import ResultRecord, read_record
 NewCases = Generator[NewCase, None, tuple[str, ...]]
 """Cases one by one; what it returns in the end are sentences about results that were left out."""
 
-_MOST_SHOWN = 5
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Result:
@@ -103,7 +101,7 @@ def find_cases(
     watch("Finding scans", 1, 1, "")
     found, problems = search.all_found(watch)
     if not found:
-        raise InputError("no result could be taken for review", got="; ".join(problems[:_MOST_SHOWN]), path=tree.root)
+        raise InputError(f"none of {len(results)} result(s) could be taken for review: {_first_of(problems)}")
     named = _references(references, found, (near, tree))
     models = {note.digest: note.name for note in (*near.models, *tree.models)}
     where = collection or tree.root.resolve().name
@@ -122,6 +120,11 @@ def gather(cases: NewCases) -> tuple[tuple[NewCase, ...], tuple[str, ...]]:
             found.append(next(cases))
         except StopIteration as end:
             return tuple(found), end.value
+
+
+def _first_of(problems: Sequence[str]) -> str:
+    more = f" {len(problems) - 1} more could not be taken either." if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
 
 
 def _root(workspace: Path | None, scans: Path | None, segmentations: Path | None) -> Path:

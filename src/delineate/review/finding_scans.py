@@ -187,5 +187,5 @@ def scan_of(tree: Tree, case: str, series: Series | None, *, other_than: frozens
         expected=f"the DICOM series it was made of, {case}_0000.nii.gz, {case}.nii.gz, or a folder {case}",
         case=case,
         path=tree.root,
-        remedy="Give the folder of scans as well: delineate review SCANS SEGMENTATIONS.",
+        remedy="Name the folder that holds the scans: delineate review SCANS SEGMENTATIONS.",
     )

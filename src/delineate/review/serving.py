@@ -15,6 +15,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -117,8 +118,9 @@ def serve(
     Raises `InputError` for an address that is not safe, or nothing to review; `ResourceError` if another server has
     the folder, or the port is taken; and what the store raises.
     """
-    request.places.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    proposer = _proposer(request)
     with ExitStack() as stack:
+        stack.enter_context(_kept_if_used(request.places))
         stack.enter_context(_alone(request.places.folder))
         store = open_review(request.places, request.database)
         stack.callback(store.close)
@@ -126,7 +128,7 @@ def serve(
         listening = stack.enter_context(_listen(request.address))
         for line in add_found(store, request.sources, watch=watch):
             warn(line)
-        app = app_of(request, store)
+        app = app_of(request, store, proposer)
         stack.enter_context(_logging_to(request.places.log))
         url = _url(request.address, listening.getsockname()[1])
         say(f"{store.count_cases()} cases; what people do is kept in {request.places.folder}")
@@ -145,7 +147,31 @@ def serve(
         say("Ended. The same command goes on from here.")
 
 
-def app_of(request: ReviewRequest, store: Store) -> FastAPI:
+@contextmanager
+def _kept_if_used(places: Places) -> Iterator[None]:
+    """The folder of a review; one that is new goes again if there turns out to be nothing to review.
+
+    Raises `ResourceError` if nothing can be written there.
+    """
+    new = not places.folder.exists()
+    try:
+        places.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ResourceError(
+            "what people do cannot be kept there",
+            got=error.strerror,
+            path=places.folder,
+            remedy="Name a folder that can be written to by --workspace",
+        ) from error
+    try:
+        yield
+    except InputError:
+        if new:
+            rmtree(places.folder, ignore_errors=True)
+        raise
+
+
+def app_of(request: ReviewRequest, store: Store, proposer: ModelProposer | None = None) -> FastAPI:
     """The server's app over a store."""
     options = ServerOptions(
         places=request.places,
@@ -158,7 +184,7 @@ def app_of(request: ReviewRequest, store: Store) -> FastAPI:
     )
     live = LiveLabels(store, memory_bytes=request.memory_bytes // 2)
     volumes = DisplayVolumes(request.places.cache, memory_bytes=request.memory_bytes // 4)
-    return make_app(store, live, volumes, options, proposer=_proposer(request))
+    return make_app(store, live, volumes, options, proposer=proposer)
 
 
 def _proposer(request: ReviewRequest) -> ModelProposer | None:
