@@ -2,6 +2,7 @@
 
 import * as api from "../api";
 import type { CaseDetail, CaseStructure, Present, SessionPerson } from "../api";
+import { counted } from "../app/words";
 import type { Layout, Plane, Runs, Style, Triple, WindowLevel } from "../contract";
 import { nextRadius } from "../editing/brush";
 import type { Journal } from "../editing/journal";
@@ -36,6 +37,7 @@ export class CaseDesk {
   readonly proposals: Proposals;
   readonly key: string;
   private readonly host: HTMLElement;
+  private readonly journal: Journal;
   private readonly drawing: ReadonlyMap<ToolName, DrawingTool>;
   private readonly presence: Presence;
   private readonly blinking: ReturnType<typeof setInterval>;
@@ -51,6 +53,7 @@ export class CaseDesk {
     options: { detail: CaseDetail; journal: Journal; host: HTMLElement },
   ) {
     const { detail, journal } = options;
+    this.journal = journal;
     this.host = options.host;
     this.key = detail.key;
     this.store = new Store(startOf(detail, view));
@@ -61,13 +64,15 @@ export class CaseDesk {
       canvas: { data: (layer) => this.labels(layer).data, apply: (layer, runs) => this.apply(layer, runs) },
       failureOf,
       ready: view.loaded(),
-      beforeMerge: () => this.tool()?.cut(),
+      beforeChange: () => this.tool()?.cut(),
       onQueue: (queue) => this.onQueue(queue),
       onMerged: (merged) => {
         const text = mergedText(merged, person.name);
         if (text) this.notice(text, merged.contested > 0 ? "warn" : "");
       },
       onNote: (text) => this.notice(text, "warn"),
+      onLeft: (strokes) =>
+        this.notice(`${counted(strokes, "stroke")} from an earlier visit were not saved yet; they are being put back.`),
     });
     this.proposals = new Proposals({
       geometry: detail.geometry,
@@ -75,6 +80,7 @@ export class CaseDesk {
       data: (layer) => this.labels(layer).data,
       ask: (...asked) => askProposal(this.key, this.sender, ...asked),
       accept: (change) => {
+        this.tool()?.cut();
         this.labels(change.layer).apply(change.runs);
         this.commit(change);
       },
@@ -93,14 +99,17 @@ export class CaseDesk {
   }
 
   close(): void {
-    this.tool()?.cut();
+    this.tool()?.cancel();
+    removeEventListener("pagehide", this.hidden);
+    document.removeEventListener("visibilitychange", this.hidden);
     clearInterval(this.blinking);
-    if (this.surfaces) clearTimeout(this.surfaces);
     this.presence.close();
     // The last strokes are on their way still; those that cannot arrive are kept for the next visit.
     const patience = new Promise((done) => setTimeout(done, CLOSING_MS));
     void Promise.race([this.sender.settled(), patience]).then(() => {
       this.sender.close();
+      this.journal.close();
+      if (this.surfaces) clearTimeout(this.surfaces);
       this.view.dispose();
     });
   }
@@ -257,7 +266,6 @@ export class CaseDesk {
   }
 
   undo(): void {
-    this.tool()?.cut();
     this.sender.undo();
   }
 
@@ -359,7 +367,17 @@ export class CaseDesk {
     this.store.set({ present: present.filter(({ name }) => name !== this.person.name) });
     if (queue.trouble && queue.trouble.kind !== "refused") this.sender.retry();
     void this.sender.catchUp(revision);
+    this.takeUpSaved();
   }
+
+  private takeUpSaved(): void {
+    this.sender.takeUpSaved().catch((problem: unknown) => this.notice(String(problem), "bad"));
+  }
+
+  /** A page that is hidden may never be shown again: what is drawn so far is kept. */
+  private readonly hidden = ({ type }: Event) => {
+    if (type === "pagehide" || document.visibilityState === "hidden") this.tool()?.cut();
+  };
 
   private follow(): void {
     const { view, store } = this;
@@ -369,5 +387,8 @@ export class CaseDesk {
     view.onMeasurements(() => store.set({ measurements: [...view.measurements()] }));
     view.onFirstPicture((firstPictureMs) => store.set({ firstPictureMs }));
     void view.loaded().then(() => this.volumes.count());
+    addEventListener("pagehide", this.hidden);
+    document.addEventListener("visibilitychange", this.hidden);
+    this.takeUpSaved();
   }
 }

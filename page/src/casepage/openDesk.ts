@@ -1,5 +1,4 @@
 import * as api from "../api";
-import { counted } from "../app/words";
 import { memoryJournal, openJournal } from "../editing/journal";
 import { createCaseView } from "../viewer";
 import { caseSource } from "./caseSource";
@@ -9,14 +8,12 @@ import { CaseDesk } from "./desk";
 export async function openDesk(key: string, host: HTMLElement): Promise<CaseDesk> {
   const [{ person, local }, detail] = await Promise.all([api.session(), api.caseDetail(key)]);
   const journal = await openJournal(person.name, key).catch(memoryJournal);
-  const view = await createCaseView(host, caseSource(detail));
+  const view = await createCaseView(host, caseSource(detail)).catch((problem: unknown) => {
+    journal.close();
+    throw problem;
+  });
   const desk = new CaseDesk(view, person, local, { detail, journal, host });
   const { style } = desk.store.get();
   view.setStyle(style);
-  const left = (await journal.saved().catch(() => [])).length;
-  if (left > 0) {
-    desk.notice(`${counted(left, "stroke")} from an earlier visit were not saved yet; they are being put back.`);
-    desk.sender.takeUpSaved().catch((problem: unknown) => desk.notice(String(problem), "bad"));
-  }
   return desk;
 }

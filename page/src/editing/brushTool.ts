@@ -80,6 +80,8 @@ export class BrushTool implements DrawingTool {
   private begin(at: Triple, plane: Plane, other: boolean): boolean {
     const active = this.place.active();
     if (!active) return false;
+    // The end of a stroke may never be told, as when the pointer went away.
+    if (this.drawing) this.finish();
     const labels = this.place.labels(active.layer);
     const erases = (this.name === "eraser") !== other;
     const timer = setInterval(() => this.cut(), AUTOSAVE_MS);

@@ -1,6 +1,7 @@
 /** Edits that the server may not have yet, kept in this browser so that a crash of page or server loses none. */
 
 import type { Edit } from "./queue";
+import { livePages, type LivePages } from "./livePages";
 import { packRuns, unpackRuns } from "./runs";
 
 const DATABASE = "delineate-review";
@@ -15,6 +16,8 @@ export interface Saved {
 interface Row {
   id: string;
   owner: string;
+  /** Which opened case it waits in; no other one sends it while that is open. */
+  page?: string;
   /** Rises from edit to edit, over sessions too. */
   order: number;
   base: number;
@@ -28,8 +31,12 @@ interface Row {
 export interface Journal {
   put(edit: Edit, base: number): Promise<void>;
   remove(ids: readonly string[]): Promise<void>;
-  /** Oldest first. */
+  /** All that waits on this computer, oldest first. */
   saved(): Promise<Saved[]>;
+  /** What pages that are gone left: from now on it is this one's. Oldest first. */
+  takeOver(): Promise<Saved[]>;
+  /** Leaves what still waits to whoever opens the case next. */
+  close(): void;
 }
 
 /** For browsers that keep nothing (private windows): strokes wait in memory only. */
@@ -39,13 +46,17 @@ export function memoryJournal(): Journal {
     put: async (edit, base) => void rows.set(edit.id, { edit, base }),
     remove: async (ids) => ids.forEach((id) => rows.delete(id)),
     saved: async () => [...rows.values()],
+    takeOver: async () => [],
+    close: () => undefined,
   };
 }
 
 /** The journal of one person and case in this browser's IndexedDB. */
-export async function openJournal(person: string, caseKey: string): Promise<Journal> {
+export async function openJournal(person: string, caseKey: string, pages: LivePages = livePages()): Promise<Journal> {
   const database = await open();
   const owner = JSON.stringify([person, caseKey]);
+  const page = crypto.randomUUID();
+  const release = await pages.enter(page);
   const orders = new Map<string, number>();
   let latest = Date.now();
 
@@ -60,20 +71,40 @@ export async function openJournal(person: string, caseKey: string): Promise<Jour
   return {
     async put(edit, base) {
       const { id, layer, tool, parameters, tried, runs } = edit;
-      const row: Row = { id, owner, order: orderOf(id), base, layer, tool, parameters, tried, packed: packRuns(runs) };
+      const row: Row = { id, owner, page, order: orderOf(id), base, layer, tool, parameters, tried, packed: packRuns(runs) };
       await written(database, (store) => void store.put(row));
     },
     async remove(ids) {
       if (ids.length > 0) await written(database, (store) => ids.forEach((id) => store.delete(id)));
     },
     async saved() {
-      const query = database.transaction(STORE).objectStore(STORE).index("owner").getAll(owner);
-      const rows = (await answer(query)) as Row[];
-      rows.sort((one, other) => one.order - other.order);
-      for (const row of rows) orders.set(row.id, row.order);
-      return rows.map(editOf);
+      const rows = await answer<Row[]>(rowsOf(database.transaction(STORE).objectStore(STORE), owner));
+      return inOrder(rows).map(editOf);
     },
+    async takeOver() {
+      const alive = await pages.alive();
+      const left: Row[] = [];
+      // Read and claimed in one transaction, so that of two pages one gets them.
+      await written(database, (store) => {
+        const query = rowsOf(store, owner);
+        query.onsuccess = () => {
+          left.push(...query.result.filter((row) => row.page !== page && !alive.has(row.page ?? "")));
+          for (const row of left) store.put({ ...row, page });
+        };
+      });
+      for (const row of inOrder(left)) orders.set(row.id, row.order);
+      return left.map(editOf);
+    },
+    close: release,
   };
+}
+
+function rowsOf(store: IDBObjectStore, owner: string): IDBRequest<Row[]> {
+  return store.index("owner").getAll(owner);
+}
+
+function inOrder(rows: Row[]): Row[] {
+  return rows.sort((one, other) => one.order - other.order);
 }
 
 function editOf({ id, base, layer, tool, parameters, tried, packed }: Row): Saved {

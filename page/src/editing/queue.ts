@@ -29,6 +29,8 @@ export interface Operation {
   layer: number;
   structure: number;
   parameters: Record<string, unknown>;
+  /** It was sent and no answer came: the server may have done it. */
+  unsure: boolean;
 }
 
 export type Item = Edit | Operation;
@@ -81,8 +83,7 @@ export function pushEdit(queue: Queue, edit: Edit): Queue {
 }
 
 export function pushOperation(queue: Queue, operation: Operation): Queue {
-  const ends = operation.name !== "undo" && operation.name !== "redo";
-  return { ...queue, items: [...queue.items, operation], undone: ends ? [] : queue.undone };
+  return { ...queue, items: [...queue.items, operation], undone: isReversal(operation) ? queue.undone : [] };
 }
 
 /** The last edit if it was never sent: it can be taken back here. */
@@ -134,7 +135,9 @@ export function stored(queue: Queue, id: string, revision: number): Queue {
 
 /** What was on its way did not arrive, or was refused; it waits on. */
 export function failed(queue: Queue, trouble: Trouble | null): Queue {
-  return { ...queue, flying: null, trouble };
+  const unanswered = (item: Item) => item.kind === "operation" && item.id === queue.flying && trouble?.kind === "offline";
+  const items = queue.items.map((item) => (unanswered(item) ? { ...item, unsure: true } : item));
+  return { ...queue, items, flying: null, trouble };
 }
 
 export function without(queue: Queue, id: string): Queue {
@@ -147,54 +150,91 @@ export interface Merged {
   queue: Queue;
   /** Changes by others (or from elsewhere) that now lie underneath. */
   others: readonly RemoteEdit[];
-  /** Ids of own edits that turned out to be stored, or to change nothing any more. */
+  /** Ids of own items that turned out to be stored, or of edits that change nothing any more. */
   settled: readonly string[];
   /** Own edits that were put on top again. */
   rebased: readonly Edit[];
+  /** Undos and redos that were left off: what they meant is not the newest change any more. */
+  dropped: readonly Operation[];
   /** Voxels that both they and the edits on top changed. */
   contested: number;
 }
 
 /**
- * Puts the server's changes after `queue.revision` under the waiting edits. An edit of this person that is the same as
- * the first that waits is that edit: it arrived, only its answer was lost.
+ * Puts the server's changes after `queue.revision` under the waiting edits. A change of this person that is the same as
+ * the first that waits is that one: it arrived, only its answer was lost. An undo means the change that was the newest
+ * when it was asked for: with others' changes on top of that it is left off, so that it takes back none of theirs.
  * Throws a RangeError where the changes do not begin with the next revision.
  */
 export function merge(queue: Queue, remote: readonly RemoteEdit[], me: string, canvas: Canvas): Merged {
+  const merged = putUnder(queue, remote, canvas, (item, edit) => isSame(item, edit, me));
+  if (merged.others.length === 0) return merged;
+  const items = [...merged.queue.items];
+  const dropped: Operation[] = [];
+  for (let first = items[0]; first?.kind === "operation" && isReversal(first); first = items[0]) {
+    dropped.push(first);
+    items.shift();
+  }
+  return { ...merged, dropped, queue: { ...merged.queue, items } };
+}
+
+/** Puts what the server made of an own operation under the edits that were drawn since it was asked for. */
+export function carriedOut(queue: Queue, id: string, change: RemoteEdit, canvas: Canvas): Merged {
+  const merged = putUnder(without(queue, id), [change], canvas, () => false);
+  return { ...merged, others: [], contested: 0 };
+}
+
+function isReversal({ name }: Pick<Operation, "name">): boolean {
+  return name === "undo" || name === "redo";
+}
+
+function putUnder(
+  queue: Queue,
+  remote: readonly RemoteEdit[],
+  canvas: Canvas,
+  isOwn: (item: Item, edit: RemoteEdit) => boolean,
+): Merged {
   const news = remote.filter((edit) => edit.revision > queue.revision);
   news.forEach((edit, n) => {
     if (edit.revision !== queue.revision + 1 + n) {
       throw new RangeError(`Expected the change of revision ${queue.revision + 1 + n}, got ${edit.revision}.`);
     }
   });
-  if (news.length === 0) return { queue, others: [], settled: [], rebased: [], contested: 0 };
+  const newest = news.at(-1);
+  if (!newest) return { queue, others: [], settled: [], rebased: [], dropped: [], contested: 0 };
   const waiting = waitingEdits(queue);
   for (const edit of waiting.toReversed()) canvas.apply(edit.layer, inverse(edit.runs));
   const arrived = new Set<string>();
   const others: RemoteEdit[] = [];
   for (const edit of news) {
     canvas.apply(edit.layer, edit.runs);
-    const mine = waiting.find((own) => !arrived.has(own.id));
-    if (mine && isSame(mine, edit, me)) arrived.add(mine.id);
+    const first = queue.items.find((item) => !arrived.has(item.id));
+    if (first && isOwn(first, edit)) arrived.add(first.id);
     else others.push(edit);
   }
   const top = putOnTop(waiting.filter((edit) => !arrived.has(edit.id)), canvas);
   const kept = new Map(top.edits.map((edit) => [edit.id, edit]));
   const items = queue.items
+    .filter((item) => !arrived.has(item.id))
     .map((item) => (item.kind === "operation" ? item : kept.get(item.id)))
     .filter((item) => item !== undefined);
+  const head = { revision: newest.revision, canUndo: true, canRedo: newest.tool === "undo" };
   return {
-    queue: { ...queue, revision: news.at(-1)!.revision, items, trouble: null },
+    queue: { ...queue, ...head, items, trouble: null },
     others,
     settled: [...arrived, ...top.gone],
     rebased: top.edits,
+    dropped: [],
     contested: contested(top.edits, others),
   };
 }
 
-function isSame(own: Edit, remote: RemoteEdit, me: string): boolean {
-  const alike = own.tool === remote.tool && own.layer === remote.layer && remote.person === me;
-  return alike && own.tried && sameRuns(own.runs, remote.runs);
+function isSame(own: Item, remote: RemoteEdit, me: string): boolean {
+  if (remote.person !== me) return false;
+  if (own.kind === "operation") {
+    return own.unsure && own.name === remote.tool && (isReversal(own) || own.layer === remote.layer);
+  }
+  return own.tried && own.tool === remote.tool && own.layer === remote.layer && sameRuns(own.runs, remote.runs);
 }
 
 /** Puts edits on the canvas as sets of voxels with a value; `gone` are those that change nothing there. */
@@ -245,6 +285,7 @@ export function takeUp(
     others,
     settled: [...arrived, ...top.gone],
     rebased: top.edits,
+    dropped: [],
     contested: contested(top.edits, others),
   };
 }

@@ -1,7 +1,7 @@
 /** Sends what waits, in order, one at a time; merges what others stored; tries again when the server is away. */
 
 import type { Runs } from "../contract";
-import type { Journal } from "./journal";
+import type { Journal, Saved } from "./journal";
 import * as machine from "./queue";
 import type { Canvas, Edit, Item, Merged, Operation, Queue, RemoteEdit, Trouble } from "./queue";
 import { inverse } from "./runs";
@@ -34,11 +34,13 @@ export interface SenderOptions {
   failureOf(problem: unknown): Failure;
   /** Resolves when all labels have arrived: nothing is merged before. */
   ready: Promise<void>;
-  /** Called just before a merge, so that a stroke under way is handed in first. */
-  beforeMerge(): void;
+  /** Called just before the labels change by anything but a stroke, so that one under way is handed in first. */
+  beforeChange(): void;
   onQueue(queue: Queue): void;
   onMerged(merged: Merged): void;
   onNote(text: string): void;
+  /** Strokes that an earlier page left unsaved are being put back. */
+  onLeft(strokes: number): void;
   /** Milliseconds before the n-th attempt after a failure. */
   wait?(attempt: number): number;
 }
@@ -49,8 +51,8 @@ export class Sender {
   private timer: ReturnType<typeof setTimeout> | null = null;
   private closed = false;
   private idle: (() => void)[] = [];
-  /** Of edits made on this page. */
-  private readonly own = new Set<string>();
+  /** Edits of pages that are gone, which this one has not put on its labels yet. */
+  private readonly left: Saved[] = [];
 
   constructor(
     private queue: Queue,
@@ -66,18 +68,19 @@ export class Sender {
     const whole: Edit = { ...edit, kind: "edit", id: crypto.randomUUID(), tried: false };
     const next = machine.pushEdit(this.queue, whole);
     if (next === this.queue) return;
-    this.own.add(whole.id);
     this.become(next);
     this.keep(whole);
     this.wake();
   }
 
-  operate(operation: Omit<Operation, "kind" | "id">): void {
-    this.become(machine.pushOperation(this.queue, { ...operation, kind: "operation", id: crypto.randomUUID() }));
+  operate(operation: Omit<Operation, "kind" | "id" | "unsure">): void {
+    const whole: Operation = { ...operation, kind: "operation", id: crypto.randomUUID(), unsure: false };
+    this.become(machine.pushOperation(this.queue, whole));
     this.wake();
   }
 
   undo(): void {
+    this.options.beforeChange();
     if (!machine.canUndo(this.queue)) return;
     const taken = machine.takeBack(this.queue);
     if (!taken) return this.operate({ name: "undo", layer: 0, structure: 0, parameters: {} });
@@ -88,6 +91,7 @@ export class Sender {
   }
 
   redo(): void {
+    this.options.beforeChange();
     if (!machine.canRedo(this.queue)) return;
     const back = machine.bringBack(this.queue, this.options.canvas);
     if (!back) return this.operate({ name: "redo", layer: 0, structure: 0, parameters: {} });
@@ -97,15 +101,19 @@ export class Sender {
     this.wake();
   }
 
-  /** Takes up edits that an earlier page left in the journal. */
+  /** Takes up edits that a page which is gone left in the journal. What fails here is tried again by the next call. */
   async takeUpSaved(): Promise<void> {
-    const saved = (await this.options.journal.saved()).filter(({ edit }) => !this.own.has(edit.id));
-    if (saved.length === 0) return;
+    const found = await this.options.journal.takeOver();
+    if (found.length > 0) this.options.onLeft(found.length);
+    this.left.push(...found);
+    if (this.left.length === 0) return;
     await this.options.ready;
-    const first = Math.min(...saved.map(({ base }) => base), this.queue.revision);
+    const first = Math.min(...this.left.map(({ base }) => base), this.queue.revision);
     const since = first < this.queue.revision ? await this.options.server.editsAfter(first) : [];
+    const edits = this.left.splice(0).map(({ edit }) => ({ ...edit, tried: true }));
+    if (edits.length === 0 || this.closed) return;
     const known = since.filter((edit) => edit.revision <= this.queue.revision);
-    const edits = saved.map(({ edit }) => ({ ...edit, tried: true }));
+    this.options.beforeChange();
     this.finish(machine.takeUp(this.queue, edits, { since: known, me: this.options.me }, this.options.canvas));
     this.wake();
   }
@@ -129,6 +137,7 @@ export class Sender {
 
   /** Gives up all that waits: takes it off the labels and out of the journal. */
   discard(): void {
+    this.options.beforeChange();
     const edits = machine.waitingEdits(this.queue);
     for (const edit of edits.toReversed()) this.options.canvas.apply(edit.layer, inverse(edit.runs));
     this.become({ ...this.queue, items: [], undone: [], flying: null, trouble: null });
@@ -198,11 +207,11 @@ export class Sender {
     } else {
       const result = await server.operate(item, base);
       await this.options.ready;
-      this.options.beforeMerge();
+      this.options.beforeChange();
       const change: RemoteEdit = { ...result, person: this.options.me, tool: item.name };
-      const merged = machine.merge(machine.without(this.queue, item.id), [change], "", this.options.canvas);
+      const merged = machine.carriedOut(this.queue, item.id, change, this.options.canvas);
       const { canUndo, canRedo } = result;
-      this.finish({ ...merged, queue: { ...merged.queue, canUndo, canRedo }, others: [], contested: 0 });
+      this.finish({ ...merged, queue: { ...merged.queue, canUndo, canRedo } });
       if (result.note) this.options.onNote(`${titled(item.name)}: ${result.note}`);
     }
     this.attempts = 0;
@@ -241,18 +250,19 @@ export class Sender {
     const remote = await this.options.server.editsAfter(this.queue.revision);
     await this.options.ready;
     if (expected && remote.length === 0) {
-      throw new Error("The server refused a change as out of date, but tells of no newer one.");
+      throw new Error("The labels here are not those of the server. Open the case again: your strokes are kept.");
     }
-    this.options.beforeMerge();
-    const merged = machine.merge(this.queue, remote, this.options.me, this.options.canvas);
-    const undoable = merged.others.length > 0 ? { canUndo: true, canRedo: false } : {};
-    this.finish({ ...merged, queue: { ...merged.queue, ...undoable } });
+    this.options.beforeChange();
+    this.finish(machine.merge(this.queue, remote, this.options.me, this.options.canvas));
   }
 
   private finish(merged: Merged): void {
     this.become(merged.queue);
     this.forget(merged.settled);
     for (const edit of merged.rebased) this.keep(edit);
+    for (const { name } of merged.dropped) {
+      this.options.onNote(`${titled(name)}: left off, because the labels were changed meanwhile. Look, and ask again.`);
+    }
     this.options.onMerged(merged);
     this.settle();
   }

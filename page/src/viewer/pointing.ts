@@ -45,6 +45,8 @@ export class Pointing {
   readonly #fingers = new Map<number, [number, number]>();
   #gesture: Gesture | null = null;
   #last: [number, number] = [0, 0];
+  /** What the tool was told last: an end that tells no place ends there. */
+  #told: PointerEvent | null = null;
   #wheelLeft = 0;
   #space = false;
 
@@ -61,7 +63,7 @@ export class Pointing {
     on("pointerdown", (event) => this.#down(event), false);
     on("pointermove", (event) => this.#move(event));
     on("pointerup", (event) => this.#up(event));
-    on("pointercancel", (event) => this.#up(event));
+    on("pointercancel", (event) => this.#up(event, this.#told ?? event));
     on("pointerleave", (event) => this.#tell(event, "leave"));
     on("wheel", (event) => this.#wheel(event), false);
     on("contextmenu", (event) => event.preventDefault(), false);
@@ -92,6 +94,7 @@ export class Pointing {
   #tell(event: PointerEvent, phase: SlicePointer["phase"]): boolean {
     const { tool } = this.controls.scene;
     if (!tool || this.pane.beside) return false;
+    this.#told = event;
     const used = tool.handle(this.#pointer(event, phase));
     this.controls.toolMoved();
     return used;
@@ -149,6 +152,10 @@ export class Pointing {
   #move(event: PointerEvent): void {
     const at = this.#at(event);
     const [right, down] = [at[0] - this.#last[0], at[1] - this.#last[1]];
+    // Released where nobody told of it, as under another window: nothing is drawn without a button.
+    if (this.#gesture !== null && event.pointerType === "mouse" && event.buttons === 0) {
+      this.#up(event, this.#told ?? event);
+    }
     switch (this.#gesture) {
       case null:
         this.#tell(event, "hover");
@@ -183,9 +190,9 @@ export class Pointing {
     this.controls.look(this.pane, zoomed(geometry, moved, apart(at) / apart(before), middle));
   }
 
-  #up(event: PointerEvent): void {
+  #up(event: PointerEvent, at: PointerEvent = event): void {
     this.#fingers.delete(event.pointerId);
-    if (this.#gesture === "tool") this.#tell(event, "up");
+    if (this.#gesture === "tool") this.#tell(at, "up");
     if (this.#fingers.size === 0 || this.#gesture !== "pinch") this.#gesture = null;
   }
 

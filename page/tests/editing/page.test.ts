@@ -102,7 +102,7 @@ describe("what is told of saving", () => {
 
   it("names who changed what meanwhile, and where strokes lie over theirs", () => {
     const edit = (person: string, tool: string): RemoteEdit => ({ revision: 4, person, tool, layer: 0, runs: NOTHING });
-    const merged = { queue: QUEUE, others: [edit("ann", "fill_between")], settled: [], rebased: [EDIT], contested: 7 };
+    const merged = { queue: QUEUE, others: [edit("ann", "fill_between")], settled: [], rebased: [EDIT], dropped: [], contested: 7 };
     expect(mergedText(merged, "me")).toBe(
       "ann changed the labels meanwhile (fill between). Your 1 waiting stroke went on top. " +
         "They now cover 7 voxels of theirs: look there once more.",

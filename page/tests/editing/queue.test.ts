@@ -18,7 +18,7 @@ function remote(revision: number, runs: Runs, person = "ann"): RemoteEdit {
   return { revision, person, tool: "brush", layer: 0, runs };
 }
 
-const UNDO: Operation = { kind: "operation", id: "u", name: "undo", layer: 0, structure: 0, parameters: {} };
+const UNDO: Operation = { kind: "operation", id: "u", name: "undo", layer: 0, structure: 0, parameters: {}, unsure: false };
 const START = machine.emptyQueue({ revision: 4, canUndo: false, canRedo: false });
 
 /** Paints on the labels and puts the edit in the queue, as a stroke does. */
@@ -104,6 +104,32 @@ describe("a merge", () => {
     const same = paintRuns([1, 2], new Uint8Array(VOXELS), 1);
     const merged = machine.merge(machine.failed(queue, null), [remote(5, same)], "me", canvasOf(data));
     expect([merged.others.length, merged.settled, merged.queue.items.length]).toEqual([1, ["a"], 0]);
+  });
+
+  it("knows an own operation whose answer was lost, and does not ask for it twice", () => {
+    for (const name of ["undo", "grow"]) {
+      const grow = machine.pushOperation(START, { ...UNDO, name });
+      const change = { ...remote(5, paintRuns([7], new Uint8Array(VOXELS), 1), "me"), tool: name };
+      const merge = (queue: Queue) => machine.merge(queue, [change], "me", canvasOf(new Uint8Array(VOXELS)));
+      const flying = machine.takeNext(grow)!.queue;
+      const lost = merge(machine.failed(flying, { kind: "offline", text: "" }));
+      expect([lost.queue.items, lost.settled, lost.others, lost.dropped]).toEqual([[], ["u"], [], []]);
+      expect(lost.queue.canRedo).toBe(name === "undo");
+      // One that the server refused as out of date is not that change: it was made in another window.
+      expect(merge(machine.failed(flying, null)).settled).toEqual([]);
+    }
+  });
+
+  it("leaves off an undo that would take back somebody else's change, but not one of an own waiting edit", () => {
+    const data = new Uint8Array(VOXELS);
+    const theirs = [remote(5, paintRuns([7], new Uint8Array(VOXELS), 2))];
+    const undo = machine.merge(machine.pushOperation(START, UNDO), theirs, "me", canvasOf(data));
+    expect([undo.dropped.length, undo.queue.items.length]).toEqual([1, 0]);
+    const grow = machine.pushOperation(START, { ...UNDO, name: "grow" });
+    expect(machine.merge(grow, theirs, "me", canvasOf(new Uint8Array(VOXELS))).dropped).toEqual([]);
+    const mine = new Uint8Array(VOXELS);
+    const drawn = machine.pushOperation(paint(START, mine, "a", [1], 1), UNDO);
+    expect(machine.merge(drawn, theirs, "me", canvasOf(mine)).dropped).toEqual([]);
   });
 
   it("refuses changes with a gap before them", () => {

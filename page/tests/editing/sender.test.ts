@@ -29,6 +29,12 @@ class FakeServer {
     return this.revision;
   }
 
+  private lose(): void {
+    if (!this.losesAnswer) return;
+    this.losesAnswer = false;
+    throw new Away();
+  }
+
   as(person: string): Server {
     const reach = async () => {
       await new Promise((resolve) => setTimeout(resolve, 0));
@@ -38,10 +44,7 @@ class FakeServer {
       store: async (edit, base) => {
         await reach();
         const revision = this.add(person, edit.tool, edit.runs, base);
-        if (this.losesAnswer) {
-          this.losesAnswer = false;
-          throw new Away();
-        }
+        this.lose();
         return revision;
       },
       operate: async (operation, base) => {
@@ -50,6 +53,7 @@ class FakeServer {
         if (base === 0) throw new RangeError("There is nothing to undo.");
         const runs = inverse(this.edits.at(-1)!.runs);
         const revision = this.add(person, operation.name, runs, base);
+        this.lose();
         return { revision, layer: 0, runs, canUndo: false, canRedo: true, note: null };
       },
       editsAfter: async (revision) => {
@@ -70,7 +74,7 @@ function failureOf(problem: unknown): Failure {
 /** One person's page: their labels, and what waits. */
 function page(server: FakeServer, me: string, journal: Journal) {
   const labels = server.labels.slice();
-  const told: { merged: Merged[]; notes: string[]; queues: Queue[] } = { merged: [], notes: [], queues: [] };
+  const told = { merged: [] as Merged[], notes: [] as string[], queues: [] as Queue[], cuts: 0 };
   const head = { revision: server.revision, canUndo: server.revision > 0, canRedo: false };
   const sender = new Sender(emptyQueue(head), {
     me,
@@ -79,10 +83,11 @@ function page(server: FakeServer, me: string, journal: Journal) {
     canvas: { data: () => labels, apply: (_layer, runs) => put(labels, runs) },
     failureOf,
     ready: Promise.resolve(),
-    beforeMerge: () => undefined,
+    beforeChange: () => told.cuts++,
     onQueue: (queue) => told.queues.push(queue),
     onMerged: (merged) => told.merged.push(merged),
     onNote: (text) => told.notes.push(text),
+    onLeft: (strokes) => told.notes.push(`${strokes} left`),
     wait: () => 5,
   });
   const stroke = (offsets: number[], value: number) => {
@@ -91,6 +96,18 @@ function page(server: FakeServer, me: string, journal: Journal) {
     sender.push({ layer: 0, tool: "brush", parameters: {}, runs });
   };
   return { sender, labels, stroke, told };
+}
+
+type Page = ReturnType<typeof page>;
+
+/** Opened cases of one browser, which a test can end as a crash does. */
+function browser() {
+  const there = new Set<string>();
+  const enter = async (page: string) => {
+    there.add(page);
+    return () => void there.delete(page);
+  };
+  return { enter, alive: async () => there };
 }
 
 let cases = 0;
@@ -123,7 +140,8 @@ describe("sending", () => {
   });
 
   it("after a crash takes up what the journal kept, on top of what others did meanwhile", async () => {
-    const [server, journal] = [new FakeServer(), await freshJournal()];
+    const [server, here] = [new FakeServer(), browser()];
+    const journal = await openJournal("me", "crash", here);
     server.add("ann", "brush", paintRuns([20], server.labels, 1), 0);
     const crashed = page(server, "me", journal);
     server.away = true;
@@ -131,14 +149,49 @@ describe("sending", () => {
     crashed.stroke([30], 2);
     await expect.poll(async () => (await journal.saved()).length).toBe(2);
     crashed.sender.close();
+    journal.close();
     server.away = false;
     server.add("ann", "brush", paintRuns([2, 3], server.labels, 2), 1);
-    const again = page(server, "me", journal);
+    const again = page(server, "me", await openJournal("me", "crash", here));
     await again.sender.takeUpSaved();
     await again.sender.settled();
     expect([...server.labels.subarray(1, 4), server.labels[30]]).toEqual([1, 1, 2, 2]);
     expect(again.labels).toEqual(server.labels);
     expect(again.told.merged[0]!.others.map(({ person }) => person)).toEqual(["ann"]);
+  });
+
+  it("leaves alone what another window has waiting, until that is gone", async () => {
+    const [server, here] = [new FakeServer(), browser()];
+    const journals = [await openJournal("me", "two", here), await openJournal("me", "two", here)] as const;
+    const [first, second] = journals.map((journal) => page(server, "me", journal)) as [Page, Page];
+    server.away = true;
+    first.stroke([1], 1);
+    await expect.poll(async () => (await journals[0].saved()).length).toBe(1);
+    await second.sender.takeUpSaved();
+    expect([second.sender.state.items, second.told.notes]).toEqual([[], []]);
+    first.sender.close();
+    journals[0].close();
+    await second.sender.takeUpSaved();
+    await second.sender.takeUpSaved();
+    server.away = false;
+    await second.sender.settled();
+    expect([server.edits.length, server.labels[1], second.told.notes]).toEqual([1, 1, ["1 left"]]);
+  });
+
+  it("does not undo twice when the answer to an undo was lost, and hands a stroke in before it", async () => {
+    const server = new FakeServer();
+    const { sender, stroke, labels, told } = page(server, "me", await freshJournal());
+    stroke([1], 1);
+    stroke([5], 1);
+    await sender.settled();
+    const cuts = told.cuts;
+    server.losesAnswer = true;
+    sender.undo();
+    expect(told.cuts).toBe(cuts + 1);
+    await sender.settled();
+    expect([server.edits.length, server.labels[1], server.labels[5]]).toEqual([3, 1, 0]);
+    expect(labels).toEqual(server.labels);
+    expect(sender.state.canRedo).toBe(true);
   });
 
   it("undoes at once what was not sent, through the server what was", async () => {

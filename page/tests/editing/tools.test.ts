@@ -60,6 +60,17 @@ describe("the brush", () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
+  it("hands in a stroke whose end was never told when the next one begins", () => {
+    const { place, data, done } = workplace();
+    const brush = new BrushTool("brush", place);
+    brush.handle(pointer("down", [1, 2, 1]));
+    brush.handle(pointer("down", [4, 2, 1]));
+    brush.handle(pointer("up", [4, 2, 1]));
+    expect(done.map(({ runs }) => [...runs.offsets])).toEqual([[offsetOf(1, 2, 1)], [offsetOf(4, 2, 1)]]);
+    expect(painted(data).length).toBe(2);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it("hands in one stroke, from press to release, without gaps", () => {
     const { place, data, done } = workplace();
     const brush = new BrushTool("brush", place);

@@ -26,15 +26,13 @@ def use(here: Here, person: Visitor, case: Asked, tool: str, body: ToolRequest) 
     with here.turns.one():
         edit = _used(here, person, case, tool, body)
     if edit is None:
-        note = "The tool changed nothing."
-        head = here.store.case_by_id(case.id)
         return ToolResult(
-            revision=head.revision,
+            revision=body.base_revision,
             layer=body.layer,
             runs="",
             can_undo=here.store.undo_target(case.id) is not None,
             can_redo=here.store.redo_target(case.id) is not None,
-            note=note,
+            note="The tool changed nothing.",
         )
     return ToolResult(**edit_result(here, edit).model_dump(), note=None)
 
