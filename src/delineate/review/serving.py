@@ -222,7 +222,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _listen(address: Address) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     ports = range(FIRST_PORT, FIRST_PORT + PORTS) if address.port is None else (address.port,)
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
+    # asyncio sends small answers at once (TCP_NODELAY) only where a socket says that it is one of TCP: else each waits
+    # 40 ms for the browser's acknowledgement of its headers.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for port in ports:
             try:
