@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
@@ -26,6 +26,9 @@ from delineate.review.server.options import LOOPBACK_NAMES, ServerOptions
 from delineate.review.store import Store, open_store
 from delineate.review.volumes import DisplayVolumes
 from delineate.volume import Segmentation, Volume
+
+if TYPE_CHECKING:
+    from delineate.review.proposing import ModelProposer
 
 SHAPE = (7, 5, 4)
 GRID = Grid(SHAPE, np.array([[-0.7, 0.1, 0.4, 3], [0.05, 0.9, 1.0, -4], [0.1, -0.2, 4.0, 5], [0, 0, 0, 1]]))
@@ -89,7 +92,7 @@ class Visitor:
         return self.ask("POST", path, body, **more)
 
 
-def make_site(folder: Path, **options: Any) -> Site:
+def make_site(folder: Path, proposer: ModelProposer | None = None, **options: Any) -> Site:
     """Cases "one" of the collection "north", whose patient is named, and "two" of "south"."""
     rng = np.random.default_rng(5)
     labels = rng.choice(np.array([0, 0, 1, 2], np.uint8), SHAPE)
@@ -116,7 +119,7 @@ def make_site(folder: Path, **options: Any) -> Site:
     }
     live = LiveLabels(store, memory_bytes=1 << 28)
     volumes = DisplayVolumes(places.cache, memory_bytes=1 << 28)
-    app = make_app(store, live, volumes, ServerOptions(**(chosen | options)))
+    app = make_app(store, live, volumes, ServerOptions(**(chosen | options)), proposer=proposer)
     return Site(app, store, places, labels, scan)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delineate.inference.prompting import Mask, Prompts, Proposal
 from delineate.preprocessing import PreparedCase
-from delineate.volume import Volume
+from delineate.volume import Kind, Volume
 from delineate.workflow.prompting import Prompter, open_prompter
 
 
@@ -26,6 +26,16 @@ class ModelProposer:
     def name(self) -> str:
         """Of the model, for people: the dataset it has learnt from, and its digest."""
         return f"{self._prompter.model.plan.dataset} {self._prompter.model.digest[:12]}"
+
+    def misfit(self, kind: Kind, channels: int) -> str | None:
+        """Why the model cannot be asked about such scans; None where it can."""
+        plan = self._prompter.model.plan
+        if channels != len(plan.channels):
+            return f"the promptable model takes {len(plan.channels)} channel(s), and this scan has {channels}"
+        own = plan.kinds[0]
+        if len(set(plan.kinds)) == 1 and Kind.OTHER not in (own, kind) and kind is not own:
+            return f"the promptable model was made for {own.value}, and this scan is {kind.value}"
+        return None
 
     def propose(
         self, key: str, read: Callable[[], Volume], prompts: Prompts, *, current: Mask | None = None

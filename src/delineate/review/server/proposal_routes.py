@@ -26,7 +26,8 @@ Mask = npt.NDArray[np.bool_]
 
 
 def propose(here: Here, person: Visitor, case: Asked, body: ProposalRequest) -> ProposalAnswer:
-    """A mask for what was pointed at: by the promptable model, where there is one, else by a classical method.
+    """A mask for what was pointed at: by the promptable model, where there is one for such scans, else by a classical
+    method; the answer says which.
 
     It is added to the structure, over background and over what a positive point lies on. Where a negative point lies on
     the structure itself, the structure is drawn anew around what was pointed at.
@@ -65,7 +66,11 @@ def _proposed(
         raise InputError(
             "no promptable model is there", remedy="Start the server with --promptable MODEL, or use another method"
         )
-    if here.proposer is not None and method in ("auto", "model"):
+    about = here.volumes.about(case)
+    misfit = None if here.proposer is None else here.proposer.misfit(about.kind, about.channels)
+    if method == "model" and misfit is not None:
+        raise InputError(misfit, remedy="Choose another method: the automatic one takes what fits the scan")
+    if here.proposer is not None and misfit is None and method in ("auto", "model"):
         from delineate.inference.prompting import Prompts
         from delineate.workflow.structures import read_scan
 
@@ -73,7 +78,7 @@ def _proposed(
         by_model = here.proposer.propose(case.new.key, lambda: read_scan(case.new.scan), prompts, current=current)
         return by_model.box, by_model.mask, "model"
     image = wire_view(here.volumes.numbers(case))
-    spacing = here.volumes.about(case).grid.spacing_mm
+    spacing = about.grid.spacing_mm
     classical: Method = "auto" if method == "model" else method
     found = propose_by_hand(image, pointed, spacing_mm=spacing, method=classical)
     return found.box, found.mask, found.method
