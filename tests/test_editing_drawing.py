@@ -9,15 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delineate.editing.boxes import Mask
-from delineate.editing.changes import changed
+from delineate.editing.boxes import Mask, voxel_at
+from delineate.editing.changes import changed, erased, painted
 from delineate.editing.drawing import (
     Region,
-    ball_offsets,
     box_region,
-    disc_offsets,
-    erase_region,
-    fill_region,
     lasso,
     stroke,
     threshold,
@@ -49,7 +45,7 @@ def _segment_mm(at: np.ndarray[tuple[int], np.dtype[np.float64]], ends: tuple[tu
 def test_a_stroke_covers_the_centres_within_its_radius_of_the_way(
     path: list[tuple[float, float, float]], radius: float
 ) -> None:
-    under = {tuple(np.rint(place).astype(int).tolist()) for place in path}
+    under = {tuple(voxel_at(place).tolist()) for place in path}
     try:
         mask = _whole(stroke(path, radius_mm=radius, spacing_mm=SPACING, shape=SHAPE))
     except InputError:
@@ -62,11 +58,14 @@ def test_a_stroke_covers_the_centres_within_its_radius_of_the_way(
 
 
 def test_a_ball_and_a_disc_are_round_in_mm() -> None:
-    ball = {tuple(step) for step in ball_offsets(1.4, SPACING).tolist()}
-    assert ball == {(i, 0, 0) for i in range(-2, 3)} | {(0, 1, 0), (0, -1, 0)}
-    assert len(disc_offsets(2.5, SPACING, 2)) == len(ball_offsets(2.5, SPACING)) - 2
-    region = stroke([(6, 4, 3)], radius_mm=1.4, spacing_mm=SPACING, shape=SHAPE)
-    assert {tuple(step) for step in (np.argwhere(_whole(region)) - (6, 4, 3)).tolist()} == ball
+    ball = {(i, 0, 0) for i in range(-2, 3)} | {(0, 1, 0), (0, -1, 0)}
+    for axis in (None, 2):
+        region = stroke([(6, 4, 3)], radius_mm=1.4, spacing_mm=SPACING, shape=SHAPE, axis=axis)
+        assert {tuple(step) for step in (np.argwhere(_whole(region)) - (6, 4, 3)).tolist()} == ball
+    sizes = [
+        _whole(stroke([(6, 4, 3)], radius_mm=2.5, spacing_mm=SPACING, shape=SHAPE, axis=axis)) for axis in (None, 2)
+    ]
+    assert sizes[0].sum() - sizes[1].sum() == 2
 
 
 def test_a_disc_stays_in_its_slice_and_a_small_brush_paints_the_voxel_under_it() -> None:
@@ -100,10 +99,10 @@ def test_painting_and_erasing_leave_other_structures_alone() -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[5], labels[7] = 2, 1
     region = box_region(Box((4, 2, 1), (9, 5, 3)))
-    filled = changed(labels, fill_region(labels, region, value=1))
+    filled = changed(labels, painted(labels, region.box, region.mask, value=1))
     assert filled[4:9, 3, 2].tolist() == [1, 2, 1, 1, 1]
-    assert changed(labels, erase_region(labels, region, value=1))[4:9, 3, 2].tolist() == [0, 2, 0, 0, 0]
-    assert changed(labels, fill_region(labels, region, value=1, over="all"))[4:9, 3, 2].tolist() == [1] * 5
+    assert changed(labels, erased(labels, region.box, region.mask, value=1))[4:9, 3, 2].tolist() == [0, 2, 0, 0, 0]
+    assert changed(labels, painted(labels, region.box, region.mask, value=1, over="all"))[4:9, 3, 2].tolist() == [1] * 5
 
 
 def test_a_threshold_paints_what_is_in_the_window_and_in_the_structures_named() -> None:

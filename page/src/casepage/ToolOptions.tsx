@@ -1,5 +1,5 @@
 import { counted } from "../app/words";
-import type { PaintOver } from "../editing/brush";
+import type { PaintOver } from "../editing/painting";
 import type { ProposalMethod } from "../editing/proposals";
 import type { DrawingSettings } from "../editing/workplace";
 import { TOOLS } from "./choices";
@@ -64,7 +64,7 @@ function Painting({ desk }: { desk: CaseDesk }) {
         onChange={(event) => desk.setDrawing({ over: event.currentTarget.value as PaintOver })}
       >
         <option value="background">Over background only</option>
-        <option value="all">Over everything</option>
+        <option value="all">Over everything shown</option>
       </select>
       <select
         class="input"
@@ -73,7 +73,7 @@ function Painting({ desk }: { desk: CaseDesk }) {
         onChange={(event) => desk.setDrawing({ erases: event.currentTarget.value as DrawingSettings["erases"] })}
       >
         <option value="active">Erases active structure</option>
-        <option value="all">Erases any structure</option>
+        <option value="all">Erases any structure shown</option>
       </select>
     </>
   );

@@ -319,6 +319,7 @@ export class CaseDesk {
       labels: (layer) => this.labels(layer),
       active: () => this.active(),
       settings: () => store.get().drawing,
+      hidden: () => store.get().style.hidden,
       commit: (change) => this.commit(change),
       redraw: () => view.redraw(),
       say: (text) => this.say(text),

@@ -116,53 +116,6 @@ export function sweepBall(geometry: Geometry, way: { from: Triple; to: Triple },
   return sweep({ geometry, ...way, radiusMm, normal: null });
 }
 
-/** What may be painted over: only what has no label yet, or everything. */
-export type PaintOver = "background" | "all";
-
-export interface PaintRule {
-  value: number;
-  over: PaintOver;
-  /** Erasing takes away this value only; null: any. */
-  erases: number | null;
-  /** Intensities that may be painted, in stored values; null: any. */
-  stored: { lower: number; upper: number } | null;
-}
-
-export interface Voxels {
-  labels: ArrayLike<number>;
-  image: ArrayLike<number>;
-  /** Slices k that have arrived, of the labels and of the image. */
-  labelsLoaded: ArrayLike<number>;
-  imageLoaded: ArrayLike<number>;
-  /** Voxels of one slice k. */
-  plane: number;
-}
-
-/** Those of the offsets that the rule lets change. Nothing is painted where labels have not arrived. */
-export function paintable(offsets: ArrayLike<number>, voxels: Voxels, rule: PaintRule): Uint32Array {
-  const kept = new Uint32Array(offsets.length);
-  let count = 0;
-  for (let n = 0; n < offsets.length; n++) {
-    const offset = offsets[n]!;
-    const k = Math.floor(offset / voxels.plane);
-    if (voxels.labelsLoaded[k] && mayChange(voxels.labels[offset]!, rule)) {
-      const { stored } = rule;
-      if (stored) {
-        const intensity = voxels.image[offset]!;
-        if (!voxels.imageLoaded[k] || intensity < stored.lower || intensity > stored.upper) continue;
-      }
-      kept[count++] = offset;
-    }
-  }
-  return kept.slice(0, count);
-}
-
-function mayChange(now: number, { value, over, erases }: PaintRule): boolean {
-  if (now === value) return false;
-  if (value === 0) return erases === null || now === erases;
-  return over === "all" || now === 0;
-}
-
 const RADII_MM = [0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40];
 
 /** The next larger or smaller radius that the keys and the wheel reach. */

@@ -1,5 +1,6 @@
 import type { LabelStore, Overlay, Plane, SlicePointer, Triple } from "../contract";
-import { paintable, sweepBall, sweepDisc, type PaintRule } from "./brush";
+import { sweepBall, sweepDisc } from "./brush";
+import { allowed } from "./painting";
 import { isEmpty } from "./runs";
 import { Stroke } from "./stroke";
 import { circle, planeAxes, type ActiveStructure, type DrawingTool, type Workplace } from "./workplace";
@@ -92,34 +93,20 @@ export class BrushTool implements DrawingTool {
 
   private sweep(to: Triple): void {
     const drawing = this.drawing!;
-    const { geometry, image } = this.place;
+    const { geometry } = this.place;
     const { radiusMm, shape } = this.place.settings();
     const way = { from: drawing.last, to };
     const { normal } = planeAxes(geometry, drawing.plane);
     const covered = shape === "disc" ? sweepDisc(geometry, way, radiusMm, normal) : sweepBall(geometry, way, radiusMm);
     drawing.last = to;
-    const { labels } = drawing;
-    const rule = this.rule(drawing);
-    const voxels = { labels: labels.data, image: image.data, labelsLoaded: labels.loaded, imageLoaded: image.loaded };
-    const offsets = paintable(covered, { ...voxels, plane: geometry.shape[0] * geometry.shape[1] }, rule);
+    const { labels, active, erases } = drawing;
+    const limited = this.name === "threshold_brush" && !erases;
+    const { offsets, value } = allowed(this.place, active, covered, { erases, limited });
     if (offsets.length > 0) {
       drawing.stroke.touch(offsets);
-      labels.paint(offsets, rule.value);
+      labels.paint(offsets, value);
     }
     this.place.redraw();
-  }
-
-  private rule({ active, erases }: Drawing): PaintRule {
-    const { over, erases: what, limits } = this.place.settings();
-    const { slope, intercept } = this.place.image;
-    const ends = [(limits.lower - intercept) / slope, (limits.upper - intercept) / slope];
-    const stored = { lower: Math.min(...ends), upper: Math.max(...ends) };
-    return {
-      value: erases ? 0 : active.value,
-      over,
-      erases: what === "active" ? active.value : null,
-      stored: this.name === "threshold_brush" && !erases ? stored : null,
-    };
   }
 
   private finish(): number {

@@ -1,6 +1,6 @@
 import type { Overlay, Plane, SlicePointer, Triple } from "../contract";
-import { paintable } from "./brush";
 import { polygonOffsets, type Point } from "./lasso";
+import { allowed } from "./painting";
 import { changedVoxels, isEmpty, paintRuns } from "./runs";
 import { planeAxes, type DrawingTool, type Workplace } from "./workplace";
 
@@ -78,18 +78,14 @@ export class LassoTool implements DrawingTool {
     this.loop = null;
     const active = this.place.active();
     if (!active) return;
-    const { geometry, image } = this.place;
-    const { shape } = geometry;
+    const { geometry } = this.place;
     const labels = this.place.labels(active.layer);
-    const { over, erases: what } = this.place.settings();
-    const rule = { value: erases ? 0 : active.value, over, erases: what === "active" ? active.value : null, stored: null };
-    const inside = polygonOffsets(points, { shape, ...planeAxes(geometry, plane), slice });
-    const voxels = { labels: labels.data, image: image.data, labelsLoaded: labels.loaded, imageLoaded: image.loaded };
-    const offsets = paintable(inside, { ...voxels, plane: shape[0] * shape[1] }, rule);
-    const runs = paintRuns(offsets, labels.data, rule.value);
+    const inside = polygonOffsets(points, { shape: geometry.shape, ...planeAxes(geometry, plane), slice });
+    const { offsets, value } = allowed(this.place, active, inside, { erases });
+    const runs = paintRuns(offsets, labels.data, value);
     if (!isEmpty(runs)) {
       labels.apply(runs);
-      const parameters = { structure: active.structure, plane, slice, erase: erases, over };
+      const parameters = { structure: active.structure, plane, slice, erase: erases, over: this.place.settings().over };
       this.place.commit({ layer: active.layer, tool: "lasso", parameters, runs });
     }
     this.place.say(`${changedVoxels(runs)} voxels changed.`);

@@ -2,7 +2,8 @@
 
 import type { Geometry, LabelStore, Overlay, Plane, Runs, SliceTool, Triple, VoxelStore } from "../contract";
 import { planeGeometry } from "../viewer/geometry";
-import type { BrushShape, PaintOver } from "./brush";
+import type { BrushShape } from "./brush";
+import type { PaintOver } from "./painting";
 
 export interface ActiveStructure {
   /** The structure's value in the label set. */
@@ -37,6 +38,8 @@ export interface Workplace {
   /** Null where nothing may be drawn. */
   active(): ActiveStructure | null;
   settings(): DrawingSettings;
+  /** Structures that are not shown, by value. */
+  hidden(): ReadonlySet<number>;
   commit(change: FinishedChange): void;
   redraw(): void;
   /** Tells the person, on screen and to screen readers. */

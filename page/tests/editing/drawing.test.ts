@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 
 import type { Triple } from "../../src/contract";
-import { nextRadius, paintable, sweepBall, sweepDisc } from "../../src/editing/brush";
+import { nextRadius, sweepBall, sweepDisc } from "../../src/editing/brush";
 import { polygonOffsets } from "../../src/editing/lasso";
+import { paintable, type PaintRule } from "../../src/editing/painting";
 import { dashes, maskOf, sliceOutline } from "../../src/editing/outline";
 import { paintRuns } from "../../src/editing/runs";
 import { Stroke } from "../../src/editing/stroke";
@@ -90,12 +91,19 @@ describe("the brush", () => {
       plane: 4,
     };
     const all = [0, 1, 2, 3, 4, 5];
-    const rule = { value: 1, over: "background", erases: null, stored: null } as const;
+    const rule: PaintRule = { value: 1, over: "background", erases: null, hidden: new Set(), stored: null };
     expect([...paintable(all, voxels, rule)]).toEqual([0, 3]);
     expect([...paintable(all, voxels, { ...rule, over: "all" })]).toEqual([0, 2, 3]);
     expect([...paintable(all, voxels, { ...rule, stored: { lower: 15, upper: 45 } })]).toEqual([3]);
     expect([...paintable(all, voxels, { ...rule, value: 0, erases: 2 })]).toEqual([2]);
     expect([...paintable(all, voxels, { ...rule, value: 0 })]).toEqual([1, 2]);
+  });
+
+  it("changes nothing of a structure that is hidden", () => {
+    const voxels = { image: [0, 0, 0], labelsLoaded: [1], imageLoaded: [1], plane: 3, labels: [0, 2, 3] };
+    const rule: PaintRule = { value: 1, over: "all", erases: null, hidden: new Set([3]), stored: null };
+    expect([...paintable([0, 1, 2], voxels, rule)]).toEqual([0, 1]);
+    expect([...paintable([0, 1, 2], voxels, { ...rule, value: 0 })]).toEqual([1]);
   });
 
   it("has sizes that end at both sides", () => {

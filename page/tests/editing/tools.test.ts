@@ -40,6 +40,7 @@ function workplace(change: Partial<DrawingSettings> = {}) {
     labels: () => labels,
     active: () => ACTIVE,
     settings: () => settings,
+    hidden: () => new Set(),
     commit: (finished) => done.push(finished),
     redraw: () => undefined,
     say: (text) => said.push(text),

@@ -41,11 +41,17 @@ def checked_box(start: Sequence[int], stop: Sequence[int], shape: Sequence[int])
     return box_of(ends)
 
 
+def voxel_at(index: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The voxel that continuous indices lie in; on the border between two the higher one, as in the page."""
+    found: npt.NDArray[np.int64] = np.floor(np.asarray(index, dtype=np.float64) + 0.5).astype(np.int64)
+    return found
+
+
 def checked_index(index: Sequence[float], shape: Sequence[int]) -> Triple:
     """The voxel at a continuous index. Raises `InputError` if it is not inside `shape`."""
     if len(index) != 3 or not np.isfinite(index).all():
         raise InputError("a point must be three finite numbers", got=tuple(index))
-    i, j, k = (int(at) for at in np.rint(index))
+    i, j, k = voxel_at(index).tolist()
     if not all(0 <= at < size for at, size in zip((i, j, k), shape, strict=True)):
         raise InputError("a point lies outside the volume", expected=f"inside {tuple(shape)}", got=tuple(index))
     return i, j, k

@@ -1,7 +1,8 @@
 """Drawing tools: a brush in mm, a lasso, a threshold in a region.
 
-The page paints by itself, with the same rules: a voxel belongs to a stroke if its centre is within the radius of the
-pointer's way, to a lasso if its centre is inside. Indices are continuous: voxel centres are whole numbers.
+The page paints by itself, with the same rules; cases in tests/review_fixtures hold both to them. A voxel belongs to a
+stroke if its centre is within the radius of the pointer's way, to a lasso if its centre is inside or on the line.
+Indices are continuous: voxel centres are whole numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from delineate.editing.boxes import Mask, checked_axis, checked_mm, checked_spacing
-from delineate.editing.changes import Change, Labels, Over, erased, painted
+from delineate.editing.boxes import Mask, checked_axis, checked_mm, checked_spacing, voxel_at
+from delineate.editing.changes import Change, Labels, erased, painted
 from delineate.errors import InputError
 from delineate.geometry import Box, Triple, TripleMM, box_of
 
@@ -36,22 +37,6 @@ def box_region(box: Box) -> Region:
     return Region(box, np.ones(box.shape, np.bool_))
 
 
-def ball_offsets(radius_mm: float, spacing_mm: Sequence[float]) -> npt.NDArray[np.int64]:
-    """(n, 3) steps from a voxel to those whose centre is within the radius of its own, itself included."""
-    spacing = np.array(checked_spacing(spacing_mm))
-    steps = [np.arange(-n, n + 1) for n in np.floor(radius_mm * _TIE / spacing).astype(int)]
-    grid = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    near: npt.NDArray[np.int64] = grid[((grid * spacing) ** 2).sum(axis=1) <= radius_mm**2 * _TIE]
-    return near
-
-
-def disc_offsets(radius_mm: float, spacing_mm: Sequence[float], axis: int) -> npt.NDArray[np.int64]:
-    """The same in the slice across `axis` only."""
-    ball = ball_offsets(radius_mm, spacing_mm)
-    disc: npt.NDArray[np.int64] = ball[ball[:, checked_axis(axis)] == 0]
-    return disc
-
-
 def stroke(
     path: Sequence[Sequence[float]],
     *,
@@ -68,8 +53,9 @@ def stroke(
     points, spacing = _checked_path(path), checked_spacing(spacing_mm)
     radius = checked_mm(radius_mm, what="the radius of a brush")
     wide = np.array([0.0 if other == axis else radius / step for other, step in enumerate(spacing)])
-    low = np.floor(np.minimum(points.min(axis=0) - wide, np.rint(points.min(axis=0)))).astype(int)
-    high = np.ceil(np.maximum(points.max(axis=0) + wide, np.rint(points.max(axis=0)))).astype(int)
+    under = voxel_at(points)
+    low = np.floor(np.minimum(points.min(axis=0) - wide, under.min(axis=0))).astype(int)
+    high = np.ceil(np.maximum(points.max(axis=0) + wide, under.max(axis=0))).astype(int)
     ends = [(max(a, 0), min(b + 1, size)) for a, b, size in zip(low.tolist(), high.tolist(), shape, strict=True)]
     if any(a >= b for a, b in ends):
         raise InputError("a stroke lies outside the volume", expected=f"inside {tuple(shape)}", got=points[0].tolist())
@@ -79,8 +65,8 @@ def stroke(
     for start, stop in ways:
         mask |= _swept(box, start, stop, radius, _scale(spacing, axis))
         if axis is not None:
-            _keep_slice(mask, box, axis, int(np.rint(stop[axis])))
-    for at in np.rint(points).astype(int):
+            _keep_slice(mask, box, axis, int(voxel_at(stop[axis])))
+    for at in under:
         if all(a <= place < b for place, a, b in zip(at.tolist(), box.start, box.stop, strict=True)):
             mask[tuple(at - np.array(box.start))] = True
     return Region(box, mask)
@@ -149,16 +135,6 @@ def _even_odd(corners: Floats, rows: npt.NDArray[np.int64], columns: npt.NDArray
             # A corner at the height of a row counts for one of its two edges.
             inside ^= ((r1 > r) != (r2 > r)) & (c < c1 + (r - r1) / (r2 - r1) * (c2 - c1))
     return inside | outline
-
-
-def fill_region(labels: Labels, region: Region, *, value: int, over: Over = "background") -> Change:
-    """Paints a region, of a stroke or a lasso, with a structure."""
-    return painted(labels, region.box, region.mask, value=value, over=over)
-
-
-def erase_region(labels: Labels, region: Region, *, value: int) -> Change:
-    """Takes a structure away from a region; other structures stay."""
-    return erased(labels, region.box, region.mask, value=value)
 
 
 def threshold(

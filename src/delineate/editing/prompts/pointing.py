@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from delineate.editing.boxes import Mask, checked_index
+from delineate.editing.boxes import Mask, checked_index, voxel_at
 from delineate.errors import InputError
 from delineate.geometry import Box, Triple, box_of
 
@@ -83,7 +83,7 @@ def _box(corners: Floats, shape: Triple) -> Box:
     low, high = np.asarray(corners, dtype=np.float64).reshape(2, 3)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise InputError("a box must be finite numbers", got=np.asarray(corners).tolist())
-    first, last = np.rint(np.minimum(low, high)).astype(int), np.rint(np.maximum(low, high)).astype(int) + 1
+    first, last = voxel_at(np.minimum(low, high)), voxel_at(np.maximum(low, high)) + 1
     ends = [(max(a, 0), min(b, size)) for a, b, size in zip(first.tolist(), last.tolist(), shape, strict=True)]
     if any(a >= b for a, b in ends):
         raise InputError("a box lies outside the volume", expected=f"inside {tuple(shape)}", got=(low, high))
