@@ -1,6 +1,6 @@
 /** Every route of the server as a typed function. What fails is thrown as ApiError. */
 
-import { getBytes, getJson, queryOf, sendJson, setCsrf } from "./http";
+import { getBytes, getJson, queryOf, sendJson, setSession } from "./http";
 import type { Bytes } from "./http";
 import type * as wire from "./wire";
 
@@ -13,7 +13,7 @@ const at = (key: string): string => `/cases/${encodeURIComponent(key)}`;
 // Who is here
 
 async function began(session: wire.Session): Promise<wire.Session> {
-  setCsrf(session.csrf);
+  setSession(session);
   return session;
 }
 
@@ -31,7 +31,7 @@ export async function signInWithToken(token: string): Promise<wire.Session> {
 
 export async function signOut(): Promise<void> {
   await sendJson<null>("DELETE", "/session");
-  setCsrf("");
+  setSession(null);
 }
 
 // The worklist

@@ -26,11 +26,14 @@ export interface Bytes {
 
 type Method = "GET" | "POST" | "PATCH" | "DELETE";
 
+/** Whose session this page works in. */
 let csrf = "";
+let person = "";
 let ended: () => void = () => {};
 
-export function setCsrf(token: string): void {
-  csrf = token;
+export function setSession(session: { csrf: string; person: { name: string } } | null): void {
+  csrf = session?.csrf ?? "";
+  person = session?.person.name ?? "";
 }
 
 /** Says who is told when the server no longer knows the session. */
@@ -47,12 +50,21 @@ export interface CallOptions {
 }
 
 async function call(method: Method, path: string, options: CallOptions = {}): Promise<Response> {
+  let response = await sent(method, path, options);
+  if (response.status === 403 && method !== "GET" && path !== "/session" && (await renewed())) {
+    response = await sent(method, path, options);
+  }
+  if (response.ok) return response;
+  if (response.status === 401 && path !== "/session") ended();
+  throw await errorOf(response);
+}
+
+async function sent(method: Method, path: string, options: CallOptions): Promise<Response> {
   const headers: Record<string, string> = {};
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
-  let response: Response;
   try {
-    response = await fetch(`/api${path}`, {
+    return await fetch(`/api${path}`, {
       method,
       headers,
       body: options.form ?? (options.body === undefined ? null : JSON.stringify(options.body)),
@@ -65,9 +77,23 @@ async function call(method: Method, path: string, options: CallOptions = {}): Pr
     if (problem instanceof DOMException && problem.name === "AbortError") throw problem;
     throw new ApiError(0, "The server does not answer.", "See whether delineate review still runs, then try again.");
   }
-  if (response.ok) return response;
-  if (response.status === 401 && path !== "/session") ended();
-  throw await errorOf(response);
+}
+
+/**
+ * Whether the person of this page has signed in anew in another window, which this one then goes on with. Throws an
+ * ApiError where somebody else has: nothing is stored in their name.
+ */
+async function renewed(): Promise<boolean> {
+  const response = await sent("GET", "/session", {});
+  if (!response.ok) return false;
+  const session = (await response.json()) as { csrf: string; person: { name: string } };
+  if (session.csrf === csrf) return false;
+  if (session.person.name !== person) {
+    ended();
+    throw new ApiError(401, "Somebody else has signed in in another window.", "Sign in again to go on here.");
+  }
+  csrf = session.csrf;
+  return true;
 }
 
 /** The server's own words where it sent some, else plain ones for the status. */

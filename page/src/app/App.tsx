@@ -34,6 +34,10 @@ export function App() {
     ask();
   }, []);
   const begin = (session: Session) => {
+    // Strokes that wait are those of the person who drew them: somebody else begins with a page of their own.
+    if (typeof here === "object" && "session" in here && here.session.person.name !== session.person.name) {
+      return location.reload();
+    }
     setEnded(false);
     setHere({ session });
   };
@@ -122,13 +126,28 @@ function AgainDialogue({ session, onSession }: { session: Session; onSession(ses
     <Dialogue title="Your session has ended" onClose={() => {}} modal="strict">
       <p>Sign in again to go on. What you were doing is still here, and strokes that were not sent yet are kept.</p>
       {session.local ? (
-        <p>
-          The server was started anew: open the address that <kbd>delineate review</kbd> printed.
-        </p>
+        <GoOn onSession={onSession} />
       ) : (
         <SignInForm onSession={onSession} again={session.person.name} />
       )}
     </Dialogue>
+  );
+}
+
+/** On one's own machine another window signs in for this one too. */
+function GoOn({ onSession }: { onSession(session: Session): void }) {
+  const [problem, setProblem] = useState<ApiError | null>(null);
+  const goOn = () => askSession().then(onSession, (caught: unknown) => setProblem(asApiError(caught)));
+  return (
+    <div class="stack">
+      <p>
+        The server was started anew: open the address that <kbd>delineate review</kbd> printed, then go on here.
+      </p>
+      {problem && <Problem problem={problem} />}
+      <button type="button" class="button primary" onClick={goOn}>
+        Go on
+      </button>
+    </div>
   );
 }
 

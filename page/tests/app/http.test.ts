@@ -51,6 +51,23 @@ it("tells when a session has ended, but not that nobody has signed in yet", asyn
   expect(ended).toHaveBeenCalledOnce();
 });
 
+it("goes on in the session that its person began in another window, and never in somebody else's", async () => {
+  const ended = vi.fn();
+  api.onSessionEnd(ended);
+  let now = SESSION;
+  const calls = serveWith(({ path, headers }) => {
+    if (path === "/api/session") return { status: 200, json: now };
+    return headers["X-CSRF-Token"] === now.csrf ? { status: 200, json: {} } : { status: 403, json: {} };
+  });
+  await api.session();
+  now = { ...SESSION, csrf: "c8" };
+  await api.reopen("p1", "wrong side");
+  expect(calls.map(({ path }) => path.split("/").at(-1))).toEqual(["session", "reopen", "session", "reopen"]);
+  now = { ...SESSION, csrf: "c9", person: { ...SESSION.person, name: "bo" } };
+  await expect(api.reopen("p1", "wrong side")).rejects.toMatchObject({ status: 401 });
+  expect([calls.length, ended.mock.calls.length]).toEqual([6, 1]);
+});
+
 it("leaves out of an address what is empty, and repeats names of lists", () => {
   expect(queryOf({ state: ["a", "b"], site: "", from: 0, revision: undefined })).toBe("?state=a&state=b&from=0");
   expect(queryOf({ site: "" })).toBe("");
