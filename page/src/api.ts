@@ -105,8 +105,9 @@ export function addEdit(key: string, edit: wire.NewEdit): Promise<{ revision: nu
   return sendJson("POST", `${at(key)}/edits`, { body: edit });
 }
 
-export async function editsAfter(key: string, after: number): Promise<wire.EditOfCase[]> {
-  return (await getJson<{ edits: wire.EditOfCase[] }>(`${at(key)}/edits${queryOf({ after })}`)).edits;
+/** The edits after a revision as far as one answer goes; `more`: whether there are others after these. */
+export function editsAfter(key: string, after: number): Promise<{ edits: wire.EditOfCase[]; more: boolean }> {
+  return getJson(`${at(key)}/edits${queryOf({ after })}`);
 }
 
 export function undo(key: string, baseRevision: number): Promise<wire.EditResult> {

@@ -9,9 +9,6 @@ import { waitingEdits } from "../editing/queue";
 import { decodeRuns, encodeRuns } from "../editing/runs";
 import type { Failure, Sender, Server } from "../editing/sender";
 
-/** The server sends no more of them in one answer. */
-const EDITS_AT_ONCE = 1000;
-
 export function caseServer(key: string): Server {
   return {
     async store({ layer, tool, parameters, runs }, baseRevision) {
@@ -28,11 +25,12 @@ export function caseServer(key: string): Server {
     },
     async editsAfter(revision) {
       const edits: RemoteEdit[] = [];
-      for (let after = revision; ; after = edits.at(-1)!.revision) {
+      for (let after = revision, more = true; more; after = edits.at(-1)?.revision ?? after) {
         const some = await api.editsAfter(key, after);
-        edits.push(...some.map((edit) => ({ ...edit, runs: decodeRuns(edit.runs) })));
-        if (some.length < EDITS_AT_ONCE) return edits;
+        edits.push(...some.edits.map((edit) => ({ ...edit, runs: decodeRuns(edit.runs) })));
+        more = some.more;
       }
+      return edits;
     },
   };
 }

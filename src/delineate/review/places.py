@@ -46,6 +46,11 @@ class Places:
         return self.folder / "uploads"
 
     @property
+    def browsers(self) -> Path:
+        """The secret by which browsers are known again in which somebody signed in."""
+        return self.folder / "browsers.key"
+
+    @property
     def log(self) -> Path:
         """What the server was asked, without names."""
         return self.folder / "review.log"

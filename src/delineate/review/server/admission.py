@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -15,11 +17,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from delineate.review.records import NotAllowed, Person, ReviewCase, Role
+from delineate.review.server.options import ServerOptions
 from delineate.review.server.parts import Parts
 from delineate.review.server.problems import NotFound, NotSignedIn, TooLarge
 
 COOKIE = "delineate_session"
 _RANK = {Role.VIEWER: 0, Role.REVIEWER: 1, Role.ADMIN: 2}
+_BODY_SECONDS, _SLOWEST_BYTES = 30.0, 256 << 10  # how long a body may take, and for how many bytes a second more
 _SAFE = frozenset({"GET", "HEAD"})
 
 
@@ -53,9 +57,24 @@ class Admitted(APIRoute):
 def session_of(request: Request) -> tuple[Person, str] | None:
     """Who a request's cookie stands for, and their CSRF token; None without a session that still holds."""
     parts: Parts = request.app.state.parts
-    token = request.cookies.get(COOKIE, "")
+    token = session_token(request)
     found = parts.store.session(token) if token else None
     return found if found is not None and found[0].active else None
+
+
+def cookie_name(options: ServerOptions) -> str:
+    """What the session's cookie is called: under TLS so that browsers take it from this very host alone, and on
+    loopback, where browsers do not tell ports apart, so that two reviews do not end each other's sessions."""
+    if options.secure:
+        return f"__Host-{COOKIE}"
+    return f"{COOKIE}_{hashlib.sha256(str(options.places.folder.absolute()).encode()).hexdigest()[:8]}"
+
+
+def session_token(request: Request) -> str:
+    """The session's token as a request's cookie has it; "" without one."""
+    options: ServerOptions = request.app.state.parts.options
+    plain = "" if options.secure else request.cookies.get(COOKIE, "")
+    return request.cookies.get(cookie_name(options), plain)
 
 
 def _admitted(request: Request, least: Role) -> tuple[Person, ReviewCase | None]:
@@ -93,11 +112,17 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    taken = 0
+    taken, is_whole = 0, False
+    until = anyio.current_time() + _BODY_SECONDS + limit / _SLOWEST_BYTES
 
     async def receive_bounded() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, is_whole
+        try:
+            with anyio.fail_after(None if is_whole else max(until - anyio.current_time(), 0.0)):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408) from None
+        is_whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > limit:
             # Of all errors, FastAPI lets only this one through while it reads a body.

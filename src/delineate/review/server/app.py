@@ -17,7 +17,7 @@ from delineate.review.server.page import page_routes
 from delineate.review.server.parts import Parts
 from delineate.review.server.problems import add_handlers
 from delineate.review.server.routes import ROUTES, Route
-from delineate.review.server.tokens import Attempts, OneTimeToken
+from delineate.review.server.tokens import Attempts, KnownBrowsers, OneTimeToken, kept_secret
 from delineate.review.server.turns import Turns
 from delineate.review.server.wire import Problem
 from delineate.review.store import Store
@@ -27,7 +27,8 @@ from delineate.review.volumes import DisplayVolumes
 if TYPE_CHECKING:
     from delineate.review.proposing import ModelProposer
 
-_EACH = (400, 401, 403, 404, 409, 413, 421, 422, 429, 500, 503)
+_GUESSES, _GUESSES_SECONDS = 5, 600.0  # of somebody who is known; after them a name's lock holds for them, too
+_EACH = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 500, 503)
 
 
 def make_app(
@@ -53,6 +54,8 @@ def make_app(
         options=options,
         token=OneTimeToken(),
         attempts=Attempts(options.logins_a_minute),
+        guesses=Attempts(_GUESSES, seconds=_GUESSES_SECONDS),
+        browsers=KnownBrowsers(kept_secret(options.places.browsers)),
         turns=Turns(at_once=max(2, cpus), seconds=options.busy_seconds),
         slow_turns=Turns(at_once=max(1, cpus // 2), seconds=options.busy_seconds),
         kept=Kept(options.memory_bytes),
@@ -97,6 +100,7 @@ _DESCRIPTIONS = {
     401: "No session",
     403: "Not allowed",
     404: "Does not exist, or not for this person",
+    408: "Took too long to arrive",
     409: "Made upon a revision that is not the head",
     413: "Larger than the server takes",
     421: "Asked by a name that is not this server's",

@@ -10,10 +10,10 @@ from fastapi.responses import FileResponse
 from delineate.files import write_bytes
 from delineate.review import exports
 from delineate.review.export_formats import check_formats
-from delineate.review.records import NotAllowed, Person, ReviewCase
+from delineate.review.records import NotAllowed, Person, ReviewCase, StaleRevision
 from delineate.review.server.export_choices import hides_name
 from delineate.review.server.parts import Asked, Here, Parts, Visitor
-from delineate.review.server.problems import NotFound, TooMany
+from delineate.review.server.problems import NotFound
 from delineate.review.server.showing import decision_answer
 from delineate.review.server.wire import (
     Decided,
@@ -33,7 +33,12 @@ def decide(here: Here, person: Visitor, case: Asked, body: NewDecision) -> Decid
     """Sign a verdict on what was seen. 409 if the case has changed since."""
     _check_signer(here, person, body)
     revision, seen = here.live.digest(case)
-    if body.revision == revision and body.seen != seen:
+    if body.revision != revision:
+        # Not left to the store: what is seen at a later revision would go in unchecked.
+        raise StaleRevision(
+            "the case was changed meanwhile", revision=revision, remedy="Look at what is new, then sign"
+        )
+    if body.seen != seen:
         raise NotAllowed("what is signed is not what the case holds", remedy="Load the case again")
     decision = here.store.decide(
         case.id,
@@ -52,11 +57,12 @@ def _check_signer(here: Parts, person: Person, body: NewDecision) -> None:
     if here.options.local is not None and here.options.local.name == person.name:
         return
     signing = f"signature of {person.name}"
-    if not here.attempts.allow(signing):
-        raise TooMany("there were too many attempts to sign", remedy="Wait a minute")
-    if here.store.check_password(person.name, body.password) is None:
-        raise NotAllowed("a signature needs the password of who signs", remedy="Type it again")
-    here.attempts.forgive(signing)
+    # Strangers who guess at this name cannot keep its owner from signing.
+    trusted = here.guesses.allow(signing)
+    if here.store.check_password(person.name, body.password, trusted=trusted) is None:
+        raise NotAllowed("a signature needs the password of who signs", remedy="Type it again, or wait some minutes")
+    if trusted:
+        here.guesses.forgive(signing)
 
 
 def reopen(here: Here, person: Visitor, case: Asked, body: Reason) -> StateAnswer:

@@ -39,8 +39,11 @@ def add_edit(here: Here, person: Visitor, case: Asked, body: NewEdit) -> EditAdd
 
 
 def edits(here: Here, person: Visitor, case: Asked, after: Annotated[int, Query(ge=0, le=MOST)] = 0) -> Edits:
-    """The edits after a revision, at most a thousand at a time."""
-    return Edits(edits=[edit_answer(edit) for edit in here.store.edits(case.id, after, min(after + _MOST_EDITS, MOST))])
+    """The edits after a revision, at most a thousand at a time, and fewer where they are large; `more` says so."""
+    most = here.options.slab_bytes
+    found = here.store.edits(case.id, after, min(after + _MOST_EDITS, MOST), most_bytes=most)
+    last = found[-1].revision if found else after
+    return Edits(edits=[edit_answer(edit) for edit in found], more=bool(found) and last < here.store.revision(case.id))
 
 
 def undo(here: Here, person: Visitor, case: Asked, body: Base) -> EditResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from delineate.formats.nifti import is_nifti_name
 from delineate.review.export_formats import formats_of
 from delineate.review.readers import ACCEPTED
 from delineate.review.records import Person, ReviewCase, Role
@@ -28,8 +29,8 @@ def export_problem(case: ReviewCase, person: Person) -> str | None:
 
 def hides_name(case: ReviewCase, person: Person) -> bool:
     """Whether a case's files would tell this person a name that they may not see."""
-    # DICOM results hold the patient's name as the scan has it.
-    return bool(case.new.patient_name) and not person.sees_names
+    # DICOM results hold what the scan says of the patient: also without a name the number and the date of birth.
+    return not person.sees_names and (bool(case.new.patient_name) or not is_nifti_name(case.new.scan))
 
 
 def _said(problem: str | None) -> str | None:

@@ -18,7 +18,8 @@ class ServerOptions:
     `local`: who the one-time token of a server on loopback stands for; None on a network, where people have accounts.
     `hosts`: the names that a request may call this server by, without ports; None for any. `secure`: whether it is
     reached by TLS. `memory_bytes`: for what is kept to answer again.
-    `logins_a_minute`: that may fail, from one address; behind one there may be a whole hospital.
+    `logins_a_minute`: that may fail, from one address; behind one there may be a whole hospital. `refusal_seconds`:
+    that the answer to a sign-in that fails takes at least, so that its time does not tell which names there are.
     """
 
     places: Places
@@ -32,6 +33,7 @@ class ServerOptions:
     slab_bytes: int = 64 * MEBIBYTE
     upload_bytes: int = 256 * MEBIBYTE
     logins_a_minute: int = 30
+    refusal_seconds: float = 0.5
     busy_seconds: float = 60.0
     upload_seconds: int = 60
 

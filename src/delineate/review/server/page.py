@@ -94,5 +94,5 @@ def _let_in(request: Request) -> Response:
         return HTMLResponse(_USED, 401)
     answer = RedirectResponse("/", 303)
     if session is not None:
-        set_cookie(answer, session, secure=request.app.state.parts.options.secure)
+        set_cookie(answer, session, request.app.state.parts.options)
     return answer

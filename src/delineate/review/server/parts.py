@@ -12,7 +12,7 @@ from delineate.review.reading_facts import Dashboards
 from delineate.review.records import Person, ReviewCase
 from delineate.review.server.kept import Kept
 from delineate.review.server.options import ServerOptions
-from delineate.review.server.tokens import Attempts, OneTimeToken
+from delineate.review.server.tokens import Attempts, KnownBrowsers, OneTimeToken
 from delineate.review.server.turns import Turns
 from delineate.review.store import Store
 from delineate.review.suggestions import Suggestions
@@ -27,7 +27,9 @@ class Parts:
     """A server's parts.
 
     `turns`: at what people wait for; `slow_turns`: at what takes many seconds. `kept`: answers that are asked for
-    again. `token`: of the address that was printed. `proposer`: a promptable model, if there is one.
+    again. `token`: of the address that was printed. `attempts`: to sign in, by address; `guesses`: at one's own
+    password, by who is known; `browsers`: in which somebody signed in before. `proposer`: a promptable model, if
+    there is one.
     """
 
     store: Store
@@ -36,6 +38,8 @@ class Parts:
     options: ServerOptions
     token: OneTimeToken
     attempts: Attempts
+    guesses: Attempts
+    browsers: KnownBrowsers
     turns: Turns
     slow_turns: Turns
     kept: Kept

@@ -17,7 +17,12 @@ from delineate.review.records import DamagedStore, NotAllowed, StaleRevision
 
 log = logging.getLogger("delineate.review")
 
-_PATH = re.compile(r"(?<![\w/.<])(?:[A-Za-z]:)?(?:[/\\][^/\\\s'\",;:()]+){2,}[/\\]?")
+# Folders may have blanks in their names, as patients do; so may a file with a suffix.
+_PATH = re.compile(
+    r"(?<=['\"])(?:[A-Za-z]:)?[/\\][^'\"\n]*[/\\][^'\"\n]*"
+    r"|(?<![\w/.<])(?:[A-Za-z]:)?(?:[/\\][^/\\'\",;:()\n]+)+(?<!\s)[/\\]"
+    r"(?:[^/\\'\",;:()\n]*\.\w+|[^/\\\s'\",;:()]*)"
+)
 
 
 class NotFound(DelineateError):
@@ -58,6 +63,8 @@ def problem_response(
     """A JSON answer of status `status` that says what is wrong."""
     body = {"problem": sentence(problem), "remedy": sentence(remedy) if remedy else None, **(facts or {})}
     answer = Response(json.dumps(body), status, media_type="application/json")
+    if status in (408, 413):
+        answer.headers["Connection"] = "close"  # whatever is still being sent
     if status in (429, 503):
         answer.headers["Retry-After"] = "5" if status == 503 else "60"
     return answer
@@ -67,7 +74,9 @@ def response_of(error: DelineateError) -> Response:
     """The answer that an error of delineate is told by."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
     facts: dict[str, object] = {"revision": error.revision} if isinstance(error, StaleRevision) else {}
-    problem = DelineateError(error.problem, expected=error.expected, got=error.got)
+    # What a database or a disk said of itself is not for visitors.
+    told = (None, None) if status >= 500 else (error.expected, error.got)
+    problem = DelineateError(error.problem, expected=told[0], got=told[1])
     return problem_response(status, without_paths(str(problem)), without_paths(error.remedy or ""), facts=facts)
 
 
@@ -116,6 +125,7 @@ def add_handlers(app: FastAPI) -> None:
 _PLAIN = {
     400: "The request could not be read",
     404: "This does not exist, or you may not see it",
+    408: "This took too long to arrive",
     405: "This address does not take that method",
     413: "This is larger than the server takes",
 }

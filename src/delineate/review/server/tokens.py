@@ -1,13 +1,18 @@
-"""What lets somebody in without a password, once, and what slows down those who guess."""
+"""What lets somebody in without a password, once, and what slows down those who guess, and only them."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import ipaddress
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+
+from delineate.files import write_once
 
 
 class OneTimeToken:
@@ -24,6 +29,50 @@ class OneTimeToken:
             fits = self._unused and hmac.compare_digest(text.encode(), self.text.encode())
             self._unused = self._unused and not fits
             return fits
+
+
+class KnownBrowsers:
+    """Browsers in which somebody signed in before: who guesses from elsewhere can lock a name, but not for those.
+
+    A mark is a cookie that tells nothing and lets nobody in by itself. `secret`: 32 bytes of this review.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def mark(self, name: str) -> str:
+        """A new mark for a browser in which `name` has signed in."""
+        nonce = secrets.token_urlsafe(12)
+        return f"{nonce}.{self._seal(nonce, name)}"
+
+    def knows(self, mark: str, name: str) -> bool:
+        """Whether a browser's mark is one that this name got."""
+        nonce, _, seal = mark.partition(".")
+        return hmac.compare_digest(seal.encode(errors="replace"), self._seal(nonce, name).encode())
+
+    def _seal(self, nonce: str, name: str) -> str:
+        said = f"{nonce}.{name}".encode(errors="replace")
+        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
+
+
+def kept_secret(path: Path) -> bytes:
+    """The 32 secret bytes in a file that only its owner can read; made where there is none.
+
+    Raises `ResourceError` if it cannot be written.
+    """
+    write_once(path, secrets.token_bytes(32), mode=0o600)
+    return path.read_bytes()
+
+
+def neighbourhood(address: str) -> str:
+    """What attempts from an address are counted under: one visitor of IPv6 has a whole network of 64 bits."""
+    try:
+        there = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if there.version == 4:
+        return address
+    return str(ipaddress.ip_network((there.packed[:8] + bytes(8), 64)))
 
 
 class Attempts:

@@ -215,7 +215,10 @@ class EditOfCase(Wire):
 
 
 class Edits(Wire):
+    """`more`: whether there are others after these."""
+
     edits: list[EditOfCase]
+    more: bool
 
 
 class Base(Wire):

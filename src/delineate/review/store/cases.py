@@ -25,7 +25,6 @@ from delineate.review.store.rows import (
     case_content,
     case_row,
     cases_of,
-    check_sees,
     note,
     only_seen,
     row_of,
@@ -101,10 +100,9 @@ class CaseStore(Database):
 
         Raises `NotAllowed` for a person who may not review it.
         """
-        check_may_review(person)
         with self.writing() as writing:
             row = row_of(writing.work, case.id)
-            check_sees(person, row)
+            check_may_review(writing.work, person, row)
             if row.reader is None and State(row.state) in (State.UNREVIEWED, State.IN_REVIEW, State.ESCALATED):
                 row.reader = person.name
                 row.state = next_state(State(row.state), Act.TAKE).value
@@ -133,6 +131,8 @@ class CaseStore(Database):
             row = row_of(writing.work, case.id)
             found = person_row(writing.work, name) if is_text(name) else None
             person = None if found is None else as_person(found)
+            if isinstance(by, Person):
+                check_may_review(writing.work, by, row)
             if person is None or not may_review(person) or not sees(person, row.collection):
                 raise InputError("no reviewer of this case", got=name, case=row.key)
             if name == row.reader:

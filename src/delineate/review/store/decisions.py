@@ -10,7 +10,7 @@ from delineate.review.records import Decision, NotAllowed, Person, ReviewCase, R
 from delineate.review.store.database import Database, Writing
 from delineate.review.store.edits import check_fresh, is_edited
 from delineate.review.store.people import check_may_review
-from delineate.review.store.rows import cases_of, check_sees, note, row_of
+from delineate.review.store.rows import cases_of, note, row_of
 from delineate.review.store.schema import CaseRow, DecisionRow, StructureRow, column_values
 from delineate.review.store.states import VERDICT_ACTS, Act, next_state
 from delineate.review.store.texts import checked_text
@@ -42,10 +42,9 @@ class DecisionStore(Database):
         where a second one is asked for.
         """
         _check_words(person, seen, signature, verdict, reason)
-        check_may_review(person)
         with self.writing() as writing:
             row = row_of(writing.work, case_id)
-            check_sees(person, row)
+            check_may_review(writing.work, person, row)
             check_fresh(row, revision)
             second = State(row.state) is State.AWAITING_SECOND
             _check_reader(row, person, verdict, whole=structure is None)
@@ -81,10 +80,9 @@ class DecisionStore(Database):
         Raises `InputError` without a reason and for a case that is open, `NotAllowed` for who may not decide.
         """
         checked_text(reason, "the reason", longest=2000, empty=False)
-        check_may_review(person)
         with self.writing() as writing:
             row = row_of(writing.work, case_id)
-            check_sees(person, row)
+            check_may_review(writing.work, person, row)
             row.state = next_state(State(row.state), Act.REOPEN).value
             row.reader, row.decided = person.name, None
             if row.second_reader == person.name:

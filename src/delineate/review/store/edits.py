@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Work
@@ -12,13 +13,14 @@ from delineate.review.records import DamagedStore, EditRecord, NotAllowed, Perso
 from delineate.review.store.database import Database
 from delineate.review.store.history import History, history_of
 from delineate.review.store.people import check_may_review
-from delineate.review.store.rows import check_sees, note, row_of
+from delineate.review.store.rows import note, row_of
 from delineate.review.store.schema import CaseRow, EditRow, SnapshotRow, column_values
 from delineate.review.store.states import Act, next_state
 from delineate.review.store.texts import checked_number, checked_text
 from delineate.review.store.trail import content_digest
 
 LARGEST_EDIT = 256 << 20
+_AT_ONCE = 20
 _CONTENT = ("revision", "person", "tool", "parameters", "layer", "undoes", "made", "digest")
 
 
@@ -43,10 +45,9 @@ class EditStore(Database):
         `NotAllowed` for a person who may not correct it, `InputError` for a decided case and a wrong `undoes`.
         """
         _check_edit(tool, parameters, packed, layer)
-        check_may_review(person)
         with self.writing() as writing:
             row = row_of(writing.work, case_id)
-            check_sees(person, row)
+            check_may_review(writing.work, person, row)
             check_fresh(row, base_revision)
             _move(row, person)
             if undoes is not None:
@@ -73,14 +74,20 @@ class EditStore(Database):
         with self.reading() as work:
             return row_of(work, case_id).revision
 
-    def edits(self, case_id: int, after: int = 0, until: int | None = None) -> tuple[EditRecord, ...]:
-        """Edits with revisions above `after`, up to `until`, in order. Raises `DamagedStore` for one that was changed
-        behind the store's back, or is missing between others."""
+    def edits(
+        self, case_id: int, after: int = 0, until: int | None = None, *, most_bytes: int | None = None
+    ) -> tuple[EditRecord, ...]:
+        """Edits with revisions above `after`, up to `until`, in order.
+
+        `most_bytes`: the first of them whose runs take no more together; one at least. Raises `DamagedStore` for one
+        that was changed behind the store's back, or is missing between others.
+        """
         wanted = select(EditRow).where(EditRow.case_id == case_id, EditRow.revision > checked_number(after, "revision"))
         if until is not None:
             wanted = wanted.where(EditRow.revision <= checked_number(until, "the revision"))
         with self.reading() as work:
-            found = [_record(row) for row in work.scalars(wanted.order_by(EditRow.revision))]
+            rows = work.scalars(wanted.order_by(EditRow.revision).execution_options(yield_per=_AT_ONCE))
+            found = list(_first_bytes(map(_record, rows), most_bytes))
         for number, edit in enumerate(found, after + 1):
             if edit.revision != number or hashlib.sha256(edit.packed).hexdigest() != edit.digest:
                 raise DamagedStore(
@@ -188,6 +195,15 @@ def _check_edit(tool: str, parameters: str, packed: bytes, layer: int) -> None:
 
 def _facts(row: EditRow) -> dict[str, object]:
     return column_values(row, "revision", "tool", "layer", "undoes", "digest")
+
+
+def _first_bytes(edits: Iterable[EditRecord], most_bytes: int | None) -> Iterator[EditRecord]:
+    taken = 0
+    for edit in edits:
+        if most_bytes is not None and 0 < taken > most_bytes - len(edit.packed):
+            return
+        taken += len(edit.packed)
+        yield edit
 
 
 def _record(row: EditRow) -> EditRecord:

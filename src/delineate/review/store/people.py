@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+import threading
 from datetime import datetime, timedelta
 
 import msgspec
@@ -17,13 +18,15 @@ from delineate.errors import InputError
 from delineate.labels import is_one_line
 from delineate.review.records import Keep, NotAllowed, Person, PersonChange, Role, Session
 from delineate.review.store.database import Database, Writing
-from delineate.review.store.schema import PersonRow, SessionRow, column_values
+from delineate.review.store.rows import check_sees
+from delineate.review.store.schema import CaseRow, PersonRow, SessionRow, column_values
 from delineate.review.store.texts import checked_text, is_text
 from delineate.review.store.trail import canonical, content_digest
 
 _SHORTEST, _LONGEST = 8, 256
 _FREE_FAILURES = 5
 _LOCK_SECONDS, _LONGEST_LOCK_SECONDS = 30, 900
+_HASHING = threading.BoundedSemaphore(2)  # each takes 64 MiB, and anybody can ask
 _CONTENT = ("name", "full_name", "role", "sees_names", "collections", "active", "password")
 
 
@@ -48,6 +51,7 @@ class PeopleStore(Database):
         _check_names(name, full_name)
         hashed = None if password is None else _hashed(password)
         with self.writing() as writing:
+            check_manages(writing.work, by)
             if writing.work.scalar(select(PersonRow.id).where(PersonRow.name == name)) is not None:
                 raise InputError("there is a user of this name", got=name, remedy="Choose another name.")
             row = PersonRow(
@@ -76,6 +80,7 @@ class PeopleStore(Database):
             return self._known(name)
         hashed = None if change.password is None else _hashed(change.password)
         with self.writing() as writing:
+            check_manages(writing.work, by)
             row = _row(writing.work, name)
             ruled = row.active and row.role == Role.ADMIN.value
             _apply(row, change, hashed)
@@ -106,22 +111,24 @@ class PeopleStore(Database):
         with self.reading() as work:
             return bool(work.scalar(wanted))
 
-    def check_password(self, name: str, password: str) -> Person | None:
-        """The active user of that name and password, None otherwise; it takes as long for a name that does not exist.
+    def check_password(self, name: str, password: str, *, trusted: bool = False) -> Person | None:
+        """The active user of that name and password, None otherwise; hashing is done for a name that does not exist.
 
         After five failures in a row a name is locked for half a minute, longer after each further one. Failures of
-        known names are events.
+        known names are events. `trusted`: who asks is known to be this user's browser, and does not wait for the lock:
+        strangers could keep it closed for ever. How often such a one may try is for the caller to bound.
         """
         row = self._account(name)
-        now = datetime.now().astimezone()
-        locked = row is not None and row.locked_until is not None and row.locked_until > now
+        locked = row is not None and not trusted and _is_locked(row, datetime.now().astimezone())
         right = _verified(None if row is None or locked or not row.active else row.password, password)
         if row is None or locked:
             return None
-        if right and row.failures == 0:
+        if right and (trusted or row.failures == 0):
             return _person(row)
         with self.writing() as writing:
             fresh = _row(writing.work, name)
+            if not trusted and _is_locked(fresh, writing.now):
+                return None  # by others who guessed at the same time
             fresh.failures = 0 if right else fresh.failures + 1
             fresh.locked_until = None if right else _locked_until(fresh.failures, writing.now)
             if not right:
@@ -173,10 +180,25 @@ def may_review(person: Person) -> bool:
     return person.active and person.role in (Role.REVIEWER, Role.ADMIN)
 
 
-def check_may_review(person: Person) -> None:
-    """Raises `NotAllowed` unless the person may correct and decide."""
-    if not may_review(person):
-        raise NotAllowed("this user may look, not change", expected="a reviewer", got=person.role.value)
+def check_may_review(work: Work, person: Person, case: CaseRow) -> None:
+    """Raises `NotAllowed` unless the person may correct and decide a case, now: a request may have taken its time."""
+    now = _as_now(work, person)
+    if not may_review(now):
+        raise NotAllowed("this user may look, not change", expected="a reviewer", got=now.role.value)
+    check_sees(now, case)
+
+
+def check_manages(work: Work, by: Person | str) -> None:
+    """Raises `NotAllowed` for a person who does not administer, now; a name alone is of who has the database itself."""
+    if isinstance(by, Person) and _as_now(work, by).role is not Role.ADMIN:
+        raise NotAllowed("this user may not manage accounts", expected="an administrator")
+
+
+def _as_now(work: Work, person: Person) -> Person:
+    row = work.get(PersonRow, person.id)
+    if row is None or not row.active:
+        raise NotAllowed("this user may not do anything any more")
+    return _person(row)
 
 
 def person_content(row: PersonRow) -> str:
@@ -240,6 +262,10 @@ def _collections_text(collections: tuple[str, ...] | None) -> str | None:
     return canonical(sorted({checked_text(name, "a collection", longest=200) for name in collections}))
 
 
+def _is_locked(row: PersonRow, now: datetime) -> bool:
+    return row.locked_until is not None and row.locked_until > now
+
+
 def _locked_until(failures: int, now: datetime) -> datetime | None:
     if failures < _FREE_FAILURES:
         return None
@@ -265,13 +291,15 @@ def _hashed(password: str) -> str:
     checked_text(password, "the password", longest=_LONGEST)
     if len(password) < _SHORTEST:
         raise InputError("the password is too short", expected=f"at least {_SHORTEST} characters")
-    return _hasher().hash(password)
+    with _HASHING:
+        return _hasher().hash(password)
 
 
 def _verified(hashed: str | None, password: str) -> bool:
     tried = password[:_LONGEST].encode(errors="replace")
     try:
-        _hasher().verify(hashed or _nobodys_hash(), tried)
+        with _HASHING:
+            _hasher().verify(hashed or _nobodys_hash(), tried)
     except (VerificationError, InvalidHashError):
         return False
     return hashed is not None and len(password) <= _LONGEST
