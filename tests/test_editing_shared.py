@@ -15,8 +15,11 @@ from delineate.editing.boxes import whole
 from delineate.editing.changes import changed
 from delineate.editing.drawing import Region, box_region, lasso, stroke, threshold
 from delineate.editing.runs import box_of_runs, changed_voxels, difference, pack, unpack, wire_view
+from delineate.geometry import Grid
+from delineate.review.seen import seen_digest, slice_digests
 
 CASES = json.loads((Path(__file__).parent / "review_fixtures" / "drawing.json").read_text())
+SEEN = json.loads((Path(__file__).parent / "review_fixtures" / "seen.json").read_text())
 SHAPE, SPACING = tuple(CASES["shape"]), tuple(CASES["spacingMm"])
 
 
@@ -68,3 +71,15 @@ def test_changes(case: dict[str, Any]) -> None:
     box = box_of_runs(runs, SHAPE)
     assert box is not None
     assert (list(box.start), list(box.stop), changed_voxels(runs)) == (case["start"], case["stop"], case["voxels"])
+
+
+@pytest.mark.parametrize("case", SEEN["cases"], ids=[case["name"] for case in SEEN["cases"]])
+def test_what_is_seen(case: dict[str, Any]) -> None:
+    shape = SEEN["shape"]
+    slices = {}
+    for number, layer in case["layers"].items():
+        array = np.zeros(np.prod(shape), layer["type"])
+        for offset, value in layer["values"].items():
+            array[int(offset)] = value
+        slices[int(number)] = array.itemsize, slice_digests(array.reshape(shape[::-1]))
+    assert seen_digest(SEEN["scan"], Grid(tuple(shape), np.array(SEEN["affine"])), slices) == case["seen"]

@@ -114,6 +114,8 @@ export interface CaseDetail extends CaseRow {
   hasReference: boolean;
   /** Digest of scan and labels at `revision`: what a signature is about. */
   seen: string;
+  /** Digest of the scan's files alone. */
+  scan: string;
   decisions: DecisionRecord[];
   present: Present[];
   editable: boolean;

@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import * as api from "../api";
 import type { CaseDetail, Verdict } from "../api";
 import { Dialogue, Problem } from "../app/parts";
+import { structureName } from "../app/words";
 import type { CaseDesk } from "./desk";
 import { useTask } from "./useTask";
 
@@ -24,7 +25,7 @@ export function Decide({ desk, structure, onClose, next }: DecideProps) {
   const [detail, setDetail] = useState<CaseDetail | null>(null);
   const [done, setDone] = useState<string | null>(null);
   const loading = useTask();
-  useEffect(() => loading.run(async () => setDetail(await desk.head())), []);
+  useEffect(() => loading.run(async () => setDetail(await desk.signable())), []);
   if (done) return <Done text={done} onClose={onClose} next={next} />;
   return (
     <Dialogue title="Decide" onClose={onClose}>
@@ -64,7 +65,7 @@ function Form({ desk, detail, structure, onClose, onDone }: FormProps) {
       const decision = { verdict, structure: scope, reason, revision, seen, signature, ...secret };
       await api.decide(desk.key, decision);
       await desk.head();
-      const what = scope === null ? "The case" : (desk.structure(scope)?.name ?? "The structure");
+      const what = scope === null ? "The case" : structureName(desk.structure(scope)?.name ?? "The structure");
       onDone(`${what} is ${{ approve: "approved", reject: "rejected", escalate: "escalated" }[verdict]}.`);
     });
   return (
@@ -85,7 +86,7 @@ function Form({ desk, detail, structure, onClose, onDone }: FormProps) {
           <option value="">The whole case</option>
           {detail.structures.map(({ value, name }) => (
             <option key={value} value={value}>
-              {name}
+              {structureName(name)}
             </option>
           ))}
         </select>

@@ -8,6 +8,7 @@ import { nextRadius } from "../editing/brush";
 import type { Journal } from "../editing/journal";
 import { Proposals, type ProposalMethod } from "../editing/proposals";
 import { emptyQueue, type Queue } from "../editing/queue";
+import { seenDigest } from "../editing/seen";
 import { Sender } from "../editing/sender";
 import {
   joinOverlays,
@@ -273,7 +274,7 @@ export class CaseDesk {
     this.sender.redo();
   }
 
-  /** What is signed: the case at the revision that is seen here, with all strokes stored. */
+  /** The case at the revision that is seen here, with all strokes stored. */
   async head(): Promise<CaseDetail> {
     this.tool()?.cut();
     await this.sender.settled();
@@ -284,6 +285,16 @@ export class CaseDesk {
     }
     this.show(detail);
     return detail;
+  }
+
+  /** What is signed: the same, where every voxel that is shown here is the server's. Throws an ApiError where not. */
+  async signable(): Promise<CaseDetail> {
+    const detail = await this.head();
+    await this.view.loaded();
+    const { geometry, layers } = this.view;
+    if ((await seenDigest({ scan: detail.scan, geometry, layers })) === detail.seen) return detail;
+    const remedy = "Load this page again, and look once more before you sign.";
+    throw new api.ApiError(0, "What is shown here is not what the server has stored.", remedy);
   }
 
   private show(answer: CaseDetail): void {

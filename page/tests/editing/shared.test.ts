@@ -8,6 +8,7 @@ import { sweepBall, sweepDisc } from "../../src/editing/brush";
 import { polygonOffsets, type Point } from "../../src/editing/lasso";
 import { storedLimits } from "../../src/editing/painting";
 import { RunBuilder, boxOf, changedVoxels, decodeRuns, encodeRuns } from "../../src/editing/runs";
+import { seenDigest } from "../../src/editing/seen";
 
 interface Cases {
   shape: Triple;
@@ -23,6 +24,15 @@ const CASES = JSON.parse(readFileSync("../tests/review_fixtures/drawing.json", "
 const { shape, spacingMm } = CASES;
 const AFFINE = [0, 1, 2, 3].map((row) => [0, 1, 2, 3].map((column) => (row === column ? (spacingMm[row] ?? 1) : 0)));
 const GEOMETRY: Geometry = { shape, spacingMm, affine: AFFINE };
+
+interface SeenCases {
+  shape: Triple;
+  affine: number[][];
+  scan: string;
+  cases: { name: string; layers: Record<string, { type: "uint8" | "uint16"; values: Values }>; seen: string }[];
+}
+
+const SEEN = JSON.parse(readFileSync("../tests/review_fixtures/seen.json", "utf8")) as SeenCases;
 
 describe("the page, as the server,", () => {
   it.each(CASES.strokes)("draws strokes: $name", ({ path, radiusMm, axis, offsets }) => {
@@ -55,5 +65,16 @@ describe("the page, as the server,", () => {
     expect(encodeRuns(runs)).toBe(packed);
     expect(decodeRuns(packed)).toEqual(runs);
     expect([boxOf(runs, shape), changedVoxels(runs)]).toEqual([{ start, stop }, voxels]);
+  });
+
+  it.each(SEEN.cases)("tells what is seen: $name", async ({ layers, seen }) => {
+    const { shape, affine, scan } = SEEN;
+    const stores = Object.entries(layers).map(([layer, { type, values }]) => {
+      const data = type === "uint8" ? new Uint8Array(60) : new Uint16Array(60);
+      for (const [offset, value] of Object.entries(values)) data[Number(offset)] = value;
+      return [Number(layer), { data }] as const;
+    });
+    const geometry = { shape, affine, spacingMm };
+    expect(await seenDigest({ scan, geometry, layers: new Map(stores) })).toBe(seen);
   });
 });

@@ -126,7 +126,15 @@ class LiveLabels:
                 if layer not in live.slices:
                     live.slices[layer] = slice_digests(array)
             slices = {layer: (array.itemsize, live.slices[layer]) for layer, array in live.layers.items()}
-            return live.revision, seen_digest(self._scan_digest(case), live.grid, slices)
+            return live.revision, seen_digest(self.scan_digest(case), live.grid, slices)
+
+    def scan_digest(self, case: ReviewCase) -> str:
+        """The digest of a case's scan, which `digest` is of too; see `seen`. Raises `InputError` if it is gone."""
+        marks = file_marks(case.new.scan)
+        known = self._scans.get(case.id)
+        if known is None or known[0] != marks:
+            known = self._scans[case.id] = marks, scan_digest(case.new.scan)
+        return known[1]
 
     def segmentation(self, case: ReviewCase, revision: int | None = None) -> Segmentation:
         """The labels on the scan's grid, at the newest revision or another; see `at`.
@@ -250,13 +258,6 @@ class LiveLabels:
             live.revision, live.since = edit.revision, live.since + 1
             live.since_bytes += len(edit.packed)
         return live
-
-    def _scan_digest(self, case: ReviewCase) -> str:
-        marks = file_marks(case.new.scan)
-        known = self._scans.get(case.id)
-        if known is None or known[0] != marks:
-            known = self._scans[case.id] = marks, scan_digest(case.new.scan)
-        return known[1]
 
     def _lock(self, case_id: int) -> threading.RLock:
         with self._guard:

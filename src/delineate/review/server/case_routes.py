@@ -107,6 +107,7 @@ def detail(here: Here, person: Visitor, case: Asked) -> CaseDetail:
         label_type="uint8" if label_type(case) == "uint8" else "uint16",
         has_reference=case.new.reference is not None,
         seen=seen,
+        scan=here.live.scan_digest(case),
         decisions=[decision_answer(decision) for decision in here.store.decisions(case.id)],
         present=present(here.store.presence(case)),
         editable=person.role is not Role.VIEWER,

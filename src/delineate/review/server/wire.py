@@ -153,7 +153,8 @@ class FormatChoice(Wire):
 
 
 class CaseDetail(CaseRow):
-    """`export_problem`: why nothing can be exported of it now, None where `formats` say what can."""
+    """`scan`: the digest of the scan's files, which `seen` is of too, so that the page can work `seen` out itself.
+    `export_problem`: why nothing can be exported of it now, None where `formats` say what can."""
 
     geometry: Geometry
     image: Picture
@@ -161,6 +162,7 @@ class CaseDetail(CaseRow):
     label_type: Literal["uint8", "uint16"]
     has_reference: bool
     seen: str
+    scan: str
     decisions: list[DecisionAnswer]
     present: list[Present]
     editable: bool
