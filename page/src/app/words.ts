@@ -100,8 +100,19 @@ export function personName(name: string): string {
   return rest === "" ? family : `${family}, ${rest}`;
 }
 
+/** A structure's name as people say it, "left_kidney" as "left kidney". */
+export function structureName(name: string): string {
+  return name.replaceAll("_", " ");
+}
+
+/** What the server says of structures, with their names as people say them. */
+export function withPlainNames(text: string, structures: readonly { name: string }[]): string {
+  const names = structures.map(({ name }) => name).sort((one, other) => other.length - one.length);
+  return names.reduce((said, name) => said.replaceAll(name, structureName(name)), text);
+}
+
 /** "first_second" as "First second". */
 export function plain(name: string): string {
-  const words = name.replaceAll("_", " ");
+  const words = structureName(name);
   return words.slice(0, 1).toUpperCase() + words.slice(1);
 }

@@ -4,7 +4,7 @@ import type { CaseFinding, CaseFindings } from "../api";
 import * as api from "../api";
 import { useLoaded, type Loaded } from "../app/load";
 import { Problem } from "../app/parts";
-import { moment, plain } from "../app/words";
+import { moment, plain, structureName, withPlainNames } from "../app/words";
 import type { CaseDesk } from "./desk";
 import { useStore } from "./store";
 
@@ -83,32 +83,49 @@ function FindingList(props: { title: string; desk: CaseDesk; findings: readonly 
     <section>
       <h3>{title}</h3>
       {findings.length === 0 && <p class="muted">Nothing was measured.</p>}
-      <ul class="finding-list">
-        {findings.map(({ structure, text, index }, n) => (
-          <li key={`${structure} ${n}`}>
-            {index ? (
-              <button type="button" class="button quiet finding" onClick={() => desk.jump(index)}>
-                {text} <span aria-hidden="true">→</span>
-                <span class="visually-hidden">(go there)</span>
-              </button>
-            ) : (
-              <span class="finding">{text}</span>
-            )}
-          </li>
-        ))}
-      </ul>
+      {[...byStructure(findings)].map(([structure, some]) => (
+        <section key={structure} aria-label={structureName(structure)}>
+          <h4>{structureName(structure)}</h4>
+          <ul class="finding-list">
+            {some.map((finding, n) => (
+              <li key={n}>
+                <Place desk={desk} finding={finding} />
+              </li>
+            ))}
+          </ul>
+        </section>
+      ))}
     </section>
   );
 }
 
+function byStructure(findings: readonly CaseFinding[]): Map<string, CaseFinding[]> {
+  const found = new Map<string, CaseFinding[]>();
+  for (const finding of findings) found.set(finding.structure, [...(found.get(finding.structure) ?? []), finding]);
+  return found;
+}
+
+/** Under its structure's name a finding need not say it again. */
+function Place({ desk, finding }: { desk: CaseDesk; finding: CaseFinding }) {
+  const { structure, index } = finding;
+  const text = finding.text.startsWith(`${structure}: `) ? finding.text.slice(structure.length + 2) : finding.text;
+  if (!index) return <span class="finding">{text}</span>;
+  return (
+    <button type="button" class="button quiet finding" onClick={() => desk.jump(index)}>
+      {text} <span aria-hidden="true">→</span>
+      <span class="visually-hidden">(go there)</span>
+    </button>
+  );
+}
+
 function Warnings({ desk }: { desk: CaseDesk }) {
-  const { warnings, reasons } = useStore(desk.store, (state) => state.detail);
+  const { warnings, reasons, structures } = useStore(desk.store, (state) => state.detail);
   return (
     <div class="stack">
       {warnings.length === 0 && <p class="muted">No warnings.</p>}
       {warnings.map((warning) => (
         <p key={warning} class="notice warn">
-          {warning}
+          {withPlainNames(warning, structures)}
         </p>
       ))}
       {reasons.length > 0 && (
@@ -116,7 +133,7 @@ function Warnings({ desk }: { desk: CaseDesk }) {
           <h3>Why this case is where it is in the worklist</h3>
           <ul>
             {reasons.map((reason) => (
-              <li key={reason}>{reason}</li>
+              <li key={reason}>{withPlainNames(reason, structures)}</li>
             ))}
           </ul>
         </section>

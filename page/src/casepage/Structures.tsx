@@ -1,6 +1,6 @@
 import type { CaseStructure, DecisionRecord } from "../api";
 import { Swatch } from "../app/parts";
-import { percent, volume } from "../app/words";
+import { percent, structureName, volume } from "../app/words";
 import type { CaseDesk } from "./desk";
 import { useStore } from "./store";
 import { voxelMl } from "./volumes";
@@ -92,7 +92,7 @@ function Row({ desk, structure, number, hidden, decision, decide }: RowProps) {
         onClick={() => desk.choose(value)}
       >
         <Swatch colour={colour} />
-        <span class="name">{name.replaceAll("_", " ")}</span>
+        <span class="name">{structureName(name)}</span>
         {number <= 9 && <kbd aria-hidden="true">{number}</kbd>}
       </button>
       <span class="structure-facts muted">

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 
+import { structureName } from "../app/words";
 import { planeAxes } from "../editing/workplace";
 import { STRUCTURE_TOOLS, type StructureTool } from "./choices";
 import type { CaseDesk } from "./desk";
@@ -12,7 +13,7 @@ export function WholeStructure({ desk }: { desk: CaseDesk }) {
   const busy = useStore(desk.store, (state) => state.queue.items.some((item) => item.kind === "operation"));
   return (
     <section class="whole" aria-labelledby="whole-title">
-      <h2 id="whole-title">Change all of {name}</h2>
+      <h2 id="whole-title">Change all of {structureName(name)}</h2>
       {STRUCTURE_TOOLS.map((tool) => (
         <Tool key={tool.name} desk={desk} tool={tool} busy={busy} />
       ))}
@@ -78,7 +79,7 @@ function Relabel({ desk, busy }: { desk: CaseDesk; busy: boolean }) {
         <select class="input" value={to} onChange={(event) => setChosen(Number(event.currentTarget.value))}>
           {others.map(({ value, name }) => (
             <option key={value} value={value}>
-              {name}
+              {structureName(name)}
             </option>
           ))}
         </select>

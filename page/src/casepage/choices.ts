@@ -90,7 +90,7 @@ export const STRUCTURE_TOOLS: readonly StructureTool[] = [
   { name: "fill_holes", label: "Fill holes", hint: "Fills what the structure encloses" },
   {
     name: "remove_islands",
-    label: "Remove pieces below",
+    label: "Remove islands",
     hint: "Removes pieces smaller than this",
     field: { name: "ml", label: "ml", start: 0.5, step: 0.1 },
   },

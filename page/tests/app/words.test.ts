@@ -4,7 +4,7 @@ import { changeOf, formOf, newAccount, wrongWith, BLANK } from "../../src/app/ad
 import { factsText } from "../../src/app/admin/facts";
 import { shareText, spreadText } from "../../src/app/dashboard/GroupTable";
 import { caseAddress, routeOf } from "../../src/app/route";
-import { day, decimal, duration, moment, personName, volume } from "../../src/app/words";
+import { day, decimal, duration, moment, personName, volume, withPlainNames } from "../../src/app/words";
 
 /** With plain spaces, where the page has some that do not break. */
 const spaced = (text: string) => text.replaceAll("\u00a0", " ");
@@ -96,4 +96,11 @@ it("says an event's facts in one line, digests shortened", () => {
   const facts = { revision: 3, seen_digest: "ab".repeat(32), reason: "", structures: ["liver", "spleen"], inner: { a: 1 } };
   expect(factsText(facts)).toBe("revision 3; seen digest abababababab…; structures liver, spleen; inner a 1");
   expect(factsText(null)).toBe("");
+});
+
+it("says structures' names without underscores, and leaves other words alone", () => {
+  const structures = [{ name: "lung" }, { name: "lung_left" }, { name: "aorta" }];
+  expect(withPlainNames("lung_left is in 3 pieces, see other_words", structures)).toBe(
+    "lung left is in 3 pieces, see other_words",
+  );
 });

@@ -1,6 +1,6 @@
 import type { Dashboard, Group, Spread } from "../../api";
 import { TableRegion } from "../parts";
-import { count, decimal, duration, percent } from "../words";
+import { count, decimal, duration, percent, structureName } from "../words";
 import { ShareBar, SpreadBar } from "./Bar";
 
 interface GroupTableProps {
@@ -40,7 +40,13 @@ export function GroupTable({ title, one, groups, timed = true }: GroupTableProps
             </thead>
             <tbody>
               {groups.map((group) => (
-                <Row key={group.name} group={group} longest={longest} timed={timed} />
+                <Row
+                  key={group.name}
+                  name={one === "Structure" ? structureName(group.name) : group.name}
+                  group={group}
+                  longest={longest}
+                  timed={timed}
+                />
               ))}
             </tbody>
           </table>
@@ -50,10 +56,17 @@ export function GroupTable({ title, one, groups, timed = true }: GroupTableProps
   );
 }
 
-function Row({ group, longest, timed }: { group: Group; longest: number; timed: boolean }) {
+interface RowProps {
+  name: string;
+  group: Group;
+  longest: number;
+  timed: boolean;
+}
+
+function Row({ name, group, longest, timed }: RowProps) {
   return (
     <tr>
-      <th scope="row">{group.name || <span class="muted">unknown</span>}</th>
+      <th scope="row">{name || <span class="muted">unknown</span>}</th>
       <td class="number">{count(group.cases)}</td>
       <td>
         {shareText(group)}

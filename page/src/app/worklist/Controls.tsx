@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import type { Filters, State, Worklist, WorklistQuery } from "../../api";
 import { Select } from "../parts";
-import { count, stateName, STATES } from "../words";
+import { count, stateName, STATES, structureName } from "../words";
 import { changed, isFiltered, PAGE_SIZE, toggled } from "./query";
 
 interface ControlProps {
@@ -43,7 +43,7 @@ export function FilterBar({ query, onQuery, filters }: ControlProps & { filters:
       <Select
         label={label}
         value={chosen}
-        options={[["", "All"], ...known.map((value) => [value, value] as const)]}
+        options={[["", "All"], ...known.map((value) => [value, name === "structure" ? structureName(value) : value] as const)]}
         onChange={(value) => onQuery(changed(query, { [name]: value }))}
       />
     );

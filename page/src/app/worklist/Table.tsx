@@ -1,7 +1,7 @@
 import type { CaseRow } from "../../api";
 import { StateChip, Swatch, TableRegion } from "../parts";
 import { caseAddress } from "../route";
-import { day, decimal, duration, personName, volume } from "../words";
+import { day, decimal, duration, personName, structureName, volume, withPlainNames } from "../words";
 import { orderedBy, sortOf } from "./query";
 
 const COLUMNS: readonly (readonly [order: string, title: string, numeric?: boolean])[] = [
@@ -117,12 +117,12 @@ function Reasons({ row }: { row: CaseRow }) {
           <span class="chip warn wrap">
             <span aria-hidden="true">⚠</span>
             <span class="visually-hidden">Warning: </span>
-            {warning}
+            {withPlainNames(warning, row.structures)}
           </span>
         </li>
       ))}
       {others.map((reason) => (
-        <li key={reason}>{reason}</li>
+        <li key={reason}>{withPlainNames(reason, row.structures)}</li>
       ))}
     </ul>
   );
@@ -136,7 +136,8 @@ function Structures({ row }: { row: CaseRow }) {
     <ul class="structures">
       {row.structures.slice(0, SHOWN).map((structure) => (
         <li key={structure.value}>
-          <Swatch colour={structure.colour} /> {structure.name} <span class="muted">{volume(structure.volumeMl)}</span>
+          <Swatch colour={structure.colour} /> {structureName(structure.name)}{" "}
+          <span class="muted">{volume(structure.volumeMl)}</span>
         </li>
       ))}
       {hidden > 0 && <li class="muted">and {hidden} more</li>}
