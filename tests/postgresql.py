@@ -32,10 +32,11 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def server(bin_folder: Path) -> Iterator[int]:
+def server(bin_folder: Path, *, waits_for_disk: bool = False) -> Iterator[int]:
     """A server on a free port of this machine, gone afterwards with all its data; its port.
 
-    PostgreSQL refuses to run as root: then it runs as the user postgres.
+    PostgreSQL refuses to run as root: then it runs as the user postgres. `waits_for_disk`: as it does where people
+    work; a test kills clients, not the server, and need not.
     """
     with tempfile.TemporaryDirectory(prefix="delineate-postgresql-") as name:
         folder, port = Path(name), _free_port()
@@ -44,8 +45,8 @@ def server(bin_folder: Path) -> Iterator[int]:
         if account is not None:
             os.chown(folder, pwd.getpwnam(account).pw_uid, -1)
         _run([bin_folder / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-sync"], account)
-        # Commits wait for no disk here: a test kills clients, not the server.
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off -c max_connections=200"
+        fsync = "on" if waits_for_disk else "off"
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync={fsync} -c max_connections=200"
         ctl: list[str | Path] = [bin_folder / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
         _run([*ctl, "-o", options, "start"], account)
         with _stopping([*ctl, "-m", "immediate", "stop"], folder, account):

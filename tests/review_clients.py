@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -25,6 +26,15 @@ class Acknowledged:
     packed: bytes
 
 
+@dataclass(frozen=True)
+class Wait:
+    """How long a request took, and how it ended."""
+
+    what: str
+    status: int
+    seconds: float
+
+
 class Reader:
     """A person's browser at one case; `slices` is where they draw, so that two at one case do not contradict.
 
@@ -38,6 +48,7 @@ class Reader:
         self.key, self.slices, self.signature, self.password = key, slices, signature, password
         self.acknowledged: list[Acknowledged] = []
         self.decided: list[str] = []
+        self.waits: list[Wait] = []
         self.labels: Any = np.zeros(0)
         self.revision = self.stale = 0
         self._chance = Random(seed)
@@ -55,10 +66,19 @@ class Reader:
             self._browser.close()
 
     def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
-        """The answer of a route of the case; those that say no raise, but for 409."""
+        """The answer of a route of the case. Those that say no raise, but for 409, and for undo of nothing."""
+        return self._request(method, f"/api/cases/{self.key}{path}", what=path or "case", json=body, **more)
+
+    def look(self, path: str, **filters: Any) -> Any:
+        """What a page beside the cases shows."""
+        return self._request("GET", path, what=path, params=filters).json()
+
+    def _request(self, method: str, path: str, *, what: str, **more: Any) -> httpx.Response:
         assert self._browser is not None
-        answer = self._browser.request(method, f"/api/cases/{self.key}{path}", json=body, **more)
-        if answer.status_code != 409:
+        began = time.perf_counter()
+        answer = self._browser.request(method, path, **more)
+        self.waits.append(Wait(f"{method} {what}", answer.status_code, time.perf_counter() - began))
+        if answer.status_code != 409 and not (answer.status_code == 400 and what == "/undo"):
             answer.raise_for_status()
         return answer
 
@@ -91,7 +111,7 @@ class Reader:
         self.acknowledged.append(Acknowledged(self.key, self.revision, pack(runs)))
 
     def undo(self) -> None:
-        """Take back the last edit, whosever it was; nothing where another was faster."""
+        """Take back the last edit that stands, whosever it was; nothing where there is none, or another was faster."""
         answer = self.ask("POST", "/undo", {"baseRevision": self.revision})
         if answer.status_code == 200:
             packed = base64.b64decode(answer.json()["runs"])
