@@ -21,13 +21,15 @@ export function TopBar({ desk, open, next }: TopBarProps) {
   const may = desk.person.role !== "viewer";
   return (
     <div class="top-bar row">
-      <a class="button quiet" href={worklistAddress()}>
-        ‹ Worklist
-      </a>
-      <h1 class="case-name">{detail.patientName || detail.pseudonym}</h1>
-      {detail.patientName && <span class="muted">{detail.pseudonym}</span>}
-      <StateChip state={detail.state} />
-      <Others desk={desk} />
+      <div class="case-is row">
+        <a class="button quiet" href={worklistAddress()}>
+          ‹ Worklist
+        </a>
+        <h1 class="case-name">{detail.patientName || detail.pseudonym}</h1>
+        {detail.patientName && <span class="muted">{detail.pseudonym}</span>}
+        <StateChip state={detail.state} />
+        <Others desk={desk} />
+      </div>
       <span class="row spread">
         <Saving desk={desk} />
         <Undoing desk={desk} />
@@ -87,24 +89,27 @@ function Saving({ desk }: { desk: CaseDesk }) {
   const tone = queue.trouble ? "bad" : queue.items.length > 0 ? "accent" : "good";
   const refused = queue.trouble?.kind === "refused";
   return (
-    <span class="row">
+    <span class="saves">
       <span class={`chip ${tone} saving`} role="status" title={queue.trouble?.text ?? ""}>
         {saveText(queue)}
       </span>
       {queue.trouble && (
-        <button type="button" class="button small" onClick={() => desk.sender.retry()}>
-          Try now
-        </button>
-      )}
-      {refused && (
-        <button
-          type="button"
-          class="button danger small"
-          title={queue.trouble?.text}
-          onClick={() => desk.sender.discard()}
-        >
-          Give up {counted(waitingEdits(queue).length, "stroke")}
-        </button>
+        <span class="trouble row">
+          <span aria-hidden="true">{saveText(queue)}</span>
+          <button type="button" class="button small" onClick={() => desk.sender.retry()}>
+            Try now
+          </button>
+          {refused && (
+            <button
+              type="button"
+              class="button danger small"
+              title={queue.trouble.text}
+              onClick={() => desk.sender.discard()}
+            >
+              Give up {counted(waitingEdits(queue).length, "stroke")}
+            </button>
+          )}
+        </span>
       )}
     </span>
   );

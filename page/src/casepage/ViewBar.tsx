@@ -100,7 +100,7 @@ function Loading({ desk }: { desk: CaseDesk }) {
   const { share, problem } = useStore(desk.store, (state) => state.progress);
   if (problem) {
     return (
-      <span class="row" role="alert">
+      <span class="loading row" role="alert">
         <span class="chip bad">{problem}</span>
         <button type="button" class="button" onClick={() => desk.view.retryLoading()}>
           Load again
@@ -110,7 +110,7 @@ function Loading({ desk }: { desk: CaseDesk }) {
   }
   if (share >= 1) return null;
   return (
-    <label class="row">
+    <label class="loading row">
       Loading <progress max="1" value={share} />
     </label>
   );
