@@ -240,3 +240,19 @@ def test_what_makes_no_sense_is_refused() -> None:
         relabel(labels, 1, to=300)
     with pytest.raises(InputError, match="no such tool"):
         use_tool("melt", labels, ToolUse(1, SPACING, ToolParameters(), lambda: labels))
+
+
+def test_a_change_lies_in_memory_as_the_labels_do() -> None:
+    labels = wire_view(np.zeros((4, 5, 6), np.uint8))
+    labels[2:4, 1:4, 1:3] = 1
+    use = ToolUse(1, (1.0, 1.2, 1.4), ToolParameters(mm=1.5), lambda: labels)
+    for name in ("grow", "smooth", "fill_holes"):
+        assert use_tool(name, labels, use).after.flags.f_contiguous
+        plain = use_tool(name, np.ascontiguousarray(labels), use)
+        assert np.array_equal(changed(labels, plain), changed(labels, use_tool(name, labels, use)))
+
+
+def test_smoothing_far_wider_than_the_structure_leaves_nothing_of_it() -> None:
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[2, 3, 4] = 1
+    assert not changed(labels, smooth(labels, 1, radius_mm=400, spacing_mm=(1, 1, 1))).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -90,7 +91,13 @@ def _centre(mask: Mask) -> npt.NDArray[np.float64]:
 
 
 def _moved(distances: npt.NDArray[np.float32], way: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    from scipy.ndimage import shift
-
-    moved: npt.NDArray[np.float64] = shift(distances.astype(np.float64), way, order=1, mode="nearest")
+    """A plane moved by parts of voxels, linearly; beyond its edge it goes on as it is there."""
+    moved = distances.astype(np.float64)
+    for axis, step in enumerate(way.tolist()):
+        if step == 0:
+            continue
+        size, whole = moved.shape[axis], math.floor(-step)
+        part = -step - whole
+        low, high = (np.clip(np.arange(size) + whole + more, 0, size - 1) for more in (0, 1))
+        moved = (1 - part) * moved.take(low, axis) + part * moved.take(high, axis)
     return moved

@@ -20,7 +20,10 @@ Over = Literal["background", "all"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """A part of an (I, J, K) label array as it is to be: `after` has the shape of `box`; all else stays."""
+    """A part of an (I, J, K) label array as it is to be: `after` has the shape of `box`; all else stays.
+
+    Its memory has the order of the array's, so that the two are compared in one go.
+    """
 
     box: Box
     after: Labels
@@ -47,7 +50,7 @@ def redrawn(labels: Labels, box: Box, wanted: Mask, *, value: int, over: Over = 
     """
     before = labels[box.slices]
     had = before == value
-    after = before.copy()
+    after = before.copy(order="K")
     after[had & ~wanted] = 0
     after[wanted if over == "all" else wanted & (before == 0)] = value
     return Change(box, after)
@@ -56,14 +59,14 @@ def redrawn(labels: Labels, box: Box, wanted: Mask, *, value: int, over: Over = 
 def painted(labels: Labels, box: Box, added: Mask, *, value: int, over: Over = "background") -> Change:
     """In the box, `value` where it is added; nothing of it is taken away. `value` 0 erases: pass `over="all"`."""
     before = labels[box.slices]
-    after = before.copy()
+    after = before.copy(order="K")
     after[added if over == "all" else added & (before == 0)] = value
     return Change(box, after)
 
 
 def erased(labels: Labels, box: Box, removed: Mask, *, value: int) -> Change:
     """In the box, background where `value` is removed; other structures stay."""
-    after = labels[box.slices].copy()
+    after = labels[box.slices].copy(order="K")
     after[removed & (after == value)] = 0
     return Change(box, after)
 

@@ -22,8 +22,13 @@ def distance_to(mask: Mask, spacing_mm: Sequence[float]) -> Distances:
 
     if not mask.any():
         return np.full(mask.shape, np.inf, np.float32)
-    away = np.ascontiguousarray(~mask, dtype=np.uint8)
-    found: Distances = edt.edt(away, anisotropy=tuple(spacing_mm), black_border=False, parallel=1)
+    away, spacing = (~mask).view(np.uint8), tuple(spacing_mm)
+    if not away.flags.c_contiguous:
+        # Labels of a review have the wire's order in memory: turned round they need no copy.
+        away, spacing = np.ascontiguousarray(away.T), spacing[::-1]
+        turned: Distances = edt.edt(away, anisotropy=spacing, black_border=False, parallel=1)
+        return turned.T
+    found: Distances = edt.edt(away, anisotropy=spacing, black_border=False, parallel=1)
     return found
 
 
