@@ -127,6 +127,31 @@ def test_a_file_beside_with_half_a_line_still_tells_the_end(team: Team, tmp_path
     assert any("it reached event 12" in problem for problem in team.store.verify())
 
 
+def test_that_the_file_beside_is_gone_is_said(team: Team, tmp_path: Path) -> None:
+    (tmp_path / "trail.end").unlink()
+    assert [problem.partition(":")[0] for problem in team.store.verify()] == [
+        "Nothing beside the database tells how far the trail reached"
+    ]
+    team.store.audit(team.eva, "exported")
+    assert team.store.verify() == ()
+
+
+@pytest.mark.parametrize("line", ["[]", '{"number": "1"}', "[" * 100_000, '"\\ud800"', "1"])
+def test_a_line_of_an_export_that_is_no_event_is_named(team: Team, tmp_path: Path, line: str) -> None:
+    path = tmp_path / "trail.jsonl"
+    team.store.export(path)
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join([lines[0], line, *lines[2:]]))
+    assert verify_export(path)[0].startswith("Line 2 is not as it was written")
+
+
+def test_an_event_whose_number_became_a_text_is_named(team: Team, tmp_path: Path) -> None:
+    path = tmp_path / "trail.jsonl"
+    team.store.export(path)
+    path.write_text(path.read_text().replace('"number":2,', '"number":"2",'))
+    assert verify_export(path)[0].startswith("Line 2 is not as it was written")
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["", "eva", "Jörg 🩻"]),

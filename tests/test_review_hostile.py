@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from review_site import PASSWORD, Site, make_site
+from review_site import GRID, PASSWORD, Site, make_site
 
 from delineate import formats
 from delineate.geometry import Grid
@@ -303,6 +303,24 @@ def test_what_is_no_segmentation_is_refused(shared: Site, content: bytes) -> Non
     answer = shared.visitor("rita").post(UPLOADS, data={"baseRevision": "0"}, files={"file": ("a.nii.gz", content)})
     assert answer.status_code == 400
     assert str(shared.places.folder) not in answer.text
+
+
+def test_an_upload_is_read_wherever_the_review_lies(
+    shared: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    formats.write_segmentation(Path("a.nii.gz"), Segmentation(shared.labels, GRID, label_set({1: "a", 2: "b"})))
+    with Path("a.nii.gz").open("rb") as stream:
+        sent = read_upload(stream, Path("review/uploads"), Limits(1 << 30, 60, shared.labels.size))
+    assert (sent.array == shared.labels).all()
+    assert list(Path("review/uploads").iterdir()) == []
+
+
+def test_json_of_very_many_parts_is_not_read(shared: Site) -> None:
+    body = b'{"baseRevision":0,"tool":"brush","runs":"","parameters":{"a":[' + b"[]," * 200_000 + b"[]]}}"
+    headers = {"Content-Type": "application/json"}
+    answer = shared.visitor("rita").post("/api/cases/two/edits", content=body, headers=headers)
+    assert answer.status_code == 413
 
 
 def test_a_segmentation_on_another_grid_is_refused(shared: Site, tmp_path: Path) -> None:

@@ -24,15 +24,20 @@ from delineate.review.server.problems import NotFound, NotSignedIn, TooLarge
 COOKIE = "delineate_session"
 _RANK = {Role.VIEWER: 0, Role.REVIEWER: 1, Role.ADMIN: 2}
 _BODY_SECONDS, _SLOWEST_BYTES = 30.0, 256 << 10  # how long a body may take, and for how many bytes a second more
+_MOST_PARTS, _SIGNS = 200_000, (b",", b"[", b"{")  # of JSON; the runs of an edit are one part, however many they are
 _SAFE = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may use a route: those of role `least` and above, None for everybody; and how much they may send."""
+    """Who may use a route: those of role `least` and above, None for everybody; and how much they may send.
+
+    `is_json`: whether it is read as JSON, whose parts are counted as well: nobody else is answered while it is read.
+    """
 
     least: Role | None
     body_bytes: int
+    is_json: bool = True
 
 
 class Admitted(APIRoute):
@@ -49,7 +54,7 @@ class Admitted(APIRoute):
                 found = await run_in_threadpool(_admitted, request, rule.least)
                 request.state.person, request.state.case = found
             _check_length(request, rule.body_bytes)
-            return await answer(Request(request.scope, _bounded(request.receive, rule.body_bytes)))
+            return await answer(Request(request.scope, _bounded(request.receive, rule)))
 
         return admit_and_answer
 
@@ -111,20 +116,22 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge("the request is larger than the server takes", expected=f"up to {limit / 1e6:g} MB")
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    taken, is_whole = 0, False
-    until = anyio.current_time() + _BODY_SECONDS + limit / _SLOWEST_BYTES
+def _bounded(receive: Receive, rule: Rule) -> Receive:
+    taken, parts, is_whole = 0, 0, False
+    until = anyio.current_time() + _BODY_SECONDS + rule.body_bytes / _SLOWEST_BYTES
 
     async def receive_bounded() -> Message:
-        nonlocal taken, is_whole
+        nonlocal taken, parts, is_whole
         try:
             with anyio.fail_after(None if is_whole else max(until - anyio.current_time(), 0.0)):
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408) from None
         is_whole = not message.get("more_body", False)
-        taken += len(message.get("body", b""))
-        if taken > limit:
+        body = message.get("body", b"")
+        taken += len(body)
+        parts += sum(body.count(sign) for sign in _SIGNS) if rule.is_json else 0
+        if taken > rule.body_bytes or parts > _MOST_PARTS:
             # Of all errors, FastAPI lets only this one through while it reads a body.
             raise HTTPException(413)
         return message

@@ -74,7 +74,7 @@ def make_app(
 
 
 def _rule(route: Route, options: ServerOptions) -> Rule:
-    return Rule(route.least, options.upload_bytes if route.is_upload else route.body_bytes)
+    return Rule(route.least, options.upload_bytes if route.is_upload else route.body_bytes, is_json=not route.is_upload)
 
 
 def _add(app: FastAPI, route: Route) -> None:

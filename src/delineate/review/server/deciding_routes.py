@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi import Response
 from fastapi.responses import FileResponse
 
+from delineate.dataset import fingerprint_file
 from delineate.files import write_bytes
 from delineate.review import exports
 from delineate.review.export_formats import check_formats
@@ -86,7 +87,8 @@ def export(here: Here, person: Visitor, case: Asked, body: ExportRequest) -> Exp
         files = [ExportedFile(name=file.name, format=file.format, bytes=file.bytes) for file in made]
         known = {file.name: file for file in (*_listed(folder), *files)}
         write_bytes(folder / _LISTING, ExportedFiles(files=list(known.values())).model_dump_json().encode())
-    facts = {"files": {file.name: file.bytes for file in files}, "revision": what.case.revision, "seen": what.seen}
+    digests = {file.name: fingerprint_file(file.path) for file in made}
+    facts = {"files": digests, "revision": what.case.revision, "seen": what.seen}
     here.store.audit(person, "exported", case.new.key, facts)
     return ExportedFiles(files=files)
 

@@ -24,7 +24,7 @@ from delineate.review.server import (
     wire,
 )
 
-SMALL, PROMPTS, EDIT = 1 << 16, 8 << 20, 48 << 20
+SMALL, PROMPTS, EDIT = 1 << 16, 1 << 20, 48 << 20
 """How many bytes a request may send: most say a few words; scribbles have many points, an edit may hold many runs."""
 
 _VOXELS: Mapping[int | str, Any] = MappingProxyType(

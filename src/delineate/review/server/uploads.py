@@ -99,7 +99,7 @@ def read_upload(stream: BinaryIO, folder: Path, limits: Limits) -> Segmentation:
     """
     if find_spec("resource") is None:
         raise ResourceError("this system cannot limit what reading a file takes", remedy="Serve from Linux or macOS")
-    with _scratch(folder) as scratch:
+    with _scratch(folder.absolute()) as scratch:
         start = stream.read(2)
         stream.seek(0)
         path = scratch / ("upload.nii.gz" if start == _GZIP else "upload.nii")

@@ -50,8 +50,15 @@ class AuditStore(Database):
 
         Reads everything once. What it can and cannot find: docs/decisions/0013.
         """
+        noted = None if self._witness is None else self._witness.read()
         with self.reading() as work:
-            return tuple(problems_of(work, None if self._witness is None else self._witness.read()))
+            problems = list(problems_of(work, noted))
+        if self._witness is not None and noted is None and self.count_events():
+            name = self._witness.path.name
+            problems.append(
+                f"Nothing beside the database tells how far the trail reached: {name} is missing or damaged."
+            )
+        return tuple(problems)
 
     def export(self, path: Path) -> int:
         """Write the whole trail as JSON lines; the number of events. `verify_export` checks it, without the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -145,7 +146,9 @@ def _sqlite(url: str, database: str | None) -> Engine:
     if not database or database == ":memory:":
         raise InputError("review needs a database that stays", expected="sqlite:///PATH", got=url)
     try:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The files beside it get its permissions. It holds patients' names and hashes of passwords.
+        os.close(os.open(database, os.O_RDONLY | os.O_CREAT, 0o600))
     except OSError as error:
         raise ResourceError("no database can be made here", path=database, got=error.strerror) from error
     engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"timeout": _BUSY_SECONDS})
