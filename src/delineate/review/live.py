@@ -76,6 +76,7 @@ class LiveLabels:
         self._store = store
         self._memory_bytes = memory_bytes
         self._guard = threading.Lock()
+        self._reading = threading.Lock()  # a file that is read takes several times its labels' memory
         self._locks: dict[int, threading.RLock] = {}
         self._cases: OrderedDict[tuple[int, int | None], _Live] = OrderedDict()
         self._snapshots = ThreadPoolExecutor(1, "snapshots")
@@ -247,7 +248,8 @@ class LiveLabels:
             return live
 
     def _read(self, case: ReviewCase, revision: int) -> _Live:
-        found = read_model_result(case)
+        with self._reading:
+            found = read_model_result(case)
         live = _Live(found.grid, found.layers, 0)
         snapshot = self._store.nearest_snapshot(case.id, revision)
         if snapshot is not None:

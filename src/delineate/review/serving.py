@@ -26,6 +26,7 @@ from delineate.errors import InputError, ResourceError
 from delineate.files import exclusive
 from delineate.review.keeping import Sources, add_found, local_person, open_review
 from delineate.review.live import LiveLabels
+from delineate.review.memory import return_freed_memory, shares_of
 from delineate.review.places import Places
 from delineate.review.server.app import make_app
 from delineate.review.server.options import LOOPBACK_NAMES, ServerOptions
@@ -69,8 +70,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class ReviewRequest:
-    """A review to be served. `database`: a URL, None for SQLite among the `places`; `memory_bytes`: for voxels and
-    answers that are kept; `full_name`: of this machine's user, as they sign; `promptable`: the folder
+    """A review to be served. `database`: a URL, None for SQLite among the `places`; `memory_bytes`: for the server
+    and all that it keeps; `full_name`: of this machine's user, as they sign; `promptable`: the folder
     of a model that is asked for proposals, on `device`."""
 
     sources: Sources
@@ -118,6 +119,7 @@ def serve(
     Raises `InputError` for an address that is not safe, or nothing to review; `ResourceError` if another server has
     the folder, or the port is taken; and what the store raises.
     """
+    return_freed_memory()
     proposer = _proposer(request)
     with ExitStack() as stack:
         stack.enter_context(_kept_if_used(request.places))
@@ -173,6 +175,7 @@ def _kept_if_used(places: Places) -> Iterator[None]:
 
 def app_of(request: ReviewRequest, store: Store, proposer: ModelProposer | None = None) -> FastAPI:
     """The server's app over a store."""
+    shares = shares_of(request.memory_bytes)
     options = ServerOptions(
         places=request.places,
         page=page_folder(),
@@ -180,10 +183,10 @@ def app_of(request: ReviewRequest, store: Store, proposer: ModelProposer | None 
         hosts=LOOPBACK_NAMES | {request.address.host} if request.address.is_loopback else None,
         secure=request.address.is_secure,
         version=version("delineate"),
-        memory_bytes=request.memory_bytes // 4,
+        memory_bytes=shares.answers,
     )
-    live = LiveLabels(store, memory_bytes=request.memory_bytes // 2)
-    volumes = DisplayVolumes(request.places.cache, memory_bytes=request.memory_bytes // 4)
+    live = LiveLabels(store, memory_bytes=shares.labels)
+    volumes = DisplayVolumes(request.places.cache, memory_bytes=shares.scans)
     return make_app(store, live, volumes, options, proposer=proposer)
 
 
