@@ -99,6 +99,11 @@ def test_states_that_no_case_is_in_are_told_with_those_that_are(tmp_path: Path, 
     assert "1 approved_with_edits, 1 rejected, 1 unreviewed" in result.output
 
 
+def test_an_unknown_format_is_said_once(tmp_path: Path, store: Store) -> None:
+    result = run("review-export", tmp_path, "p0", "p1", "-f", "seg,dwg", "-o", tmp_path / "x")
+    assert (result.exit_code, result.output.count("unknown format"), (tmp_path / "x").exists()) == (2, 1, False)
+
+
 def test_unknown_states_and_cases_are_said(tmp_path: Path, store: Store) -> None:
     assert "no such state" in run("review-export", tmp_path, "-o", tmp_path / "x", "--states", "fine").output
     assert "no such case" in run("review-export", tmp_path, "p9", "-o", tmp_path / "x").output

@@ -72,9 +72,10 @@ def review_export(
     """
     store = open_existing(workspace, database)
     from delineate.errors import DelineateError
-    from delineate.review.exports import export_case, reviewed
+    from delineate.review.exports import check_known, export_case, reviewed
     from delineate.review.live import LiveLabels
 
+    check_known(formats)
     chosen = _chosen(store, cases, states=states, collection=collection)
     live = LiveLabels(store, memory_bytes=_LIVE_BYTES)
     failures, written = [], 0

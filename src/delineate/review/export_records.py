@@ -48,7 +48,8 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
 class ReviewRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What stands in CASE.review.json. `approved`: whether the files hold what the signers saw; `seen`: SHA-256 of it.
 
-    `structures`: by name, how each was made, in DICOM's words: AUTOMATIC, SEMIAUTOMATIC or MANUAL.
+    `structures`: by name, how each was made, in DICOM's words: AUTOMATIC, SEMIAUTOMATIC or MANUAL; `values`: by name,
+    what stands for it in label maps, which may have no place for names.
     """
 
     case: str
@@ -62,6 +63,7 @@ class ReviewRecord(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     seen: str
     structures: dict[str, str]
+    values: dict[str, int] = {}
     decisions: list[DecisionRecord]
     edits: list[EditCount]
     files: list[FileRecord]
@@ -97,6 +99,7 @@ def write_review(
         revision=case.revision,
         seen=approval.seen,
         structures={name: kind.value for name, kind in approval.kinds.items()},
+        values={name: value for value, name in names.items()},
         decisions=[_record(decision, names) for decision in decisions],
         edits=[EditCount(person=who, tool=tool, count=count) for (who, tool), count in sorted(counts.items())],
         files=[

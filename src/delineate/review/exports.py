@@ -191,14 +191,20 @@ def _stem(what: Reviewed, signers: Sequence[Signer]) -> str:
     return file_names([key])[key] + ("" if signers else ".draft")
 
 
+def check_known(kinds: Sequence[str]) -> None:
+    """Raises `ExportError` for no kind, and for one that there is not."""
+    known = (*EXPORTERS, REPORT, PAGE)
+    for kind in kinds:
+        if kind not in known:
+            raise ExportError("unknown format", expected=f"one of {', '.join(known)}", got=kind)
+    if not kinds:
+        raise ExportError("no format was chosen", expected=f"some of {', '.join(known)}")
+
+
 def _with_needed(kinds: Sequence[str], *, older: bool) -> list[str]:
     """Kinds in an order in which each comes after what it refers to. `older`: a report of segments stands there."""
+    check_known(kinds)
     wanted = dict.fromkeys(kinds)
-    for kind in wanted:
-        if kind not in (*EXPORTERS, REPORT, PAGE):
-            raise ExportError("unknown format", expected=f"one of {', '.join((*EXPORTERS, REPORT, PAGE))}", got=kind)
-    if not wanted:
-        raise ExportError("no format was chosen", expected=f"some of {', '.join((*EXPORTERS, REPORT, PAGE))}")
     if REPORT in wanted or ("seg" in wanted and older):
         wanted |= {"seg": None, REPORT: None}
     if PAGE in wanted:
