@@ -1,5 +1,6 @@
 """The command that serves a review: who may reach it, its one-time address, its end, and what it finds again."""
 
+import os
 import re
 import shutil
 import signal
@@ -19,10 +20,11 @@ from review_site import PASSWORD, Site, make_site
 from delineate.cli import main
 from delineate.cli import reviewing as reviewing_command
 from delineate.errors import InputError
+from delineate.review import serving as serving_module
 from delineate.review.keeping import local_person, open_review
 from delineate.review.places import places_in
 from delineate.review.records import PersonChange, Role
-from delineate.review.serving import Address, check_address
+from delineate.review.serving import Address, check_address, is_open_to_others
 
 START_SECONDS = 120
 
@@ -80,6 +82,8 @@ def test_a_server_lets_in_once_ends_in_order_and_goes_on(tmp_path: Path) -> None
         log = places_in(tmp_path / "results").log.read_text()
         assert "GET /api/cases 200" in log
         assert "token" not in log
+        kept = places_in(tmp_path / "results").folder.iterdir()
+        assert all(path.stat().st_mode & 0o077 == 0 for path in kept if path.is_file())
     with served(*folders) as (process, address):
         again = address.partition("/?")[0]
         assert browser.get(f"{again}/api/session").status_code == 200  # restarting ends no session
@@ -117,6 +121,30 @@ def test_a_server_for_a_network_speaks_tls_and_takes_passwords(tmp_path: Path) -
             assert "secure" in answer.headers["set-cookie"].lower()
             assert "strict-transport-security" in answer.headers
             assert browser.get("/api/cases").json()["total"] == 1
+        older = ssl.create_default_context(cafile=cert)
+        older.maximum_version = ssl.TLSVersion.TLSv1_2
+        older.set_ciphers("ECDHE+AESGCM")
+        assert httpx.get(f"{base}/", verify=older).status_code in (200, 503)
+
+
+def test_ciphers_are_those_that_every_browser_calls_safe() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(serving_module.CIPHERS)
+    names = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
+    assert names
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "CHACHA20" in name) for name in names)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system knows no permissions of groups")
+def test_what_a_review_keeps_is_for_its_owner(tmp_path: Path) -> None:
+    folder = places_in(tmp_path).folder
+    store = open_review(places_in(tmp_path))
+    store.add_person("dora", "Dora", Role.REVIEWER, PASSWORD)
+    store.close()
+    assert not is_open_to_others(folder)
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
+    folder.chmod(0o755)
+    assert is_open_to_others(folder)
 
 
 TLS = Address("0.0.0.0", None, Path(__file__), Path(__file__))

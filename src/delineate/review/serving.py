@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
@@ -16,14 +17,14 @@ from importlib.resources import files
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from delineate.editing.prompts.proposing import warm_up
 from delineate.errors import InputError, ResourceError
-from delineate.files import exclusive
+from delineate.files import exclusive, sweep
 from delineate.review.keeping import Sources, add_found, local_person, open_review
 from delineate.review.live import LiveLabels
 from delineate.review.memory import return_freed_memory, shares_of
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 FIRST_PORT, PORTS = 8765, 100
 _LOG_BYTES, _OLD_LOGS = 5 << 20, 3
 _END_SECONDS = 5
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 need no choice
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 need no choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,9 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(_kept_if_used(request.places))
         stack.enter_context(_alone(request.places.folder))
+        _clear(request.places)
+        if is_open_to_others(request.places.folder):
+            warn(f"others on this machine can read {request.places.folder}, which names patients: chmod 700 it")
         store = open_review(request.places, request.database)
         stack.callback(store.close)
         check_address(request.address, store)
@@ -171,6 +175,17 @@ def _kept_if_used(places: Places) -> Iterator[None]:
         if new:
             rmtree(places.folder, ignore_errors=True)
         raise
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Whether others than its owner may read a folder or list it; False where the system knows no such thing."""
+    return os.name == "posix" and bool(folder.stat().st_mode & 0o077)
+
+
+def _clear(places: Places) -> None:
+    """Remove what a server that was killed left half read or half written; this one is alone here."""
+    rmtree(places.uploads, ignore_errors=True)
+    sweep(places.exports)
 
 
 def app_of(request: ReviewRequest, store: Store, proposer: ModelProposer | None = None) -> FastAPI:
@@ -249,10 +264,19 @@ def _url(address: Address, port: int) -> str:
     return f"{'https' if address.is_secure else 'http'}://{host}:{port}"
 
 
+class _OwnersLog(RotatingFileHandler):
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=_opened_by_owner)
+
+
+def _opened_by_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
     log = logging.getLogger("delineate.review")
-    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8")
+    handler = _OwnersLog(path, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = log.level
     log.addHandler(handler)
@@ -288,7 +312,7 @@ def _run(app: FastAPI, listening: socket.socket, address: Address, ready: Callab
         ws="none",
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
-        ssl_ciphers=_CIPHERS,
+        ssl_ciphers=CIPHERS,
         timeout_graceful_shutdown=_END_SECONDS,
     )
     # uvicorn ends in order at either signal, and then sends it again to who was there before.
