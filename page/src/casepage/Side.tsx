@@ -108,7 +108,9 @@ function byStructure(findings: readonly CaseFinding[]): Map<string, CaseFinding[
 /** Under its structure's name a finding need not say it again. */
 function Place({ desk, finding }: { desk: CaseDesk; finding: CaseFinding }) {
   const { structure, index } = finding;
-  const text = finding.text.startsWith(`${structure}: `) ? finding.text.slice(structure.length + 2) : finding.text;
+  const { structures } = desk.store.get().detail;
+  const said = finding.text.startsWith(`${structure}: `) ? finding.text.slice(structure.length + 2) : finding.text;
+  const text = withPlainNames(said, structures);
   if (!index) return <span class="finding">{text}</span>;
   return (
     <button type="button" class="button quiet finding" onClick={() => desk.jump(index)}>

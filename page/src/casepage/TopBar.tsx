@@ -25,8 +25,14 @@ export function TopBar({ desk, open, next }: TopBarProps) {
         <a class="button quiet" href={worklistAddress()}>
           ‹ Worklist
         </a>
-        <h1 class="case-name">{detail.patientName || detail.pseudonym}</h1>
-        {detail.patientName && <span class="muted">{detail.pseudonym}</span>}
+        <h1 class="case-name" title={detail.patientName || detail.pseudonym}>
+          {detail.patientName || detail.pseudonym}
+        </h1>
+        {detail.patientName && (
+          <span class="muted alias" title={detail.pseudonym}>
+            {detail.pseudonym}
+          </span>
+        )}
         <StateChip state={detail.state} />
         <Others desk={desk} />
       </div>
@@ -78,7 +84,7 @@ function Others({ desk }: { desk: CaseDesk }) {
   if (present.length === 0) return null;
   const names = present.map(({ name }) => name).join(", ");
   return (
-    <span class="chip warn" role="status" title="Changes by several people are put together; you are told of each.">
+    <span class="chip warn others" role="status" title="Changes by several people are put together; you are told of each.">
       Also here: {names}
     </span>
   );
