@@ -236,6 +236,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         remove_component(labels, (0, 0, 0))
     with pytest.raises(InputError, match="outside the volume"):
         remove_component(labels, (0, 0, 12))
+    with pytest.raises(InputError, match="outside the volume"):
+        remove_component(labels, (0, 0, 10**400))
     with pytest.raises(LabelError, match="does not fit"):
         relabel(labels, 1, to=300)
     with pytest.raises(InputError, match="no such tool"):

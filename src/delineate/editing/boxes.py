@@ -5,6 +5,7 @@ Everything outside of a tool's box stays as it is without being looked at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +50,12 @@ def voxel_at(index: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 def checked_index(index: Sequence[float], shape: Sequence[int]) -> Triple:
     """The voxel at a continuous index. Raises `InputError` if it is not inside `shape`."""
-    if len(index) != 3 or not np.isfinite(index).all():
+    # Compared before numpy has them: whole numbers may be too large for it.
+    if len(index) != 3 or not all(abs(at) < math.inf for at in index):
         raise InputError("a point must be three finite numbers", got=tuple(index))
-    i, j, k = voxel_at(index).tolist()
-    if not all(0 <= at < size for at, size in zip((i, j, k), shape, strict=True)):
+    if not all(-0.5 <= at < size - 0.5 for at, size in zip(index, shape, strict=True)):
         raise InputError("a point lies outside the volume", expected=f"inside {tuple(shape)}", got=tuple(index))
+    i, j, k = voxel_at(index).tolist()
     return i, j, k
 
 

@@ -27,6 +27,7 @@ _STANDING = ("state", "revision", "reader", "second_reader", "decided")
 
 def case_row(new: NewCase) -> CaseRow:
     """A row without id for a new case. Raises `InputError` for texts that no database holds."""
+    words, name_words = words_of(new.key, new.pseudonym, new.patient_name)
     checked_text(new.key, "a case's key", longest=_KEY_LENGTH, empty=False)
     for name in _TEXTS:
         checked_text(getattr(new, name), f"a case's {name.replace('_', ' ')}", longest=1000)
@@ -40,12 +41,17 @@ def case_row(new: NewCase) -> CaseRow:
         warnings=canonical([checked_text(text, "a warning") for text in new.warnings]),
         priority=float(new.priority),
         priority_reasons=canonical([checked_text(text, "a reason") for text in new.priority_reasons]),
-        words=search_words(new.key, new.pseudonym),
-        name_words=search_words(new.patient_name),
+        words=words,
+        name_words=name_words,
         state=State.UNREVIEWED.value,
         revision=0,
         seconds=0.0,
     )
+
+
+def words_of(key: str, pseudonym: str, patient_name: str) -> tuple[str, str]:
+    """What a case is found by: of all who may see it, and of those only who see patients' names."""
+    return search_words(key, pseudonym), search_words(patient_name)
 
 
 def structure_rows(case_id: int, structures: tuple[Structure, ...]) -> list[StructureRow]:

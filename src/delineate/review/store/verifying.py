@@ -17,7 +17,7 @@ from delineate.review.store.database import event_of
 from delineate.review.store.decisions import decision_content
 from delineate.review.store.edits import edit_content
 from delineate.review.store.people import person_content
-from delineate.review.store.rows import case_content, standing
+from delineate.review.store.rows import case_content, standing, words_of
 from delineate.review.store.schema import (
     Base,
     CaseRow,
@@ -162,6 +162,8 @@ def _case_problems(work: Work, told: _Told) -> Iterator[str]:
         found[row.key] = _content(case_content, row, parts.get(row.id, []))
         if row.key in told.standings and told.standings[row.key] != standing(row):
             yield f"Where case {row.key!r} stands was changed: the audit trail tells of {told.standings[row.key]}."
+        if (row.words, row.name_words) != words_of(row.key, row.pseudonym, row.patient_name):
+            yield f"What a search finds case {row.key!r} by was changed."
     yield from _compared(found, told.cases, lambda key: f"Case {key!r}")
 
 
@@ -185,6 +187,8 @@ def _snapshot_problems(work: Work, told: _Told, keys: dict[int, str]) -> Iterato
     found = {}
     for row in _raw(work, SnapshotRow):
         found[keys.get(row.case_id, "?"), row.revision] = _blob_digest(row.packed)
+        if _blob_digest(row.packed) != row.digest:
+            yield f"The snapshot of case {keys.get(row.case_id, '?')!r} at {row.revision} is not what its digest says."
     yield from _compared(found, told.snapshots, lambda where: f"The snapshot of case {where[0]!r} at {where[1]}")
 
 
