@@ -16,8 +16,6 @@ from delineate.editing import runs as module
 from delineate.editing.runs import (
     EditConflict,
     Runs,
-    box_of_runs,
-    changed_voxels,
     difference,
     inverse,
     pack,
@@ -70,23 +68,7 @@ def test_bytes_come_back_as_they_went(pair: tuple[Labels, Labels]) -> None:
     back = unpack(pack(runs), before.size)
     assert pack(back) == pack(runs)
     assert len(pack(runs)) == 12 * len(runs)
-    assert changed_voxels(back) == (before != after).sum()
-
-
-@given(_pairs())
-def test_the_box_of_runs_holds_every_change(pair: tuple[Labels, Labels]) -> None:
-    before, after = pair
-    box = box_of_runs(difference(before, after), before.shape)
-    outside = before != after
-    if box is not None:
-        outside[box.slices] = False
-    assert not outside.any()
-
-
-def test_the_box_of_one_voxel_is_that_voxel() -> None:
-    after = np.zeros((4, 3, 5), np.uint8)
-    after[2, 1, 3] = 1
-    assert box_of_runs(difference(np.zeros_like(after), after), after.shape) == Box((2, 1, 3), (3, 2, 4))
+    assert back.lengths.sum() == (before != after).sum()
 
 
 def test_a_difference_in_a_box_passes_over_the_rest() -> None:

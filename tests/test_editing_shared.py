@@ -14,7 +14,7 @@ import pytest
 from delineate.editing.boxes import whole
 from delineate.editing.changes import changed
 from delineate.editing.drawing import Region, box_region, lasso, stroke, threshold
-from delineate.editing.runs import box_of_runs, changed_voxels, difference, pack, unpack, wire_view
+from delineate.editing.runs import difference, pack, unpack, wire_view
 from delineate.geometry import Grid
 from delineate.review.seen import seen_digest, slice_digests
 
@@ -68,9 +68,7 @@ def test_changes(case: dict[str, Any]) -> None:
     runs = difference(_labels(case["before"]), _labels(case["after"]))
     assert base64.b64encode(pack(runs)).decode() == case["packed"]
     assert pack(unpack(base64.b64decode(case["packed"]), int(np.prod(SHAPE)))) == pack(runs)
-    box = box_of_runs(runs, SHAPE)
-    assert box is not None
-    assert (list(box.start), list(box.stop), changed_voxels(runs)) == (case["start"], case["stop"], case["voxels"])
+    assert runs.lengths.sum() == case["voxels"]
 
 
 @pytest.mark.parametrize("case", SEEN["cases"], ids=[case["name"] for case in SEEN["cases"]])

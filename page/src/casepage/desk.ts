@@ -72,8 +72,7 @@ export class CaseDesk {
         if (text) this.notice(text, merged.contested > 0 ? "warn" : "");
       },
       onNote: (text) => this.notice(text, "warn"),
-      onLeft: (strokes) =>
-        this.notice(`${counted(strokes, "stroke")} from an earlier visit were not saved yet; they are being put back.`),
+      onLeft: (strokes) => this.notice(`Putting back ${counted(strokes, "stroke")} that an earlier visit left unsaved.`),
     });
     this.proposals = new Proposals({
       geometry: detail.geometry,

@@ -71,18 +71,6 @@ export function paintRuns(offsets: ArrayLike<number>, data: ArrayLike<number>, v
   return built.finish();
 }
 
-/** Whether `data` holds what the change says was there before. */
-export function fits(runs: Runs, data: ArrayLike<number>): boolean {
-  for (let n = 0; n < runs.offsets.length; n++) {
-    const stop = runs.offsets[n]! + runs.lengths[n]!;
-    if (stop > data.length) return false;
-    for (let offset = runs.offsets[n]!; offset < stop; offset++) {
-      if (data[offset] !== runs.before[n]) return false;
-    }
-  }
-  return true;
-}
-
 export interface Box {
   start: Triple;
   /** One past the last index. */
@@ -111,14 +99,6 @@ export function boxOf(runs: Runs, shape: Triple): Box | null {
     else see(0, 0, sizeI - 1);
   }
   return { start, stop };
-}
-
-/** First and last slice k that a change touches, null without any. */
-export function slicesOf(runs: Runs, shape: Triple): [number, number] | null {
-  if (isEmpty(runs)) return null;
-  const plane = shape[0] * shape[1];
-  const last = runs.offsets.length - 1;
-  return [Math.floor(runs.offsets[0]! / plane), Math.floor((runs.offsets[last]! + runs.lengths[last]! - 1) / plane)];
 }
 
 /** Voxels that both changes touch. */

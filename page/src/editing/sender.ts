@@ -260,10 +260,10 @@ export class Sender {
     this.become(merged.queue);
     this.forget(merged.settled);
     for (const edit of merged.rebased) this.keep(edit);
+    this.options.onMerged(merged);
     for (const { name } of merged.dropped) {
       this.options.onNote(`${titled(name)}: left off, because the labels were changed meanwhile. Look, and ask again.`);
     }
-    this.options.onMerged(merged);
     this.settle();
   }
 }

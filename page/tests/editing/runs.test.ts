@@ -57,13 +57,12 @@ describe("runs", () => {
     expect(runs.isEmpty(runs.repaint(change, labels))).toBe(true);
   });
 
-  it("know the box and the slices that they touch", () => {
+  it("know the box that they touch", () => {
     const [before, after] = [new Uint8Array(140), new Uint8Array(140)];
     after[offsetOf(2, 4, 1)] = 1;
     after[offsetOf(5, 1, 2)] = 1;
     const change = between(before, after);
     expect(runs.boxOf(change, SHAPE)).toEqual({ start: [2, 1, 1], stop: [6, 5, 3] });
-    expect(runs.slicesOf(change, SHAPE)).toEqual([1, 2]);
     expect(runs.boxOf(between(before, before), SHAPE)).toBeNull();
   });
 
@@ -77,11 +76,5 @@ describe("runs", () => {
     const [empty, first, second] = [new Uint8Array(140), someLabels(6), someLabels(7)];
     const shared = first.filter((value, offset) => value > 0 && second[offset]! > 0).length;
     expect(runs.sharedVoxels(between(empty, first), between(empty, second))).toBe(shared);
-  });
-
-  it("fit labels that hold what was before, and no others", () => {
-    const change = between(someLabels(8), someLabels(9));
-    expect(runs.fits(change, someLabels(8))).toBe(true);
-    expect(runs.fits(change, someLabels(9))).toBe(false);
   });
 });

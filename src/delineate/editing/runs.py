@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from delineate.editing.boxes import whole
 from delineate.errors import InputError
-from delineate.geometry import Box, Triple, box_of
+from delineate.geometry import Box, Triple
 
 Labels = npt.NDArray[Any]
 _RECORD = np.dtype([("offset", "<u4"), ("length", "<u4"), ("before", "<u2"), ("after", "<u2")])
@@ -192,26 +192,3 @@ def unpack(data: bytes, size: int) -> Runs:
     columns = (np.ascontiguousarray(records[name]) for name in ("offset", "length", "before", "after"))
     offsets, lengths, before, after = columns
     return Runs(offsets.astype(np.uint32), lengths.astype(np.uint32), before.astype(np.uint16), after.astype(np.uint16))
-
-
-def changed_voxels(runs: Runs) -> int:
-    """How many voxels a change changes."""
-    return int(runs.lengths.sum(dtype=np.int64))
-
-
-def box_of_runs(runs: Runs, shape: Sequence[int]) -> Box | None:
-    """A box of an (I, J, K) array of `shape` that holds all changed voxels; None if there are none.
-
-    It is the smallest one unless a run goes over the end of a row or a slice.
-    """
-    if len(runs) == 0:
-        return None
-    size_i, size_j = shape[0], shape[1]
-    first = runs.offsets.astype(np.int64)
-    last = first + runs.lengths - 1
-    rows = first // size_i, last // size_i
-    slices = rows[0] // size_j, rows[1] // size_j
-    one_row, one_slice = rows[0] == rows[1], slices[0] == slices[1]
-    i = np.where(one_row, first % size_i, 0).min(), np.where(one_row, last % size_i, size_i - 1).max()
-    j = np.where(one_slice, rows[0] % size_j, 0).min(), np.where(one_slice, rows[1] % size_j, size_j - 1).max()
-    return box_of((int(low), int(high) + 1) for low, high in (i, j, (slices[0].min(), slices[1].max())))
