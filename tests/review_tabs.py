@@ -46,12 +46,12 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def chromium(*arguments: str) -> Iterator[Any]:
     """A browser without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
         yield started
         started.close()
 
@@ -82,10 +82,11 @@ class Tab:
         self.page.wait_for_selector("h1, h2")
         self.page.locator("main").filter(has_not_text=re.compile("Loading|Comparing")).wait_for()
 
-    def offences(self) -> list[str]:
+    def offences(self, within: str = "html") -> list[str]:
         """What axe finds that is serious."""
         # As a script of the page it would offend the content policy, which must hold here as well.
-        self.page.evaluate(f"() => {{ const module = undefined, define = undefined; {AXE.read_text()} }}")
-        found = self.page.evaluate("async () => (await axe.run()).violations")
+        if not self.page.evaluate("() => Boolean(globalThis.axe)"):
+            self.page.evaluate(f"() => {{ const module = undefined, define = undefined; {AXE.read_text()} }}")
+        found = self.page.evaluate("async (within) => (await axe.run(within)).violations", within)
         serious = [each for each in found if each["impact"] in ("serious", "critical")]
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in serious]

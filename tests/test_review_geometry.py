@@ -74,7 +74,7 @@ def review(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Review]:
     store = open_review(places)
     assert add_found(store, sources) == []
     request = ReviewRequest(sources, places, Address(), memory_bytes=1 << 28, full_name="Rita Reader")
-    with serving(app_of(request, store)) as address, chromium() as browser:
+    with serving(app_of(request, store)) as address, chromium("--disable-3d-apis") as browser:
         yield Review(store, address, browser, landmarks)
     store.close()
 

@@ -75,24 +75,38 @@ export function TableRegion({ label, children }: { label: string; children: Comp
   );
 }
 
-/** A dialogue over the page; the browser keeps the focus inside and gives it back. */
+/** A dialogue over the page, which keeps the focus inside until it is closed, and gives it back then. */
 export function Dialogue(props: { title: string; onClose: () => void; children: ComponentChildren; modal?: "strict" }) {
   const host = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const dialog = host.current;
+    const before = focused();
     if (dialog && !dialog.open) dialog.showModal();
-    return () => dialog?.close();
+    return () => {
+      dialog?.close();
+      if (focused() === null) before?.focus();
+    };
   }, []);
+  useEffect(() => {
+    // What had the focus may have given way to something else; then it is the dialogue's, from where Tab goes on.
+    if (focused() === null) host.current?.focus();
+  });
   const cancel = (event: Event) => {
     event.preventDefault();
     if (props.modal !== "strict") props.onClose();
   };
   return (
-    <dialog ref={host} aria-labelledby="dialogue-title" onCancel={cancel}>
+    <dialog ref={host} aria-labelledby="dialogue-title" tabIndex={-1} onCancel={cancel}>
       <div class="stack">
         <h2 id="dialogue-title">{props.title}</h2>
         {props.children}
       </div>
     </dialog>
   );
+}
+
+/** What has the focus; null where it lies on nothing, or on something that was taken from the page. */
+function focused(): HTMLElement | null {
+  const { activeElement } = document;
+  return activeElement instanceof HTMLElement && activeElement !== document.body ? activeElement : null;
 }
