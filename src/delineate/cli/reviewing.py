@@ -40,7 +40,7 @@ database_option = click.option(
 )
 @click.option("--tls-key", type=EXISTING, metavar="PEM", help="Its private key.")
 @click.option("--full-name", default="", help="Of you, as you sign. [default: as the system knows you]")
-@click.option("--memory-gb", type=click.FloatRange(0.25), help="For voxels. [default: 3/4 of what is free, up to 4]")
+@click.option("--memory-gb", type=click.FloatRange(0.25), help="For the server. [default: 3/4 of the free, up to 4]")
 @click.option("--promptable", type=EXISTING, metavar="MODEL", help="Ask it for proposals: of train --promptable.")
 @click.option("--device", default="cpu", show_default=True, help="That it runs on: cpu, cuda, auto.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")

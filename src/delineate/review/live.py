@@ -122,12 +122,14 @@ class LiveLabels:
 
     def digest(self, case: ReviewCase) -> tuple[int, str]:
         """The newest revision and the digest of what is seen at it; see `seen`."""
-        with self._at_head(case) as live:
-            for layer, array in live.layers.items():
-                if layer not in live.slices:
-                    live.slices[layer] = slice_digests(array)
-            slices = {layer: (array.itemsize, live.slices[layer]) for layer, array in live.layers.items()}
-            return live.revision, seen_digest(self.scan_digest(case), live.grid, slices)
+        with ThreadPoolExecutor(1) as aside:
+            scan = aside.submit(self.scan_digest, case)  # while the labels are read: hashing holds up no other thread
+            with self._at_head(case) as live:
+                for layer, array in live.layers.items():
+                    if layer not in live.slices:
+                        live.slices[layer] = slice_digests(array)
+                slices = {layer: (array.itemsize, live.slices[layer]) for layer, array in live.layers.items()}
+                return live.revision, seen_digest(scan.result(), live.grid, slices)
 
     def scan_digest(self, case: ReviewCase) -> str:
         """The digest of a case's scan, which `digest` is of too; see `seen`. Raises `InputError` if it is gone."""
