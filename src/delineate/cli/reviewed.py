@@ -134,6 +134,7 @@ def dataset_add(
     store = open_existing(reviewed, database)
     from delineate.review import exports
     from delineate.review.live import LiveLabels
+    from delineate.review.patients import patients_of
     from delineate.review.training_cases import add_reviewed
 
     chosen = _chosen(store, (), states=states, collection=collection)
@@ -142,7 +143,12 @@ def dataset_add(
     own = known if (known / "model.json").is_file() else None
     with open_watch() as watch:
         made = add_reviewed(
-            dataset, chosen, lambda case: exports.reviewed(store, live, case), model=model or own, watch=watch
+            dataset,
+            chosen,
+            lambda case: exports.reviewed(store, live, case),
+            patients=patients_of(store.cases()),
+            model=model or own,
+            watch=watch,
         )
     if made.changed:
         fates = {"added": made.added, "labelled": made.labelled, "replaced": made.replaced}

@@ -47,7 +47,7 @@ def subject_of(name: str, segmentation: Path, scan: Path) -> Subject:
 
     Raises what reading a DICOM header raises.
     """
-    image = _first_image(scan)
+    image = first_image(scan)
     identity = identify(segmentation, image, Naming())
     if identity.found_in(name):
         made_up = identity.title.removeprefix("Case ")
@@ -69,7 +69,7 @@ def subject_of(name: str, segmentation: Path, scan: Path) -> Subject:
     )
 
 
-def _first_image(scan: Path) -> Path | None:
+def first_image(scan: Path) -> Path | None:
     """A DICOM image of a scan; None for a scan that is none."""
     files = sorted(path for path in scan.iterdir() if path.is_file()) if scan.is_dir() else [scan]
     found = [path for path in files if is_dicom(path)]

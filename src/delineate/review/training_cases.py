@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def add_reviewed(
     cases: Sequence[ReviewCase],
     read: Callable[[ReviewCase], Reviewed],
     *,
+    patients: Mapping[str, str] | None = None,
     model: Path | None = None,
     watch: Watch = nobody,
 ) -> Added:
@@ -51,12 +52,14 @@ def add_reviewed(
 
     `read`: gives a case with its labels and decisions. A case is known again by its name and by its image file: the
     same review twice changes nothing, a newer one replaces the older one's labels, and labels that came from elsewhere
-    stay. Structures are mapped by name. A patient's cases share a patient_id, the pseudonym. New cases are put before
-    the others, so that the last ones, which are set aside, stay the same. The dataset names a case only when its files
-    are complete. `model`: whose test cases are told among those that changed.
+    stay. Structures are mapped by name. New cases are put before the others, so that the last ones, which are set
+    aside, stay the same. The dataset names a case only when its files are complete. `patients`: of the review's cases
+    by their keys, see `patients_of`; a case that is not among them is of a patient of its own. `model`: whose test
+    cases are told among those that changed.
     Raises `DatasetError` for a folder that is no dataset, one of several channels, and for no cases to make a new one
     of; `ResourceError` if another run is writing there. What is wrong with a case refuses that case.
     """
+    patients = patients or {}
     with exclusive(folder):
         dataset = _opened(folder, cases)
         known = KnownCases(dataset)
@@ -65,7 +68,7 @@ def add_reviewed(
         waiting: list[Written] = []
         for done, case in enumerate(cases, start=1):
             try:
-                one = write_case(folder, dataset, known, read(case))
+                one = write_case(folder, dataset, known, read(case), patient=patients.get(case.new.key, ""))
             except DelineateError as error:
                 refused.append(str(error.in_case(case.new.key)))
             else:
@@ -79,7 +82,7 @@ def add_reviewed(
         fates = {fate: tuple(one.case.id for one in written if one.fate == fate) for fate in FATES}
         made = Added(**fates, refused=tuple(refused))
         new = [one for one in written if one.fate != "unchanged"]
-        return replace(made, remarks=(*_left_out(dataset, new), *_tested(model, known, made.changed)))
+        return replace(made, remarks=(*_left_out(dataset, new), *_tested(model, known, made.changed, patients)))
 
 
 def _opened(folder: Path, cases: Sequence[ReviewCase]) -> Dataset:
@@ -126,7 +129,9 @@ def _left_out(dataset: Dataset, written: Sequence[Written]) -> Iterator[str]:
         yield f"{name} is no label of the dataset, and was left out of {count} case(s)."
 
 
-def _tested(model: Path | None, known: KnownCases, changed: Sequence[str]) -> Iterator[str]:
+def _tested(
+    model: Path | None, known: KnownCases, changed: Sequence[str], patients: Mapping[str, str]
+) -> Iterator[str]:
     """Patients whom a model was tested, or chosen, on: scores on them will not be of unseen patients any more."""
     if model is None or not changed:
         return
@@ -134,10 +139,10 @@ def _tested(model: Path | None, known: KnownCases, changed: Sequence[str]) -> It
 
     provenance, _ = read_provenance(model)
     uses = (("tested", provenance.held_out_cases), ("chosen", provenance.validation_cases))
-    patients = {known.cases[case_id].patient_id for case_id in changed}
+    ours = {known.cases[case_id].patient_id for case_id in changed}
     for use, case_ids in uses:
-        theirs = {known.cases[one].patient_id if one in known.cases else one for one in case_ids}
-        both = sorted(patients & theirs)
+        theirs = {known.cases[one].patient_id if one in known.cases else patients.get(one, one) for one in case_ids}
+        both = sorted(ours & theirs)
         if both:
             yield (
                 f"{len(both)} patient(s) of these are among those that {model.name} was {use} on: {', '.join(both[:5])}"

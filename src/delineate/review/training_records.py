@@ -38,8 +38,9 @@ class SignedLabels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a training case came from. `review`: its key there; `patient`: the pseudonym; `added`: whether its scan
-    came with it, or the case was there without labels; `earlier`: what stood in the dataset before, oldest first."""
+    """Where a training case came from. `review`: its key there; `patient`: as the dataset calls them; `added`:
+    whether its scan came with it, or the case was there without labels; `earlier`: what stood in the dataset before,
+    oldest first."""
 
     version: int = RECORD_VERSION
     case: str

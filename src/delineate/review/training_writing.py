@@ -69,8 +69,9 @@ class KnownCases:
             self._by_size.setdefault(case.images[0].stat().st_size, []).append(case)
 
 
-def write_case(folder: Path, dataset: Dataset, known: KnownCases, what: Reviewed) -> Written:
-    """Write the files of a case that are to change; dataset.json and the record are the caller's.
+def write_case(folder: Path, dataset: Dataset, known: KnownCases, what: Reviewed, *, patient: str = "") -> Written:
+    """Write the files of a case that are to change; dataset.json and the record are the caller's. `patient`: of a new
+    case, by default its pseudonym.
 
     Raises `DatasetError` for a case of which nothing is approved, that has none of the dataset's structures, or whose
     labels in the dataset come from elsewhere; `LabelError` for structures that one label map cannot hold;
@@ -99,7 +100,7 @@ def write_case(folder: Path, dataset: Dataset, known: KnownCases, what: Reviewed
         if record is not None and is_same_review(record, what.case, signed):
             return Written("unchanged", there, record)
         _check_is_ours(there, record, what)
-    case = there or _with_scan(folder, dataset, own_id, what)
+    case = there or replace(_with_scan(folder, dataset, own_id, what), patient_id=patient or new.pseudonym or own_id)
     target = folder / "labelsTr" / f"{case.id}.nii.gz"
     placed = align(what.segmentation, formats.read_grid(case.images[0]))
     values = painted(placed, dataset.labels, shared)
@@ -152,4 +153,4 @@ def _with_scan(folder: Path, dataset: Dataset, case_id: str, what: Reviewed) -> 
                 "the scan measures something else than the dataset's", expected=kind.value, got=volume.kind.value
             )
         formats.write_volume(target, volume)
-    return Case(case_id, new.pseudonym or case_id, (target,), None, site=new.site or None)
+    return Case(case_id, case_id, (target,), None, site=new.site or None)
