@@ -298,6 +298,16 @@ def test_a_second_reader_confirms_and_is_another_person(team: Team) -> None:
     assert team.store.verify() == ()
 
 
+def test_a_second_reader_who_reopens_a_case_does_not_approve_it_alone(team: Team) -> None:
+    team.store.assign_second(team.case, "max", by=team.root)
+    assert decide(team, team.eva) is State.AWAITING_SECOND
+    team.store.reopen(team.case.id, team.max, "the border is wrong")
+    team.edit(team.max)
+    assert decide(team, team.max) is State.AWAITING_SECOND
+    assert (team.now().reader, team.now().second_reader) == ("max", "eva")
+    assert decide(team, team.eva) is State.APPROVED_WITH_EDITS
+
+
 def test_two_people_at_one_case_know_of_each_other(team: Team) -> None:
     team.store.beat(team.case, team.eva, 15)
     team.store.beat(team.case, team.max, 1e9)

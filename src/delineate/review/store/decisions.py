@@ -77,6 +77,7 @@ class DecisionStore(Database):
     def reopen(self, case_id: int, person: Person, reason: str) -> ReviewCase:
         """The case, in review again with this person as its reader. All that was decided stays on record.
 
+        Where the second reader does so, the first one becomes the second: what needed two readers still does.
         Raises `InputError` without a reason and for a case that is open, `NotAllowed` for who may not decide.
         """
         checked_text(reason, "the reason", longest=2000, empty=False)
@@ -84,9 +85,9 @@ class DecisionStore(Database):
             row = row_of(writing.work, case_id)
             check_may_review(writing.work, person, row)
             row.state = next_state(State(row.state), Act.REOPEN).value
-            row.reader, row.decided = person.name, None
             if row.second_reader == person.name:
-                row.second_reader = None
+                row.second_reader = None if row.reader == person.name else row.reader
+            row.reader, row.decided = person.name, None
             note(writing, person, "reopened", row, reason=reason.strip())
             return cases_of(writing.work, [row])[0]
 
