@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -42,3 +44,12 @@ class ReviewServer:
             assert self._process.stdout is not None
             self._process.stdout.close()
             self._process = None
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Killed, and started again afterwards."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
