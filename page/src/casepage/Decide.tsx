@@ -4,7 +4,10 @@ import * as api from "../api";
 import type { CaseDetail, Verdict } from "../api";
 import { Dialogue, Problem } from "../app/parts";
 import { structureName } from "../app/words";
+import type { Queue } from "../editing/queue";
 import type { CaseDesk } from "./desk";
+import { saveText } from "./saving";
+import { useStore } from "./store";
 import { useTask } from "./useTask";
 
 const VERDICTS: readonly { verdict: Verdict; label: string; hint: string }[] = [
@@ -25,12 +28,13 @@ export function Decide({ desk, structure, onClose, next }: DecideProps) {
   const [detail, setDetail] = useState<CaseDetail | null>(null);
   const [done, setDone] = useState<string | null>(null);
   const loading = useTask();
+  const queue = useStore(desk.store, (state) => state.queue);
   useEffect(() => loading.run(async () => setDetail(await desk.signable())), []);
   if (done) return <Done text={done} onClose={onClose} next={next} />;
   return (
     <Dialogue title="Decide" onClose={onClose}>
       {loading.problem && <Problem problem={loading.problem} />}
-      {!detail && !loading.problem && <p role="status">Waiting until all strokes are saved…</p>}
+      {!detail && !loading.problem && <p role="status">{waitingText(queue)}</p>}
       {detail && <Form desk={desk} detail={detail} structure={structure} onClose={onClose} onDone={setDone} />}
       {!detail && (
         <div class="row">
@@ -41,6 +45,12 @@ export function Decide({ desk, structure, onClose, next }: DecideProps) {
       )}
     </Dialogue>
   );
+}
+
+/** Nothing is signed before all is stored; the bar that says why it is not lies under the dialogue. */
+function waitingText(queue: Queue): string {
+  if (queue.trouble) return `${saveText(queue)}. ${queue.trouble.text}`;
+  return queue.items.length > 0 ? "Waiting until all strokes are saved…" : "Comparing what is shown with what is stored…";
 }
 
 interface FormProps {
