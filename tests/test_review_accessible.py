@@ -84,9 +84,13 @@ def tab_to(tab: Tab, name: str | re.Pattern[str], *, role: str = "button") -> No
     raise AssertionError(f"Tab does not come to {name}, but to {come_to}")
 
 
+def use_theme(tab: Tab, theme: str) -> None:
+    tab.page.add_init_script(f"localStorage.setItem('delineate.theme', '{theme}')")
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_no_dialogue_of_a_case_has_a_serious_fault(tab: Tab, theme: str) -> None:
-    tab.page.add_init_script(f"localStorage.setItem('delineate.theme', '{theme}')")
+    use_theme(tab, theme)
     open_case(tab)
     assert tab.offences() == []
     for key in "tp":
@@ -110,17 +114,34 @@ def test_no_dialogue_of_a_case_has_a_serious_fault(tab: Tab, theme: str) -> None
     assert tab.offences("dialog") == []
 
 
-def test_signing_in_again_has_no_serious_fault(browser: Any, site: Site) -> None:
-    rita = site.store.person("rita")
-    assert rita is not None
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_signing_in_and_again_has_no_serious_fault(browser: Any, tmp_path: Path, theme: str) -> None:
+    site = make_site(tmp_path / "site", page=STATIC, local=None)
     with serving(site.app) as address:
-        tab = Tab(browser, site.store, address, name="rita")
-        open_case(tab)
-        tab.context.clear_cookies()
-        tab.page.get_by_role("tab", name="History").click()
-        tab.page.locator("dialog").wait_for()
-        assert tab.offences("dialog") == []
-        tab.context.close()
+        stranger, rita = (Tab(browser, site.store, address, name=name) for name in (None, "rita"))
+        use_theme(stranger, theme)
+        stranger.page.goto(address)
+        stranger.page.locator("[name=password]").wait_for()
+        assert stranger.offences() == []
+        use_theme(rita, theme)
+        open_case(rita)
+        rita.context.clear_cookies()
+        rita.page.get_by_role("tab", name="History").click()
+        rita.page.locator("dialog [name=password]").wait_for()
+        assert rita.offences("dialog") == []
+        for tab in (stranger, rita):
+            tab.context.close()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_dialogues_about_people_have_no_serious_fault(tab: Tab, theme: str) -> None:
+    use_theme(tab, theme)
+    tab.open("/people")
+    for opener in ("Add a person", "Change rita"):
+        button(tab, opener).click()
+        tab.page.locator("dialog[open]").wait_for()
+        assert tab.offences("dialog") == [], opener
+        keys(tab, "Escape")
 
 
 def test_a_whole_review_is_done_by_keyboard_alone(tab: Tab, site: Site) -> None:
