@@ -21,6 +21,8 @@ export class Surfaces {
   #state: "idle" | "starting" | "ready" | "off" = "idle";
   #timer = 0;
   #fetching = Promise.resolve();
+  /** Structures whose surfaces did not come; they are asked for again with the next ones. */
+  readonly #missing = new Set<number>();
 
   constructor(
     readonly scene: Scene,
@@ -88,7 +90,7 @@ export class Surfaces {
     if (this.#state !== "ready") return;
     const wanted = values ?? this.scene.source.structures.map(({ value }) => value);
     this.#fetching = this.#fetching.then(async () => {
-      for (const value of wanted) {
+      for (const value of new Set([...wanted, ...this.#missing])) {
         if (this.signal.aborted) return;
         await this.#fetch(value);
       }
@@ -106,10 +108,11 @@ export class Surfaces {
           ? null
           : await this.#read!(bytes, `${value}.mz3`, this.#niivue!.gl, 1, colour, visible);
       if (this.signal.aborted) return;
+      this.#missing.delete(value);
       this.#replace(value, mesh);
     } catch {
-      // A structure without voxels has no surface; the others are still worth a picture.
-      if (!this.signal.aborted) this.#replace(value, null);
+      // What was shown of it stays, and the others are still worth a picture.
+      this.#missing.add(value);
     }
   }
 
@@ -126,7 +129,9 @@ export class Surfaces {
 
   #describe(): void {
     if (this.signal.aborted) return;
-    this.#say(this.#meshes.size === 0 ? "There are no surfaces to show." : "");
+    const none = this.#meshes.size === 0;
+    if (this.#missing.size > 0) this.#say(`${none ? "The" : "Some"} surfaces could not be fetched.`);
+    else this.#say(none ? "There are no surfaces to show." : "");
     const names = [...this.#meshes.keys()].filter((value) => !this.scene.style.hidden.has(value));
     const said = names.map((value) => this.scene.nameOf(value)).join(", ");
     this.#canvas.setAttribute("aria-label", `3D surfaces of ${said || "nothing"}; arrow keys turn them, plus and minus zoom`);
