@@ -61,7 +61,7 @@ def worklist(folder: Path, arguments: argparse.Namespace) -> None:
 
 def readers(folder: Path, arguments: argparse.Namespace) -> None:
     with database() as url:
-        outcome = measure_readers(folder, url, seconds=arguments.seconds)
+        outcome = measure_readers(folder, url, seconds=arguments.seconds, cases=arguments.cases)
     name = "SQLite" if url is None else "PostgreSQL"
     heads = ["", "requests", "median", "95 %", "99 %", "longest"]
     table(f"20 reviewers for {arguments.seconds:g} s against {name}, ms", heads, outcome.rows)

@@ -49,13 +49,15 @@ _SCROLL = """async (slices) => {
     const frame = () => new Promise((done) => requestAnimationFrame(done));
     await frame();
     const times = [performance.now()];
+    const shown = new Set();
     for (let n = 0; n < slices; n++) {
         const key = n % 80 < 40 ? "PageUp" : "PageDown";
         top.dispatchEvent(new KeyboardEvent("keydown", { key, code: key, bubbles: true, cancelable: true }));
         await frame();
         times.push(performance.now());
+        shown.add(top.getAttribute("aria-label"));
     }
-    return times;
+    return { times, shown: shown.size };
 }"""
 
 
@@ -131,6 +133,9 @@ def measure_scrolling(folder: Path, key: str, *, slices: int = 200) -> list[tupl
         for key, layout in (("1", "four pictures"), ("2", "axial alone")):
             page.keyboard.press(f"Shift+Digit{key}")
             page.wait_for_timeout(500)
-            times = np.diff(page.evaluate(_SCROLL, slices))
+            found = page.evaluate(_SCROLL, slices)
+            if found["shown"] < 40:
+                raise SystemExit(f"only {found['shown']} slices were shown")
+            times = np.diff(found["times"])
             rows.append((layout, f"{1000 / times.mean():.0f}", f"{np.percentile(times, 95):.0f}"))
     return rows

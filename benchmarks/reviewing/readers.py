@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from review_store import make_cases
 
 from delineate.review.keeping import Sources, add_found, open_review
 from delineate.review.places import places_in
@@ -45,10 +46,10 @@ class Outcome:
     wrong: tuple[str, ...]
 
 
-def measure_readers(folder: Path, database: str | None, *, seconds: float) -> Outcome:
-    """Let them work for so many seconds. The folder must be new or empty."""
+def measure_readers(folder: Path, database: str | None, *, seconds: float, cases: int) -> Outcome:
+    """Let them work for so many seconds, in a worklist of so many cases. The folder must be new or empty."""
     names = make_small_cases(folder, READERS - SHARED // 2)
-    readers = _readers(folder, database, names)
+    readers = _readers(folder, database, names, others=cases - len(names))
     problems: list[str] = []
     with server(folder, database=database) as there:
         until = time.monotonic() + seconds
@@ -79,9 +80,10 @@ def measure_readers(folder: Path, database: str | None, *, seconds: float) -> Ou
     )
 
 
-def _readers(folder: Path, database: str | None, names: Sequence[str]) -> list[Reader]:
+def _readers(folder: Path, database: str | None, names: Sequence[str], *, others: int) -> list[Reader]:
     store = open_review(places_in(folder / "results"), database)
     add_found(store, Sources(None, folder / "scans", folder / "results"))
+    store.add_cases(make_cases(others))
     people = [store.add_person(f"r{n}", f"Reader {n}", Role.REVIEWER, PASSWORD) for n in range(READERS)]
     sessions = [store.begin_session(person, seconds=36000) for person in people]
     store.close()
