@@ -57,12 +57,12 @@ SMALL = {
     "multi_organ": Small(2.4, ("--spacing", "6,6,9", "--patch", "24x24x16")),
     "heart": Small(2.0, ("--spacing", "6,6,6.6", "--patch", "32x24x16")),
     "brain_tumour": Small(2.0, ("--spacing", "5,5,5", "--patch", "24x24x24"), seed=5),
-    "prostate": Small(1.6, ("--spacing", "2.4,2.4,4", "--patch", "32x32x8")),
+    "prostate": Small(1.6, ("--spacing", "3.2,3.2,5", "--patch", "24x24x8")),
     "lung": Small(2.4, ("--spacing", "6,6,8", "--patch", "24x24x16")),
     "hippocampus": Small(1.5, ("--spacing", "1.5,1.5,1.5", "--patch", "24x32x24")),
 }
 SHORT = ("--features", "8,16", "--learning-rate", "0.005", "--validations", "1", "--batch", "2", "--folds", "4")
-STEPS = 12
+STEPS = 8
 
 
 def call(*words: object) -> Result:
@@ -104,7 +104,7 @@ def test_a_recipe_checks_trains_predicts_and_is_scored(name: str, cohorts: Path,
     split, losses = RunFolder(model).split(), read_losses(model)
     assert len(split.held_out) == 1
     assert len(losses) == STEPS
-    assert sum(losses[-4:]) < sum(losses[:4])
+    assert sum(losses[-3:]) < sum(losses[:3])
     (case,) = split.held_out
     scan = tmp_path / "scan"
     scan.mkdir()

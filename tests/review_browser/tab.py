@@ -125,7 +125,7 @@ class Tab:
     def download(self, link: str, folder: Path) -> Path:
         with self.page.expect_download() as started:
             self.page.get_by_role("link", name=link).click()
-        target = folder / started.value.suggested_filename
+        target: Path = folder / started.value.suggested_filename
         started.value.save_as(target)
         return target
 
