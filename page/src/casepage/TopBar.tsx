@@ -1,6 +1,6 @@
 import { StateChip } from "../app/parts";
 import { worklistAddress } from "../app/route";
-import { counted } from "../app/words";
+import { counted, personName } from "../app/words";
 import { canRedo, canUndo, waitingEdits } from "../editing/queue";
 import type { CaseDesk } from "./desk";
 import { isDecided } from "./deskState";
@@ -19,14 +19,15 @@ export function TopBar({ desk, open, next }: TopBarProps) {
   const detail = useStore(desk.store, (state) => state.detail);
   const closed = isDecided(detail);
   const may = desk.person.role !== "viewer";
+  const name = detail.patientName ? personName(detail.patientName) : detail.pseudonym;
   return (
     <div class="top-bar row">
       <div class="case-is row">
         <a class="button quiet" href={worklistAddress()}>
           ‹ Worklist
         </a>
-        <h1 class="case-name" title={detail.patientName || detail.pseudonym}>
-          {detail.patientName || detail.pseudonym}
+        <h1 class="case-name" title={name}>
+          {name}
         </h1>
         {detail.patientName && (
           <span class="muted alias" title={detail.pseudonym}>
