@@ -145,7 +145,9 @@ function Unfit({ choices }: { choices: readonly FormatChoice[] }) {
       <ul>
         {reasons.map(([reason, labels]) => (
           <li key={reason}>
-            {labels.join(", ")}. {reason}
+            {labels.join(", ")}.
+            <br />
+            {reason}
           </li>
         ))}
       </ul>
