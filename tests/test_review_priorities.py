@@ -59,6 +59,20 @@ def test_what_others_have_is_missed() -> None:
     assert found.warnings == ("liver is missing; others have it",)
 
 
+def test_what_was_not_found_is_said_also_where_there_is_little_to_compare_with() -> None:
+    spleen = StructureFacts("spleen", 120.0)
+    (found, *_) = assess([result(spleen, liver(0.0), key=quiet_key()), *others(1500)])
+    assert found.warnings == ("liver was not found, and there are too few others to say whether they have it",)
+    assert found.priority == 30.0
+
+
+def test_what_a_model_always_misses_is_missing_if_people_find_it() -> None:
+    spleen = StructureFacts("spleen", 120.0)
+    results = [result(spleen, liver(0.0), key=f"k{n}") for n in range(8)]
+    assert all(not one.warnings for one in assess(results))
+    assert assess(results, {"liver": USUAL})[0].warnings == ("liver is missing; people find it in others",)
+
+
 def test_a_lesion_may_be_missing_or_of_any_size() -> None:
     cases = [replace(one, lesions=frozenset({"liver"})) for one in others(*USUAL)]
     odd = result(liver(0), StructureFacts("spleen", 200), lesions=frozenset({"liver"}))

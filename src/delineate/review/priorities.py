@@ -10,6 +10,7 @@ read.
     nothing was segmented                                  0.9
     left and right lie on each other's sides               0.8
     a structure is missing that others have                0.5
+    or that nobody knows whether others have               0.3
     a doubt that was noted when the result was made        0.5
     folds or variants disagree: Dice a below 0.85          1.5 (0.85 - a), 0.1 to 0.7
     a volume is unlike others: robust |z| above 3.5        0.3 + 0.1 (|z| - 3.5), at most 0.7
@@ -185,12 +186,24 @@ def _of_structure(
     if one.name in lesions:  # of any size and number, or none
         return
     if not one.volume_ml:
-        if len(others) >= FEWEST_OTHERS and _share([other.volume_ml > 0 for other in others]) >= _USUALLY:
-            yield _Observation(0.5, f"{one.name} is missing; others have it")
+        yield from _of_absence(one, [other.volume_ml for other in others], references_ml)
         return
     yield from _of_volume(one, others, references_ml)
     yield from _of_pieces(one, others)
     yield from _of_borders(one, others)
+
+
+def _of_absence(
+    one: StructureFacts, others_ml: Sequence[float], references_ml: Sequence[float]
+) -> Iterator[_Observation]:
+    by_people = len(references_ml) >= FEWEST_OTHERS
+    pool = references_ml if by_people else others_ml
+    if len(pool) < FEWEST_OTHERS:
+        yield _Observation(0.3, f"{one.name} was not found, and there are too few others to say whether they have it")
+    elif _share([volume > 0 for volume in pool]) >= _USUALLY:
+        yield _Observation(
+            0.5, f"{one.name} is missing; {'people find it in others' if by_people else 'others have it'}"
+        )
 
 
 def _share(answers: Sequence[bool]) -> float:
