@@ -298,7 +298,9 @@ def test_a_file_that_takes_too_long_is_refused(tmp_path: Path) -> None:
         read_upload(stream, tmp_path / "uploads", Limits(8 << 30, 1, int(np.prod(shape))))
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 100, gzip.compress(b"x" * 10)])
+@pytest.mark.parametrize(
+    "content", [b"", b"junk" * 100, gzip.compress(b"x" * 10, mtime=0)], ids=["empty", "junk", "no_nifti"]
+)
 def test_what_is_no_segmentation_is_refused(shared: Site, content: bytes) -> None:
     answer = shared.visitor("rita").post(UPLOADS, data={"baseRevision": "0"}, files={"file": ("a.nii.gz", content)})
     assert answer.status_code == 400
