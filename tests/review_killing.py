@@ -182,7 +182,7 @@ class _Working:
     def _step(self, which: float) -> None:
         if which < 0.1:
             self._reader.undo()
-        elif which < 0.2 and self._signs:
+        elif which < 0.35 and self._signs:
             self._reader.decide()
         else:
             self._reader.stroke()
