@@ -225,6 +225,9 @@ Mean Dice on held-out patients: {dice:.3f}
   {folder / "cohort"}   the dataset, imported from
   {folder / "archive"}   DICOM series with RT structure sets
 
+Look at the results, correct and sign them in the browser:
+  delineate review {folder}
+
 On your own data:
   delineate import ARCHIVE DATASET --label liver
   delineate train DATASET MODEL --minutes 30
