@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import postgresql
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,23 +19,6 @@ from delineate.review.records import Event, Verdict
 from delineate.review.store import open_store, verify_export
 from delineate.review.store.schema import TABLES, Time
 from delineate.review.store.trail import broken_links, canonical, link_digest, linked, write_export
-
-KINDS = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with postgresql.server_or_skip() as port:
-        yield port
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
-        return
-    with postgresql.database(request.getfixturevalue("port")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import postgresql
 import pytest
-from review_people import SEEN, Team, new_case, team_at
+from review_people import SEEN, Team, new_case
 
 from delineate.errors import InputError
 from delineate.review.records import (
@@ -24,30 +22,8 @@ from delineate.review.records import (
     Verdict,
     WorklistQuery,
 )
-from delineate.review.store import Store, open_store
+from delineate.review.store import Store
 from delineate.review.store.worklist import ORDERS
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with postgresql.server_or_skip() as port:
-        yield port
-
-
-@pytest.fixture(params=("sqlite", "postgresql"))
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
-        return
-    with postgresql.database(request.getfixturevalue("port")) as url:
-        yield url
-
-
-@pytest.fixture
-def team(url: str) -> Iterator[Team]:
-    store = open_store(url)
-    yield team_at(store)
-    store.close()
 
 
 def decide(team: Team, person: Person, verdict: Verdict = Verdict.APPROVE, structure: int | None = None) -> State:

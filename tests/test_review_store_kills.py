@@ -5,34 +5,14 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-import postgresql
-import pytest
 import review_writers
 from review_people import team_at
 
 from delineate.review.store import open_store
-
-KINDS = ("sqlite", "postgresql")
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with postgresql.server_or_skip() as port:
-        yield port
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
-        return
-    with postgresql.database(request.getfixturevalue("port")) as url:
-        yield url
 
 
 def forking() -> ForkServerContext:

@@ -1,42 +1,18 @@
 """Databases of review are made and brought up to date, or refused; both kinds."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import postgresql
 import pytest
 from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from review_people import Team, team_at
+from review_people import team_at
 from sqlalchemy import create_engine, inspect, text
 
 from delineate.errors import InputError, ResourceError
 from delineate.review.store import open_store
 from delineate.review.store.schema import TABLES
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with postgresql.server_or_skip() as port:
-        yield port
-
-
-@pytest.fixture(params=("sqlite", "postgresql"))
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
-        return
-    with postgresql.database(request.getfixturevalue("port")) as url:
-        yield url
-
-
-@pytest.fixture
-def team(url: str) -> Iterator[Team]:
-    store = open_store(url)
-    yield team_at(store)
-    store.close()
 
 
 def test_migrations_make_exactly_the_tables_that_the_code_knows(url: str) -> None:

@@ -1,12 +1,8 @@
 """Accounts, passwords and sessions of review, in both databases."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import postgresql
 import pytest
 from argon2 import PasswordHasher
-from review_people import Team, team_at
+from review_people import Team
 
 from delineate.errors import InputError
 from delineate.review.records import (
@@ -14,29 +10,7 @@ from delineate.review.records import (
     PersonChange,
     Role,
 )
-from delineate.review.store import open_store, people
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with postgresql.server_or_skip() as port:
-        yield port
-
-
-@pytest.fixture(params=("sqlite", "postgresql"))
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'review.sqlite'}"
-        return
-    with postgresql.database(request.getfixturevalue("port")) as url:
-        yield url
-
-
-@pytest.fixture
-def team(url: str) -> Iterator[Team]:
-    store = open_store(url)
-    yield team_at(store)
-    store.close()
+from delineate.review.store import people
 
 
 def test_a_password_is_right_or_wrong_and_locks_after_five_failures(

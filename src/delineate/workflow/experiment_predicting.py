@@ -130,17 +130,9 @@ class CaseWork:
         )
 
     def _write(self, case: Case, candidate: Candidate, result: Prediction, fold: OpenFold, *, seconds: float) -> None:
-        labels = result.segmentation.labels
-        regions = fold.models[candidate.members[0]].plan.regions
-        record = ResultRecord(
-            case=case.id,
-            labels={label.name: label.value for label in labels},
-            regions={region.name: list(region.values) for region in regions},
-            volumes_ml={one.label.name: round(one.value, 3) for one in volumes_ml(result.segmentation)},
-            model="+".join(fold.models[name].digest for name in candidate.members),
-            series_uid=None,
-            seconds=round(seconds, 2),
-        )
+        digest = "+".join(fold.models[name].digest for name in candidate.members)
+        plan = fold.models[candidate.members[0]].plan
+        record = result_record(case.id, result.segmentation, plan, model=digest, seconds=seconds)
         write_map(self.folder.prediction(candidate.name, case.id), result, Clock(), record)
 
     def _score(
@@ -160,6 +152,19 @@ class CaseWork:
             name: structure_record(scores, _parts(reference, predicted, name) if name in known else None)
             for name, scores in scored.scores.items()
         }
+
+
+def result_record(case_id: str, found: Segmentation, plan: Plan, *, model: str, seconds: float) -> ResultRecord:
+    """What stands beside a result; `model`: the digests of what made it."""
+    return ResultRecord(
+        case=case_id,
+        labels={label.name: label.value for label in found.labels},
+        regions={region.name: list(region.values) for region in plan.regions},
+        volumes_ml={one.label.name: round(one.value, 3) for one in volumes_ml(found)},
+        model=model,
+        series_uid=None,
+        seconds=round(seconds, 2),
+    )
 
 
 def averaged_prediction(members: Sequence[Prediction], plan: Plan) -> Prediction:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from delineate.dataset import Dataset
 from delineate.errors import DelineateError
-from delineate.findings import volumes_ml
 from delineate.inference import InferenceOptions, segment
 from delineate.model import Model
 from delineate.planning import Plan
@@ -15,9 +15,9 @@ from delineate.planning.configurations import LOW
 from delineate.settings import Settings
 from delineate.workflow.clock import Clock
 from delineate.workflow.experiment_folder import ExperimentFolder, Setup
-from delineate.workflow.experiment_predicting import OpenFold
+from delineate.workflow.experiment_predicting import OpenFold, result_record
 from delineate.workflow.experiment_runs import fold_model
-from delineate.workflow.results import ResultRecord, read_record
+from delineate.workflow.results import read_record
 from delineate.workflow.structures import read_case
 from delineate.workflow.writing import write_map
 
@@ -48,19 +48,13 @@ class StageWork:
 
     def do(self, case_id: str, opened: OpenFold) -> None:
         """Segment a case that the network was not trained on. Raises what reading and segmenting raise, naming it."""
-        model = opened.models[LOW]
+        model, began = opened.models[LOW], time.monotonic()
         try:
             volume, _ = read_case(self.dataset.case(case_id), self.dataset.labels, self.dataset.kinds)
             options = InferenceOptions(memory_bytes=self.settings.memory_bytes)
             result = segment(model, volume, device=self.settings.device, runners=opened.runners[LOW], options=options)
         except DelineateError as error:
             raise error.in_case(case_id) from error
-        record = ResultRecord(
-            case=case_id,
-            labels={label.name: label.value for label in result.segmentation.labels},
-            volumes_ml={one.label.name: round(one.value, 3) for one in volumes_ml(result.segmentation)},
-            model=model.digest,
-            series_uid=None,
-            seconds=0.0,
-        )
+        seconds = time.monotonic() - began
+        record = result_record(case_id, result.segmentation, model.plan, model=model.digest, seconds=seconds)
         write_map(self.folder.stage(LOW, case_id), result, Clock(), record)
