@@ -63,6 +63,12 @@ def test_a_scan_that_the_model_was_not_made_for_is_answered_by_what_fits(tmp_pat
     )
 
 
+@pytest.mark.parametrize(("kind", "told"), [(Kind.CT, True), (Kind.MR, False), (None, False)])
+def test_a_case_says_whether_a_model_can_be_asked_about_it(tmp_path: Path, kind: Kind | None, told: bool) -> None:
+    site = make_site(tmp_path, None if kind is None else proposer(kind))
+    assert site.visitor("rita").get("/api/cases/two").json()["promptable"] is told
+
+
 def test_a_model_of_several_channels_cannot_be_asked_about_one_scan() -> None:
     assert proposer(Kind.CT).misfit(Kind.OTHER, 1) is None
     assert "takes 1 channel(s), and this scan has 2" in str(proposer(Kind.CT).misfit(Kind.CT, 2))

@@ -1,5 +1,6 @@
 """Who is let in, kept out and remembered by the server, whatever strangers do meanwhile."""
 
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from review_site import PASSWORD, Site, edit, make_site, stroke
 
 from delineate.review.records import NotAllowed, PersonChange, Role
 from delineate.review.server import admission
+from delineate.review.server.idleness import Idleness
 from delineate.review.server.tokens import KnownBrowsers, kept_secret, neighbourhood
 from delineate.review.store import people
 
@@ -190,3 +192,65 @@ def test_many_large_edits_are_told_in_several_answers(tmp_path: Path) -> None:
     assert [[one["revision"] for one in answer["edits"]] for answer in told] == [[1, 2], [3, 4], [5], []]
     assert [answer["more"] for answer in told] == [True, True, False, False]
     site.store.close()
+
+
+def idle_site(folder: Path, clock: Callable[[], float]) -> Site:
+    """Half an hour without a touch ends a session, by this clock."""
+    site = make_site(folder, local=None, refusal_seconds=0.0)
+    site.store.add_person("dora", "Dora", Role.REVIEWER, PASSWORD)
+    idleness = Idleness(1800.0, kept_seconds=43_200.0, clock=clock)
+    site.app.state.parts = dataclasses.replace(site.app.state.parts, idleness=idleness)
+    return site
+
+
+def asked(visitor: Any, idle: object) -> int:
+    status = visitor.ask("GET", TWO, headers={"X-Idle-Seconds": str(idle)}).status_code
+    assert isinstance(status, int)
+    return status
+
+
+def test_who_touches_nothing_is_signed_out_however_often_the_page_asks(tmp_path: Path) -> None:
+    now = 1000.0
+    site = idle_site(tmp_path, lambda: now)
+    dora = site.visitor("dora")
+    for idle in range(0, 1800, 15):
+        now = 1000.0 + idle
+        assert asked(dora, idle) == 200
+    now = 2800.0
+    assert asked(dora, 0) == 401
+    last = site.store.events()[-1]
+    assert (last.person, last.action, last.facts) == ("dora", "signed_out", '{"why":"idle"}')
+    assert dora.post("/api/session", DORA).status_code == 200
+    assert asked(dora, 5) == 200
+
+
+def test_a_touch_in_any_window_counts(tmp_path: Path) -> None:
+    now = 0.0
+    dora = idle_site(tmp_path, lambda: now).visitor("dora")
+    assert asked(dora, 0) == 200
+    now += 1700
+    assert asked(dora, 100) == 200
+    assert asked(dora, 1700) == 200
+    now += 1699
+    assert asked(dora, 1799) == 200
+    now += 1
+    assert asked(dora, 0) == 401
+
+
+@pytest.mark.parametrize("told", ["-5", "1e9", "nan", "9" * 40, "٣", ""])
+def test_what_a_window_says_without_sense_counts_as_a_touch(tmp_path: Path, told: str) -> None:
+    now = 0.0
+    dora = idle_site(tmp_path, lambda: now).visitor("dora")
+    for _ in range(3):
+        now += 1000
+        sent = {"X-Idle-Seconds": told.encode()}
+        assert dora.ask("GET", TWO, headers=sent).status_code == 200
+
+
+def test_sessions_that_nobody_asks_for_are_forgotten() -> None:
+    now = 0.0
+    idleness = Idleness(100.0, kept_seconds=1000.0, clock=lambda: now)
+    for _ in range(50):
+        now += 100
+        assert idleness.goes_on(f"{now}", idle=0)
+    assert len(idleness._touched) == 10

@@ -1,5 +1,7 @@
 /** Calls to this page's own server: sessions, errors as sentences, and bytes. */
 
+import { idleSeconds } from "./idle";
+
 /** What went wrong, said for people. `status` 0: the server did not answer. `revision`: the head, when 409. */
 export class ApiError extends Error {
   constructor(
@@ -60,7 +62,7 @@ async function call(method: Method, path: string, options: CallOptions = {}): Pr
 }
 
 async function sent(method: Method, path: string, options: CallOptions): Promise<Response> {
-  const headers: Record<string, string> = {};
+  const headers: Record<string, string> = { "X-Idle-Seconds": String(idleSeconds()) };
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   if (options.body !== undefined) headers["Content-Type"] = "application/json";
   try {

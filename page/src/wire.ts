@@ -22,12 +22,16 @@ export interface SessionPerson {
   seesNames: boolean;
 }
 
-/** `local`: the server runs on this machine for its user only; there are no passwords then. */
+/**
+ * `local`: the server runs on this machine for its user only; there are no passwords then. `idleSeconds`: without a
+ * touch, after which the session ends; null for never.
+ */
 export interface Session {
   person: SessionPerson;
   csrf: string;
   local: boolean;
   version: string;
+  idleSeconds: number | null;
 }
 
 export interface CaseStructure extends Structure {
@@ -124,6 +128,8 @@ export interface CaseDetail extends CaseRow {
   formats: FormatChoice[];
   /** Why nothing can be exported now; null where `formats` say what can. */
   exportProblem: string | null;
+  /** Whether a promptable model is there that was made for such scans. */
+  promptable: boolean;
 }
 
 /** `problem`: why the case cannot be exported in this format; null where it can. */

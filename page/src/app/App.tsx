@@ -6,6 +6,7 @@ import { AuditPage } from "./admin/Audit";
 import { PeoplePage } from "./admin/People";
 import { DashboardPage } from "./dashboard";
 import { Footer, Header } from "./Header";
+import { Idle } from "./Idle";
 import { asApiError } from "./load";
 import { Dialogue, Empty, Problem } from "./parts";
 import { routeOf, worklistAddress, type Route } from "./route";
@@ -59,6 +60,7 @@ export function App() {
       {route.page !== "case" && <Header session={session} page={route.page} onSignedOut={() => setHere("out")} />}
       <Page route={route} session={session} />
       {route.page !== "case" && <Footer version={session.version} />}
+      {!ended && <Idle limit={session.idleSeconds} onEnd={() => setEnded(true)} />}
       {ended && <AgainDialogue session={session} onSession={begin} />}
     </>
   );

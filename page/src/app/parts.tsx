@@ -96,7 +96,7 @@ export function Dialogue(props: { title: string; onClose: () => void; children: 
     if (props.modal !== "strict") props.onClose();
   };
   return (
-    <dialog ref={host} aria-labelledby="dialogue-title" tabIndex={-1} onCancel={cancel}>
+    <dialog ref={host} class={props.modal} aria-labelledby="dialogue-title" tabIndex={-1} onCancel={cancel}>
       <div class="stack">
         <h2 id="dialogue-title">{props.title}</h2>
         {props.children}

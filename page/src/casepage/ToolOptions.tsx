@@ -109,6 +109,7 @@ function Limits({ desk }: { desk: CaseDesk }) {
 
 function Method({ desk }: { desk: CaseDesk }) {
   const method = useStore(desk.store, (state) => state.method);
+  const promptable = useStore(desk.store, (state) => state.detail.promptable);
   return (
     <label class="row">
       Method
@@ -118,7 +119,7 @@ function Method({ desk }: { desk: CaseDesk }) {
         onChange={(event) => desk.setMethod(event.currentTarget.value as ProposalMethod)}
       >
         <option value="auto">Automatic</option>
-        <option value="model">Promptable model</option>
+        {promptable && <option value="model">Promptable model</option>}
         <option value="geodesic">Geodesic distance</option>
         <option value="random_walker">Random walker</option>
       </select>

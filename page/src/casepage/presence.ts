@@ -1,4 +1,5 @@
 import * as api from "../api";
+import { idleSeconds } from "../idle";
 
 const BEAT_S = 15;
 /** Somebody who touched nothing for this long is taken not to be working on the case. */
@@ -7,15 +8,12 @@ const IDLE_S = 60;
 /** Tells the server every 15 s that somebody is here, and how long they worked; hears who else is. */
 export class Presence {
   private seconds = 0;
-  private touched = Date.now();
   private readonly ticking: ReturnType<typeof setInterval>[];
-  private readonly touch = () => (this.touched = Date.now());
 
   constructor(
     private readonly key: string,
     private readonly heard: (answer: { present: api.Present[]; revision: number }) => void,
   ) {
-    for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) addEventListener(kind, this.touch);
     addEventListener("pagehide", this.goodbye);
     this.ticking = [setInterval(() => this.tick(), 1000), setInterval(() => void this.beat(), BEAT_S * 1000)];
     void this.beat();
@@ -23,7 +21,6 @@ export class Presence {
 
   close(): void {
     this.ticking.forEach(clearInterval);
-    for (const kind of ["pointerdown", "pointermove", "keydown", "wheel"]) removeEventListener(kind, this.touch);
     removeEventListener("pagehide", this.goodbye);
     this.goodbye();
   }
@@ -33,7 +30,7 @@ export class Presence {
   };
 
   private tick(): void {
-    const working = document.visibilityState === "visible" && Date.now() - this.touched < IDLE_S * 1000;
+    const working = document.visibilityState === "visible" && idleSeconds() < IDLE_S;
     if (working) this.seconds++;
   }
 

@@ -39,6 +39,13 @@ database_option = click.option(
     "--tls-cert", type=EXISTING, metavar="PEM", help="The server's certificate, with those that vouch for it."
 )
 @click.option("--tls-key", type=EXISTING, metavar="PEM", help="Its private key.")
+@click.option(
+    "--idle-minutes",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    help="Who touches nothing for so long is signed out; not on this machine alone.",
+)
 @click.option("--full-name", default="", help="Of you, as you sign. [default: as the system knows you]")
 @click.option("--memory-gb", type=click.FloatRange(0.25), help="For the server. [default: 3/4 of the free, up to 4]")
 @click.option("--promptable", type=EXISTING, metavar="MODEL", help="Ask it for proposals: of train --promptable.")
@@ -78,6 +85,7 @@ def review(folders: tuple[Path, ...], no_browser: bool, memory_gb: float | None,
         device=_device(options["device"]),
         database=options["database"],
         full_name=options["full_name"],
+        idle_minutes=options["idle_minutes"],
     )
     with open_watch() as watch:
         serve(request, say=say, warn=warn, open_browser=not no_browser, watch=watch)

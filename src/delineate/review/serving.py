@@ -73,7 +73,8 @@ class Address:
 class ReviewRequest:
     """A review to be served. `database`: a URL, None for SQLite among the `places`; `memory_bytes`: for the server
     and all that it keeps; `full_name`: of this machine's user, as they sign; `promptable`: the folder
-    of a model that is asked for proposals, on `device`."""
+    of a model that is asked for proposals, on `device`. `idle_minutes`: after which somebody who touched nothing is
+    signed out, of those who come from elsewhere; this machine's user has no password to sign in with again."""
 
     sources: Sources
     places: Places
@@ -83,6 +84,7 @@ class ReviewRequest:
     full_name: str = ""
     promptable: Path | None = None
     device: str = "cpu"
+    idle_minutes: float = 30.0
 
 
 def check_address(address: Address, store: Store) -> None:
@@ -199,6 +201,7 @@ def app_of(request: ReviewRequest, store: Store, proposer: ModelProposer | None 
         secure=request.address.is_secure,
         version=version("delineate"),
         memory_bytes=shares.answers,
+        idle_seconds=None if request.address.is_loopback else 60 * request.idle_minutes,
     )
     live = LiveLabels(store, memory_bytes=shares.labels)
     volumes = DisplayVolumes(request.places.cache, memory_bytes=shares.scans)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from delineate.review.records import NotAllowed, Person, ReviewCase, Role
+from delineate.review.server.idleness import idle_seconds
 from delineate.review.server.options import ServerOptions
 from delineate.review.server.parts import Parts
 from delineate.review.server.problems import NotFound, NotSignedIn, TooLarge
@@ -64,7 +65,12 @@ def session_of(request: Request) -> tuple[Person, str] | None:
     parts: Parts = request.app.state.parts
     token = session_token(request)
     found = parts.store.session(token) if token else None
-    return found if found is not None and found[0].active else None
+    if found is None or not found[0].active:
+        return None
+    if not parts.idleness.goes_on(token, idle=idle_seconds(request)):
+        parts.store.end_session(token, why="idle")
+        return None
+    return found
 
 
 def cookie_name(options: ServerOptions) -> str:

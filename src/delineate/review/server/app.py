@@ -11,6 +11,7 @@ from delineate.review.live import LiveLabels
 from delineate.review.reading_facts import Dashboards
 from delineate.review.server.admission import Admitted, Rule
 from delineate.review.server.guard import Guard
+from delineate.review.server.idleness import Idleness
 from delineate.review.server.kept import Kept
 from delineate.review.server.options import ServerOptions
 from delineate.review.server.page import page_routes
@@ -56,6 +57,7 @@ def make_app(
         attempts=Attempts(options.logins_a_minute),
         guesses=Attempts(_GUESSES, seconds=_GUESSES_SECONDS),
         browsers=KnownBrowsers(kept_secret(options.places.browsers)),
+        idleness=Idleness(options.idle_seconds, kept_seconds=options.session_seconds),
         turns=Turns(at_once=max(2, cpus), seconds=options.busy_seconds),
         slow_turns=Turns(at_once=max(1, cpus // 2), seconds=options.busy_seconds),
         kept=Kept(options.memory_bytes),

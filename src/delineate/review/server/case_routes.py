@@ -115,6 +115,7 @@ def detail(here: Here, person: Visitor, case: Asked) -> CaseDetail:
         can_redo=here.store.redo_target(case.id) is not None,
         formats=format_choices(case),
         export_problem=export_problem(case, person),
+        promptable=here.proposer is not None and here.proposer.misfit(about.kind, about.channels) is None,
     )
 
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from delineate.review.live import LiveLabels
 from delineate.review.reading_facts import Dashboards
 from delineate.review.records import Person, ReviewCase
+from delineate.review.server.idleness import Idleness
 from delineate.review.server.kept import Kept
 from delineate.review.server.options import ServerOptions
 from delineate.review.server.tokens import Attempts, KnownBrowsers, OneTimeToken
@@ -28,8 +29,8 @@ class Parts:
 
     `turns`: at what people wait for; `slow_turns`: at what takes many seconds. `kept`: answers that are asked for
     again. `token`: of the address that was printed. `attempts`: to sign in, by address; `guesses`: at one's own
-    password, by who is known; `browsers`: in which somebody signed in before. `proposer`: a promptable model, if
-    there is one.
+    password, by who is known; `browsers`: in which somebody signed in before. `idleness`: of sessions. `proposer`: a
+    promptable model, if there is one.
     """
 
     store: Store
@@ -40,6 +41,7 @@ class Parts:
     attempts: Attempts
     guesses: Attempts
     browsers: KnownBrowsers
+    idleness: Idleness
     turns: Turns
     slow_turns: Turns
     kept: Kept

@@ -94,4 +94,10 @@ def set_cookie(response: Response, session: Session, options: ServerOptions) -> 
 
 def _answer(here: Parts, person: Person, csrf: str) -> SessionAnswer:
     shown = SessionPerson(name=person.name, full_name=person.full_name, role=person.role, sees_names=person.sees_names)
-    return SessionAnswer(person=shown, csrf=csrf, local=here.options.local is not None, version=here.options.version)
+    return SessionAnswer(
+        person=shown,
+        csrf=csrf,
+        local=here.options.local is not None,
+        version=here.options.version,
+        idle_seconds=here.options.idle_seconds,
+    )

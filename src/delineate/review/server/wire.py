@@ -54,10 +54,13 @@ class SessionPerson(Wire):
 
 
 class SessionAnswer(Wire):
+    """`idle_seconds`: without a touch, after which the session ends; None for never."""
+
     person: SessionPerson
     csrf: str
     local: bool
     version: str
+    idle_seconds: float | None
 
 
 # Cases
@@ -154,7 +157,8 @@ class FormatChoice(Wire):
 
 class CaseDetail(CaseRow):
     """`scan`: the digest of the scan's files, which `seen` is of too, so that the page can work `seen` out itself.
-    `export_problem`: why nothing can be exported of it now, None where `formats` say what can."""
+    `export_problem`: why nothing can be exported of it now, None where `formats` say what can. `promptable`: whether a
+    promptable model is there that was made for such scans."""
 
     geometry: Geometry
     image: Picture
@@ -170,6 +174,7 @@ class CaseDetail(CaseRow):
     can_redo: bool
     formats: list[FormatChoice]
     export_problem: str | None
+    promptable: bool
 
 
 class CaseFinding(Wire):

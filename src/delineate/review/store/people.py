@@ -154,14 +154,14 @@ class PeopleStore(Database):
                 return None
             return _person(found[0]), found[1].csrf
 
-    def end_session(self, token: str) -> None:
-        """End a session; nothing happens if it has ended."""
+    def end_session(self, token: str, *, why: str = "") -> None:
+        """End a session; nothing happens if it has ended. `why`: "idle" where nobody asked for it."""
         with self.writing() as writing:
             owner = select(PersonRow.name).join(SessionRow, SessionRow.person_id == PersonRow.id)
             name = writing.work.scalar(owner.where(SessionRow.token == _digest(token)))
             if name is not None:
                 writing.work.execute(delete(SessionRow).where(SessionRow.token == _digest(token)))
-                writing.note(name, "signed_out", "", {})
+                writing.note(name, "signed_out", "", {"why": why} if why else {})
 
     def _known(self, name: str) -> Person:
         with self.reading() as work:
