@@ -356,16 +356,25 @@ def test_text_that_is_no_split_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "validation", "message"),
+    ("training", "validation", "held_out", "message"),
     [
-        (("case0",), ("case1",), "patients both in training and in validation"),
-        (("case0", "case0"), ("case2",), "names cases twice"),
-        (("case0",), ("nobody",), r"no case of this id \(case nobody\)"),
+        (("case0",), ("case1",), (), "patients both in training and in validation"),
+        (("case0",), ("case2",), ("case1",), "patients both in training and in the held-out cases"),
+        (("case2",), ("case0",), ("case1",), "patients both in validation and in the held-out cases"),
+        (("case0", "case0"), ("case2",), (), "names cases twice"),
+        (("case0",), (), ("case0",), "names cases twice"),
+        (("case0",), ("nobody",), (), r"no case of this id \(case nobody\)"),
     ],
 )
-def test_a_split_that_does_not_fit_is_refused(training: tuple[str], validation: tuple[str], message: str) -> None:
+def test_a_split_that_does_not_fit_is_refused(
+    training: tuple[str, ...], validation: tuple[str, ...], held_out: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(DatasetError, match=message):
-        check_split(Split(training, validation, "d", ""), made_up("AAB"))
+        check_split(Split(training, validation, "d", "", held_out), made_up("AAB"))
+
+
+def test_held_out_cases_need_not_be_in_the_dataset() -> None:
+    check_split(Split(("case0",), ("case2",), "d", "", held_out=("elsewhere",)), made_up("AAB"))
 
 
 @pytest.mark.parametrize(("name", "kind", "labels"), [("hippocampus", Kind.MR, 2), ("headneck", Kind.CT, 7)])

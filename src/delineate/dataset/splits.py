@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
 import msgspec
 
@@ -88,22 +89,30 @@ def train_on_all(dataset: Dataset, *, dataset_digest: str | None = None) -> Spli
 
 
 def check_split(split: Split, dataset: Dataset) -> None:
-    """Raises `DatasetError` for unknown or repeated case ids, or a patient on both sides.
+    """Raises `DatasetError` for unknown or repeated case ids, or a patient on two sides.
 
-    The digest is not compared: a dataset may have grown since without harm to the split.
+    The digest is not compared: a dataset may have grown since without harm to the split. Held-out cases need not be
+    part of the dataset: it may have been opened without them.
     """
-    both = Counter(split.training + split.validation)
-    repeated = sorted(case_id for case_id, times in both.items() if times > 1)
+    named = Counter(split.training + split.validation + split.held_out)
+    repeated = sorted(case_id for case_id, times in named.items() if times > 1)
     if repeated:
         raise DatasetError("the split names cases twice", got=_some(repeated), remedy="Make the split again.")
-    sides = [{dataset.case(case_id).patient_id for case_id in side} for side in (split.training, split.validation)]
-    shared = sorted(sides[0] & sides[1])
-    if shared:
-        raise DatasetError(
-            "the split has patients both in training and in validation",
-            got=_some(shared),
-            remedy="Make the split again: scores on patients seen in training say nothing.",
-        )
+    ids = {case.id for case in dataset.cases}
+    sides = {
+        "training": split.training,
+        "validation": split.validation,
+        "the held-out cases": tuple(case_id for case_id in split.held_out if case_id in ids),
+    }
+    patients = {name: {dataset.case(case_id).patient_id for case_id in side} for name, side in sides.items()}
+    for one, other in combinations(patients, 2):
+        shared = sorted(patients[one] & patients[other])
+        if shared:
+            raise DatasetError(
+                f"the split has patients both in {one} and in {other}",
+                got=_some(shared),
+                remedy="Make the split again: scores on patients seen before say nothing.",
+            )
 
 
 def split_to_json(split: Split) -> str:
