@@ -37,6 +37,7 @@ FOLDER = Path(os.environ.get("TIME_TO_DICE", ROOT / ".time_to_dice"))
 PEER = [os.environ.get("NNUNET_PYTHON", str(ROOT / ".venv-nnunet/bin/python")), str(HERE / "nnunet" / "peer.py")]
 DELINEATE = str(Path(sys.executable).with_name("delineate"))
 NUMBERS = {"hippocampus": 201, "headneck": 202}
+SELDOM = 60.0  # seconds between looks at the memory, which cost time
 OPTIONS = {"hippocampus": [], "headneck": ["--missing-labels", "unknown"]}
 
 
@@ -100,7 +101,7 @@ def ours(dataset: Dataset, minutes: float, seed: int) -> Mapping[str, Any]:
     source = SHARED / _folder(dataset)
     options = ["--minutes", f"{minutes:g}", "--seed", str(seed), "--folds", "5", "--fold", "0", "--validations", "1"]
     command = [DELINEATE, "train", str(source), str(model), *options, *OPTIONS[_folder(dataset)]]
-    seconds = run_alone([*command, "--cache", str(cache)]).seconds
+    seconds = run_alone([*command, "--cache", str(cache)], sample_seconds=SELDOM).seconds
     scored = _split(dataset)[1]
     images = run / "images"
     images.mkdir(exist_ok=True)
@@ -197,7 +198,7 @@ def draw(points: Sequence[Point], path: Path, *, title: str) -> None:
 
 
 def _must(command: Sequence[str]) -> Mapping[str, Any]:
-    taken = run_alone(command)
+    taken = run_alone(command, sample_seconds=SELDOM)
     if taken.report is None:
         raise RuntimeError(f"{' '.join(command)}\n{taken.words}")
     return taken.report
