@@ -14,6 +14,7 @@ from delineate.inference import InferenceOptions
 from delineate.inference.foreseeing import foresee, scan_demand
 from delineate.inference.memory import Demand, estimate, fit
 from delineate.inference.streaming import Streaming
+from delineate.inference.windows import layout
 from delineate.model import Model
 from delineate.planning import NetworkPlan, Plan, Tiling
 from delineate.postprocessing import Rule
@@ -71,6 +72,18 @@ def test_half_the_precision_takes_half_the_activations() -> None:
 def test_folds_and_mirrors_hold_their_sum_meanwhile() -> None:
     once, often = (estimate(replace(DEMAND, passes=n), LARGE, Streaming()).network for n in (1, 8))
     assert often - once == 117 * 128**3 * 4
+
+
+def test_sums_as_nnunet_makes_them_go_along_its_first_axis_and_are_kept_for_each_fold() -> None:
+    plan = msgspec.structs.replace(LARGE, tiling=Tiling(centre="nnunet", sums="nnunet"))
+    demand = replace(DEMAND, folds=3, passes=3)
+    how, needed = fit(demand, plan)
+    assert (how.axis, how.half) == (2, True)
+    padded = layout(DEMAND.prepared, plan).padded
+    across, extent = padded[0] * padded[1], plan.patch_size[2]
+    assert needed.sums == 2 * across * extent * (3 * plan.classes + 1)
+    once = estimate(replace(demand, folds=1, passes=1), plan, how)
+    assert needed.network - once.network == 4 * 4 * plan.classes * 128**3
 
 
 def test_on_a_gpu_the_gpus_memory_counts() -> None:

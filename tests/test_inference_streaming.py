@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +129,55 @@ def test_folds_and_mirrors_are_averaged() -> None:
     assert list(mirrors(plan.tiling)) == combinations
     streamed = joined(noise(), plan, [Known(0), Known(1)], Streaming())
     np.testing.assert_allclose(streamed, naive(noise(), plan, mean), atol=1e-4)
+
+
+def nnunets(image: Image, plan: Plan, seeds: tuple[int, ...]) -> Image:
+    """What nnU-Net 2.8 does with a whole volume, on arrays (C, K, J, I) as it has them: float16 throughout."""
+    windows = layout(image.shape[1:], plan)
+    padded = torch.from_numpy(np.pad(image, [(0, 0), *windows.padding]).transpose(0, 3, 2, 1).copy())
+    weight = torch.from_numpy(window_weight(plan).transpose(2, 1, 0).copy()).half()
+    starts = sorted(start[::-1] for start in itertools.product(*windows.starts))
+    mirrored = [2 - axis for axis in sorted(plan.tiling.mirror_axes, reverse=True)]
+    combinations = [c for n in range(len(mirrored)) for c in itertools.combinations(mirrored, n + 1)]
+
+    def network(seed: int, x: Tensor) -> Tensor:
+        return Known(seed)(x.permute(0, 1, 4, 3, 2).contiguous()).permute(0, 1, 4, 3, 2)
+
+    total: Tensor | None = None
+    for seed in seeds:
+        logits = torch.zeros((plan.classes, *padded.shape[1:]), dtype=torch.half)
+        counts = torch.zeros(padded.shape[1:], dtype=torch.half)
+        for start in starts:
+            at = tuple(slice(a, a + n) for a, n in zip(start, plan.patch_size[::-1], strict=True))
+            window = padded[(slice(None), *at)][None]
+            prediction = network(seed, window)
+            for axes in combinations:
+                dims = [2 + axis for axis in axes]
+                prediction += network(seed, window.flip(dims)).flip(dims)
+            prediction /= len(combinations) + 1
+            logits[(slice(None), *at)] += prediction[0] * weight
+            counts[at] += weight
+        logits /= counts
+        total = logits if total is None else total.add_(logits)
+    assert total is not None
+    if len(seeds) > 1:
+        total /= len(seeds)
+    inside = tuple(slice(b, b + n) for (b, _), n in zip(windows.padding, image.shape[1:], strict=True))
+    return np.asarray(total.float().numpy().transpose(0, 3, 2, 1)[(slice(None), *inside)])
+
+
+@pytest.mark.parametrize("planes", [1, 3, 100])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize(("base", "shape"), [(PLAN, (21, 13, 10)), (PLAN, (5, 13, 3)), (FLAT, (21, 13, 10))])
+def test_sums_as_nnunet_makes_them_are_its_sums_to_the_bit(
+    base: Plan, shape: Triple, seeds: tuple[int, ...], planes: int
+) -> None:
+    mirror_axes = (0, 1) if base is FLAT else (0, 1, 2)
+    tiling = Tiling(centre="nnunet", padding="zero", mirror_axes=mirror_axes, sums="nnunet")
+    plan = msgspec.structs.replace(base, tiling=tiling)
+    how = Streaming(axis=2, half=True, planes=planes, shared=min(1, planes - 1))
+    ours = joined(noise(shape), plan, [Known(seed) for seed in seeds], how)
+    np.testing.assert_array_equal(ours, nnunets(noise(shape), plan, seeds))
 
 
 def test_a_runner_may_write_over_its_last_result() -> None:

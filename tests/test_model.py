@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import msgspec
 import pytest
 import torch
 from anatomy import LABELS, tiny_plan
@@ -104,3 +105,13 @@ def test_mirroring_is_only_along_axes_that_training_flipped() -> None:
     flipped = replace(tiny_model(), plan=tiny_plan(augmentation=AugmentationPlan(flip_axes=(1,))))
     assert with_tiling(flipped, mirror=True).plan.tiling.mirror_axes == (1,)
     assert with_tiling(tiny_model(), mirror=True).plan.tiling.mirror_axes == ()
+
+
+def test_nnunets_sums_are_for_models_made_nnunets_way() -> None:
+    model = tiny_model()
+    with pytest.raises(ModelError, match="nnU-Net's masks are those of its own models"):
+        with_tiling(model, sums="nnunet")
+    tiling = msgspec.structs.replace(model.plan.tiling, centre="nnunet")
+    theirs = replace(model, plan=msgspec.structs.replace(model.plan, tiling=tiling))
+    assert with_tiling(theirs, sums="nnunet").plan.tiling.sums == "nnunet"
+    assert with_tiling(theirs, sums="nnunet").digest != theirs.digest

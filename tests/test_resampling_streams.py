@@ -75,6 +75,17 @@ def test_slices_may_be_taken_from_the_closest_one() -> None:
         np.testing.assert_array_equal(classes_in_slabs(logits, mixed, axis, 2), expected)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_logits_may_be_rounded_to_half_precision_before_they_are_compared(axis: int) -> None:
+    logits, matrices = smooth_logits(12, seed=4).round(1), matrices_to((29, 14, 31))
+    rounded = apply_matrices(logits, matrices).astype(np.float16)
+    out = np.full(rounded.shape[1:], 99, dtype=np.uint8)
+    slabs = slabs_of(logits, axis, 3, shared_planes(matrices[axis]))
+    reduce_to_classes(slabs, matrices, axis=axis, out=out, half=True)
+    np.testing.assert_array_equal(out, rounded.argmax(axis=0))
+    assert (out != classes_in_slabs(logits, matrices, axis, 3)).any()
+
+
 def test_splines_whose_weights_are_negative_are_refused() -> None:
     logits, cubic = smooth_logits(4, seed=3), matrices_to((29, 14, 31), Interpolation.CUBIC)
     with pytest.raises(ValueError, match="not by splines"):

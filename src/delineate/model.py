@@ -17,7 +17,7 @@ from delineate.errors import ModelError, PlanError
 from delineate.files import write_bytes, write_text
 from delineate.labels import LabelSet
 from delineate.networks import build_network
-from delineate.planning import Plan, plan_from_json, plan_to_json
+from delineate.planning import Plan, Sums, plan_from_json, plan_to_json
 from delineate.postprocessing import Rule
 
 PLAN_FILE, LABELS_FILE, WEIGHTS_FILE, MODEL_FILE = "plan.json", "labels.json", "weights.safetensors", "model.json"
@@ -246,19 +246,32 @@ def _weights_file(fold: int) -> str:
     return f"weights_{fold}.safetensors" if fold else WEIGHTS_FILE
 
 
-def with_tiling(model: Model, *, overlap: float | None = None, mirror: bool | None = None) -> Model:
-    """The same model, its stages included, run with another overlap, or with mirroring along the axes that training
-    flipped, or without."""
-    if overlap is None and mirror is None:
+def with_tiling(
+    model: Model, *, overlap: float | None = None, mirror: bool | None = None, sums: Sums | None = None
+) -> Model:
+    """The same model, its stages included, run with another overlap, with mirroring along the axes that training
+    flipped or without, or with other sums.
+
+    Raises `ModelError` for sums as nnU-Net makes them of a model that was not prepared as nnU-Net prepares.
+    """
+    if overlap is None and mirror is None and sums is None:
         return model
     tiling = model.plan.tiling
+    if sums is not None:
+        if sums == "nnunet" and tiling.centre != "nnunet":
+            raise ModelError(
+                "nnU-Net's masks are those of its own models",
+                expected="an imported model, or one trained with --like nnunet",
+                got=f"one of {model.plan.dataset!r} made delineate's way",
+            )
+        tiling = msgspec.structs.replace(tiling, sums=sums)
     if overlap is not None:
         tiling = msgspec.structs.replace(tiling, overlap=overlap)
     if mirror is not None:
         tiling = msgspec.structs.replace(tiling, mirror_axes=model.plan.augmentation.flip_axes if mirror else ())
 
     def tiled(stage: Model) -> Model:
-        return with_tiling(stage, overlap=overlap, mirror=mirror)
+        return with_tiling(stage, overlap=overlap, mirror=mirror, sums=sums)
 
     return replace(
         model,

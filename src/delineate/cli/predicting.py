@@ -35,6 +35,9 @@ PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 @click.option("--overlap", type=click.FloatRange(0, 0.9), help="Of neighbouring windows. [default: the plan's, 0.5]")
 @click.option("--step", type=click.FloatRange(0.1, 1), help="The same as nnU-Net says it: 1 - overlap.")
 @click.option("--mirror/--no-mirror", default=None, help="Average over mirrored scans. [default: the plan's]")
+@click.option(
+    "--as-nnunet", is_flag=True, help="The masks of nnU-Net's own predictor, voxel for voxel: slower, and less exact."
+)
 @click.option("--skip-air/--no-skip-air", default=True, help="Leave out windows of nothing but air. [default: skip]")
 @click.option(
     "--locate",

@@ -133,5 +133,45 @@ class Blend:
         return [along if axis == self.axis else value for axis, value in enumerate(values)]
 
 
+@dataclass(slots=True, eq=False)
+class NnunetBlend(Blend):
+    """The means as nnU-Net makes and rounds them: weighted logits and weights are summed in float16, one window after
+    the other, and divided at the end; then the folds' means are summed in float16. No window may be left out.
+
+    Logits are added for all folds at once: (folds * classes, *patch).
+    """
+
+    folds: int = 1
+    _counts: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        super(NnunetBlend, self).__post_init__()  # a class with slots is made anew, which super() knows nothing of
+        planes = self._across(self.windows.padded, self.extent)
+        self._means = torch.zeros((self.folds * len(self.base), *planes), dtype=torch.float16, device=self.device)
+        self._counts = torch.zeros(planes, dtype=torch.float16, device=self.device)
+
+    def add(self, logits: Tensor, start: Triple) -> None:
+        sums, counts = self._at_window(self._means, start), self._at_window(self._counts, start)
+        for ring, part in self._parts(start[self.axis], self.windows.patch[self.axis]):
+            weight = _cut(self._weight, self.axis, part)
+            weighted = _cut(logits, 1 + self.axis, part) * weight
+            _cut(sums, 1 + self.axis, ring).add_(weighted)
+            _cut(counts, self.axis, ring).add_(weight)
+
+    def _take(self, start: int, out: Tensor) -> None:
+        first = start + self.windows.padding[self.axis][0]
+        for ring, part in self._parts(first, out.shape[1 + self.axis]):
+            sums, counts = _cut(self._means, 1 + self.axis, ring), _cut(self._counts, self.axis, ring)
+            means = self._without_padding(sums) / self._without_padding(counts)
+            total, *others = torch.split(means, len(self.base))
+            for other in others:
+                total.add_(other)
+            if others:
+                total.div_(self.folds)
+            _cut(out, 1 + self.axis, part).copy_(total)
+            sums.zero_()
+            counts.zero_()
+
+
 def _cut(tensor: Tensor, axis: int, part: slice) -> Tensor:
     return tensor.narrow(axis, part.start, part.stop - part.start)

@@ -36,16 +36,18 @@ class Demand:
     """What a stage is to do, as far as memory is concerned; bytes are those that are not in `held_bytes` yet.
 
     `scan` and `prepared`: shapes in the scan's own and the prepared image's axes. `shared`: planes that slabs have in
-    common, along each axis. `passes`: of the network over a window, folds times mirrors. `held_bytes`: what the process
-    uses now. `volume_bytes`: the scan, if it is still to be read (0 if it is mapped from a file). `preparation_bytes`:
-    what preparing needs beside the scan, the prepared image included. `postprocessing_bytes`: what is needed beside
-    the label map when the network is done. `other_bytes`: what other cases need that are read or written meanwhile.
+    common, along each axis. `folds`: networks; `passes`: of them over a window, folds times mirrors. `held_bytes`: what
+    the process uses now. `volume_bytes`: the scan, if it is still to be read (0 if it is mapped from a file).
+    `preparation_bytes`: what preparing needs beside the scan, the prepared image included. `postprocessing_bytes`: what
+    is needed beside the label map when the network is done. `other_bytes`: what other cases need that are read or
+    written meanwhile.
     `device`: whether network and sums live on a GPU, not in this process.
     """
 
     scan: Triple
     prepared: Triple
     held_bytes: int
+    folds: int = 1
     passes: int = 1
     engine: str = "torch"
     precision: str = "float32"
@@ -68,6 +70,7 @@ def stage_demand(trace: Trace, plan: Plan, choice: EngineChoice, *, folds: int) 
         scan=trace.original.shape,
         prepared=trace.prepared.shape,
         held_bytes=0,
+        folds=folds,
         passes=folds * len(list(mirrors(plan.tiling))),
         engine=choice.engine,
         precision=choice.precision,
@@ -170,10 +173,13 @@ def fit(demand: Demand, plan: Plan, memory_bytes: int | None = None) -> tuple[St
 def _ways(demand: Demand, plan: Plan) -> Iterator[Streaming]:
     most = batch_size(plan)
     batches = sorted({max(1, most >> n) for n in range(most.bit_length())}, reverse=True)
-    for half, batch in itertools.product((False, True), batches):
+    as_nnunet = plan.tiling.sums == "nnunet"
+    for half, batch in itertools.product((True,) if as_nnunet else (False, True), batches):
         thicknesses = [n for n in THICKNESSES if n == min(THICKNESSES) or not _is_thick(demand, plan, n)]
         for planes in thicknesses:
-            yield _best_axis(demand, plan, Streaming(batch=batch, half=half, planes=planes))
+            how = Streaming(batch=batch, half=half, planes=planes)
+            # nnU-Net goes along its first axis, which is our last.
+            yield _along(demand, how, 2) if as_nnunet else _best_axis(demand, plan, how)
 
 
 def _is_thick(demand: Demand, plan: Plan, planes: int) -> bool:
@@ -184,15 +190,21 @@ def _is_thick(demand: Demand, plan: Plan, planes: int) -> bool:
 
 def _best_axis(demand: Demand, plan: Plan, how: Streaming) -> Streaming:
     """The same along the axis that takes least, or one before it that takes hardly more."""
-    along = [replace(how, axis=axis, shared=demand.shared[axis]) for axis in range(3)]
+    along = [_along(demand, how, axis) for axis in range(3)]
     costs = [_sum_bytes(demand, plan, way) + _slab_bytes(demand, plan, way) for way in along]
     return next(way for way, cost in zip(along, costs, strict=True) if cost <= NEARLY_LEAST * min(costs))
+
+
+def _along(demand: Demand, how: Streaming, axis: int) -> Streaming:
+    return replace(how, axis=axis, shared=demand.shared[axis])
 
 
 def _sum_bytes(demand: Demand, plan: Plan, how: Streaming) -> int:
     padded = layout(demand.prepared, plan).padded
     across = math.prod(padded) // padded[how.axis]
     extent = how.extent(plan.patch_size)
+    if plan.tiling.sums == "nnunet":
+        return 2 * across * extent * (demand.folds * plan.classes + 1)
     weights = 4 * plan.patch_size[how.axis]
     return across * (extent * plan.classes * (2 if how.half else 4) + weights)
 
@@ -231,7 +243,8 @@ def network_bytes(plan: Plan, demand: Demand, batch: int) -> int:
         inside = 9 * first + logits
     else:
         inside = (4 * first + logits) // batch + logits
-    return inside + windows + (logits if demand.passes > 1 else 0)
+    kept = demand.folds + (demand.folds > 1) if plan.tiling.sums == "nnunet" else 1
+    return inside + windows + (kept * logits if demand.passes > 1 else 0)
 
 
 def _remedy(least: MemoryEstimate, demand: Demand) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import Empty, Queue
 from threading import Event, Thread
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from delineate.engines import Runner
 from delineate.geometry import Triple
 from delineate.inference.air import Air
-from delineate.inference.blending import Blend
+from delineate.inference.blending import Blend, NnunetBlend
 from delineate.inference.windows import Layout, cut_window, layout, mirrors, padding_values, window_weight
 from delineate.planning import Plan
 from delineate.preprocessing import FloatImage
@@ -98,11 +99,13 @@ def _slabs(
 ) -> Iterator[Slab]:
     shape = (image.shape[1], image.shape[2], image.shape[3])
     windows, device = how.windows or layout(shape, plan), runners[0].choice.device
-    base = (0.0,) * plan.classes if air is None else air.logits
-    blend = Blend(
+    as_nnunet = plan.tiling.sums == "nnunet"
+    air = None if as_nnunet else air
+    make: Callable[..., Blend] = partial(NnunetBlend, folds=len(runners)) if as_nnunet else Blend
+    blend = make(
         windows,
         window_weight(plan),
-        base,
+        (0.0,) * plan.classes if air is None else air.logits,
         axis=how.axis,
         extent=how.extent(plan.patch_size),
         dtype=torch.float16 if how.half else torch.float32,
@@ -110,14 +113,19 @@ def _slabs(
         shared=how.shared,
     )
     combinations = list(mirrors(plan.tiling))
+    together = [[runner] for runner in runners] if as_nnunet else [runners]
     before, finished = windows.padding[how.axis][0], 0
     for starts, batch in _batches(image, windows, plan, how=how, air=air, device=device, watch=watch):
         for planes in _pieces(finished, min(shape[how.axis], starts[0][how.axis] - before), how.planes):
             yield blend.take(planes)
             finished = planes.stop
-        _add(blend, starts, mean_logits(runners, batch, combinations))
+        _add(blend, starts, _side_by_side([mean_logits(some, batch, combinations) for some in together]))
     for planes in _pieces(finished, shape[how.axis], how.planes):
         yield blend.take(planes)
+
+
+def _side_by_side(logits: Sequence[Tensor]) -> Tensor:
+    return logits[0] if len(logits) == 1 else torch.cat(list(logits), dim=1)
 
 
 def _add(blend: Blend, starts: Starts, logits: Tensor) -> None:
@@ -134,7 +142,7 @@ def _batches(
     count = WindowCount(0, 0, windows.count)
     group: Starts = []
     held = _empty_windows(how.batch, image.shape[0], plan.patch_size, device)
-    for start in windows.along(how.axis):
+    for start in windows.along(how.axis, last_fastest=plan.tiling.sums != "nnunet"):
         if group and (len(group) == how.batch or _too_far(group[0], start, how, plan.patch_size)):
             yield group, _on_device(held[: len(group)], device)
             count = replace(count, run=count.run + len(group))

@@ -46,9 +46,11 @@ class Layout:
     def count(self) -> int:
         return math.prod(len(starts) for starts in self.starts)
 
-    def along(self, axis: int) -> Iterator[Triple]:
-        """The start of every window, those that come first along `axis` first."""
-        order = (axis, *(n for n in range(3) if n != axis))
+    def along(self, axis: int, *, last_fastest: bool = True) -> Iterator[Triple]:
+        """The start of every window, those that come first along `axis` first; of the others, the last or the first
+        axis changes fastest."""
+        others = [n for n in range(3) if n != axis]
+        order = (axis, *(others if last_fastest else reversed(others)))
         for combination in itertools.product(*(self.starts[n] for n in order)):
             i, j, k = (combination[order.index(n)] for n in range(3))
             yield i, j, k
@@ -101,8 +103,10 @@ def cut_window(image: FloatImage, windows: Layout, start: Triple, values: Sequen
 
 def mirrors(tiling: Tiling) -> Iterator[tuple[int, ...]]:
     """Every combination of mirrored axes, as dimensions of a batch (B, C, I, J, K); () is none."""
-    for count in range(len(tiling.mirror_axes) + 1):
-        for axes in itertools.combinations(tiling.mirror_axes, count):
+    # In nnU-Net's order of the axes, for the same rounding.
+    mirrored = sorted(tiling.mirror_axes, reverse=tiling.sums == "nnunet")
+    for count in range(len(mirrored) + 1):
+        for axes in itertools.combinations(mirrored, count):
             yield tuple(2 + axis for axis in axes)
 
 

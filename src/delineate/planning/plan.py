@@ -17,6 +17,7 @@ STORED = "stored"
 PROMPT_CHANNELS = 4
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Sums = Literal["float32", "nnunet"]
 LossName = Literal["dice", "dice_ce"]
 Annotators = Literal["first", "sample", "majority", "staple"]
 
@@ -197,6 +198,8 @@ class Tiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `centre`: the Gaussian's peak lies in the patch's exact middle, or on voxel n // 2 with the rounding of nnU-Net.
     `padding`: what a scan smaller than the patch is surrounded with, its channels' lowest values or 0.
+    `sums`: of windows' logits and of folds, in float32, or as nnU-Net makes them: in float16, in its order of windows,
+    each fold for itself, and rounded once more where logits are resampled.
     """
 
     overlap: float = 0.5
@@ -205,6 +208,7 @@ class Tiling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     padding: Literal["lowest", "zero"] = "lowest"
     mirror_axes: tuple[int, ...] = ()
     batch_size: int = 1
+    sums: Sums = "float32"
 
 
 class Preparation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,7 +43,9 @@ def reduce_slabs(slabs: Slabs, matrices: AxisMatrices, plan: Plan, *, axis: int,
     if plan.regions:
         reduce_to_regions(slabs, matrices, [region.paints for region in plan.regions], axis=axis, out=out)
     else:
-        reduce_to_classes(slabs, matrices, axis=axis, out=out)
+        # What is resampled, nnU-Net rounds once more.
+        half = plan.tiling.sums == "nnunet" and any(matrix.taps > 1 for matrix in matrices)
+        reduce_to_classes(slabs, matrices, axis=axis, out=out, half=half)
 
 
 def restore_probabilities(probabilities: FloatImage, trace: Trace, plan: Plan) -> FloatImage:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from delineate.geometry import Grid, Triple
-from delineate.resampling.arrays import Array, inside_rows, thread_count
+from delineate.resampling.arrays import Array, apply_matrices, inside_rows, thread_count
 from delineate.resampling.matrices import AxisMatrices, AxisMatrix, Float32Array, axis_matrices, check_logits
 
 Slabs = Iterable[tuple[slice, Float32Array]]
@@ -66,14 +66,15 @@ def _slabs(logits: Array, matrix: AxisMatrix) -> Slabs:
         yield planes, np.ascontiguousarray(logits[:, planes], dtype=np.float32)
 
 
-def reduce_to_classes(slabs: Slabs, matrices: AxisMatrices, *, axis: int, out: Array) -> None:
+def reduce_to_classes(slabs: Slabs, matrices: AxisMatrices, *, axis: int, out: Array, half: bool = False) -> None:
     """Write the class with the largest interpolated logit, the lower one at a tie, to `out` (I, J, K).
 
     `out` may have any strides: a view into a larger array. Slabs start with the last `shared_planes` of the one before.
+    `half`: logits are rounded to float16 before they are compared, which takes longer.
     Raises `ValueError` for slabs that leave planes out or end early, for an `out` of another shape, and for weights
     below 0 (splines): where neighbours agree, so must every point between them.
     """
-    _by_planes(_reduce_classes, slabs, matrices, axis, out)
+    _by_planes(_reduce_halves if half else _reduce_classes, slabs, matrices, axis, out)
 
 
 def reduce_to_regions(slabs: Slabs, matrices: AxisMatrices, paints: Sequence[int], *, axis: int, out: Array) -> None:
@@ -115,6 +116,16 @@ def _reduce_classes(logits: Float32Array, matrices: AxisMatrices, out: Array) ->
     from delineate.resampling import kernels
 
     _on_blocks(kernels.reduce_classes, logits, matrices, (), out)
+
+
+def _reduce_halves(logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:
+    """Class by class, so that memory does not grow with them."""
+    highest = np.full(out.shape, -np.inf, dtype=np.float16)
+    for index, of_class in enumerate(logits):
+        values = apply_matrices(of_class, matrices).astype(np.float16)
+        higher = values > highest
+        highest[higher] = values[higher]
+        out[higher] = index
 
 
 def _paint_regions(paints: Array, logits: Float32Array, matrices: AxisMatrices, out: Array) -> None:

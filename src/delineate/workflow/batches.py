@@ -106,8 +106,9 @@ class PredictionRun:
 class PredictionRequest:
     """`delineate predict` in words that another process understands: the options of the command line.
 
-    `locate`: the folder of a model that looks first, or `OWN_LOOK` for the model's own first stage; `structures`,
-    `around`, `margin_mm`: see `inference.Locate`.
+    `as_nnunet`: the masks that nnU-Net itself would give, see `Tiling.sums`; by PyTorch in float32, with all windows,
+    where nothing else is asked for. `locate`: the folder of a model that looks first, or `OWN_LOOK` for the model's own
+    first stage; `structures`, `around`, `margin_mm`: see `inference.Locate`.
     """
 
     model: Path
@@ -119,6 +120,7 @@ class PredictionRequest:
     cache: Path | None = None
     overlap: float | None = None
     mirror: bool | None = None
+    as_nnunet: bool = False
     engine: str | None = None
     precision: str | None = None
     skip_air: bool = True

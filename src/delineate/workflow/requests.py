@@ -9,6 +9,7 @@ from delineate.formats.deidentification.pseudonyms import load_or_make_key
 from delineate.inference import Locate
 from delineate.inference.locating import MARGIN_MM
 from delineate.model import Model, load_model, with_tiling
+from delineate.planning import Sums
 from delineate.settings import detect
 from delineate.workflow.batches import OWN_LOOK, Attempt, Hear, PredictionRequest, PredictionRun, nobody_hears
 from delineate.workflow.predicting import Batch, PredictionOptions, rules_for
@@ -26,7 +27,8 @@ def run_request(
     """See `predicting.predict`. Raises `ModelError` for a folder that is no model, `LabelError` for structures that it
     does not have, and what `predict` raises."""
     settings = detect(request.device, threads=request.threads, memory_gb=request.memory_gb, cache=request.cache)
-    model = with_tiling(load_model(request.model), overlap=request.overlap, mirror=request.mirror)
+    sums: Sums | None = "nnunet" if request.as_nnunet else None
+    model = with_tiling(load_model(request.model), overlap=request.overlap, mirror=request.mirror, sums=sums)
     options = _options(request, model)
     batch = Batch(model, settings, options, watch=watch, stopping=stopping, attempt=attempt or Attempt(), hear=hear)
     return batch.run(request.source, request.output)
@@ -34,8 +36,8 @@ def run_request(
 
 def _options(request: PredictionRequest, model: Model) -> PredictionOptions:
     return PredictionOptions(
-        engine=request.engine,
-        precision=request.precision,
+        engine=request.engine or ("torch" if request.as_nnunet else None),
+        precision=request.precision or ("float32" if request.as_nnunet else None),
         locate=None if request.locate is None else _locate(request, request.locate),
         skip_air=request.skip_air,
         probabilities=request.probabilities,
