@@ -68,8 +68,9 @@ def sample_augmentation(
     shift = rng.uniform(-1, 1, 3) * plan.shift_mm / np.asarray(spacing_mm)
     if flat is not None:
         shift[flat] = 0 if patch[flat] == 1 else np.round(shift[flat])
+    turned = _sample_matrix(plan, spacing_mm, rng, flat=flat) if spatial else np.eye(3)
     return Augmentation(
-        matrix=_sample_matrix(plan, spacing_mm, rng, flat=flat) if spatial else np.eye(3),
+        matrix=turned * plan.coarser,
         shift=shift,
         displacement=_sample_displacement(plan, spacing_mm, rng, flat=flat) if elastic else None,
         flips=(flips[0], flips[1], flips[2]),

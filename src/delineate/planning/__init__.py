@@ -1,6 +1,7 @@
 """A Plan says everything about how a model is prepared for, trained and run; `make_plan` makes one for a dataset."""
 
 from delineate.labels import Region
+from delineate.planning.coarse import coarse_start
 from delineate.planning.configurations import covered_share, make_configurations
 from delineate.planning.explaining import Choice, explain
 from delineate.planning.intensities import WINDOWS
@@ -61,6 +62,7 @@ __all__ = [
     "ZScore",
     "check_plan",
     "choose_strides",
+    "coarse_start",
     "covered_share",
     "explain",
     "for_minutes",

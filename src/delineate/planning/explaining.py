@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from delineate.planning.coarse import coarse_start
 from delineate.planning.memory import training_bytes
 from delineate.planning.plan import ClipZScore, Normalisation, Plan, Rescale, Unchanged, Window, ZScore
 from delineate.planning.work import parameter_count
@@ -164,6 +165,7 @@ def _training(plan: Plan) -> list[Choice]:
             "training.decay, warmup_fraction",
         ),
         Choice("steps", f"{how.steps:,}", _why(plan, "time"), "--minutes, --preset, --steps"),
+        *_coarse_start(plan),
         _sampling(plan),
         Choice(
             "not drawn is",
@@ -173,6 +175,14 @@ def _training(plan: Plan) -> list[Choice]:
             "--missing-labels",
         ),
     ]
+
+
+def _coarse_start(plan: Plan) -> list[Choice]:
+    how, coarse = plan.training, coarse_start(plan)
+    if coarse is None:
+        return []
+    value = f"{100 * how.coarse_share:.0f} % of the run, {how.coarse_factor:g} times as coarse"
+    return [Choice("coarse start", value, _why(plan, "coarse start"), "training.coarse_share, coarse_factor")]
 
 
 def _sampling(plan: Plan) -> Choice:

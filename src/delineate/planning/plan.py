@@ -79,7 +79,7 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Probabilities are per patch; ranges are (lowest, highest), sampled uniformly.
 
     `channel_dropout`: the probability that a channel of several is blanked; never are all. What was trained so also
-    segments scans that lack a channel.
+    segments scans that lack a channel. `coarser`: how many times as large as the prepared case's are a patch's voxels.
     """
 
     spatial_probability: float = 0.7
@@ -104,6 +104,7 @@ class AugmentationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     low_resolution: tuple[float, float] = (0.5, 1.0)
     channel_dropout: float = 0.0
     slice_axis: int | None = None  # across which slices are thick: patches are turned and bent within slices only
+    coarser: TripleMM = (1.0, 1.0, 1.0)
 
 
 class TransferPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,6 +168,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     border; 0 is centred, moved into the case.
     `annotators`: of several readers' references, the "first" one's, in each patch one that is drawn ("sample"), or what
     they come to by "majority" or "staple".
+    `coarse_share`: of the run, at its beginning, in which patches are `coarse_factor` times as coarse, and more of them
+    make a batch; see `coarse_start`.
     """
 
     batch_size: int
@@ -188,6 +191,8 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ema_decay: float = 0.99
     precision: Precision = "bfloat16"
     validations: int = 10
+    coarse_share: float = 0.0
+    coarse_factor: float = 1.5
     seed: int = 0
     transfer: TransferPlan | None = None
     distillation: DistillationPlan | None = None

@@ -105,6 +105,8 @@ def _training_facts(plan: Plan) -> Mapping[str, bool]:
         "learning_rate and gradient_clip must be positive": min(how.learning_rate, how.gradient_clip) > 0,
         "weight_decay must not be negative": how.weight_decay >= 0,
         "warmup_fraction, ema_decay and momentum must be from 0 to below 1": all(0 <= one < 1 for one in shares),
+        "coarse_share must be from 0 to below 1, and coarse_factor 1 or more": 0 <= how.coarse_share < 1
+        and how.coarse_factor >= 1,
     }
 
 
@@ -116,6 +118,7 @@ def _changing_facts(plan: Plan) -> Mapping[str, bool]:
         "augmentation.flip_axes must be some of 0, 1, 2": _are_axes(changes.flip_axes),
         "augmentation's probabilities must be from 0 to 1": all(0 <= getattr(changes, name) <= 1 for name in names),
         "augmentation.scale must be positive": min(changes.scale) > 0,
+        "augmentation.coarser must be positive": min(changes.coarser) > 0,
         "channel_dropout must be from 0 to below 1": 0 <= changes.channel_dropout < 1,
     }
 

@@ -11,8 +11,9 @@ from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import Triple, TripleMM
 from delineate.planning.balance import balance_training
-from delineate.planning.changes import choose_changes
-from delineate.planning.effort import Effort, choose_effort
+from delineate.planning.changes import choose_changes, strengthened
+from delineate.planning.coarse import COARSE_SHARE, coarse_start
+from delineate.planning.effort import Effort, choose_effort, minutes_of
 from delineate.planning.grids import (
     choose_orientation,
     choose_patch,
@@ -47,8 +48,22 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
 
     effort, time = choose_effort(machine, options, fitting)
     plan = fitting(effort)
+    if minutes_of(options) is not None:
+        wanted = options.resize_to or median_shape(fingerprint, plan.orientation, plan.spacing_mm)
+        plan = strengthened(plan, fingerprint, wanted)
     check_plan(plan)
-    return msgspec.structs.replace(plan, reasons=(*plan.reasons, time))
+    coarse = coarse_start(plan)
+    begins = () if coarse is None else (_on_coarse_start(plan, coarse),)
+    return msgspec.structs.replace(plan, reasons=(*plan.reasons, *begins, time))
+
+
+def _on_coarse_start(plan: Plan, coarse: Plan) -> str:
+    how = plan.training
+    times = coarse.training.batch_size // how.batch_size
+    return (
+        f"coarse start: for {100 * how.coarse_share:.0f} % of the run patches are {how.coarse_factor:g} times as "
+        f"coarse, {_by(coarse.patch_size)}, and a step, which takes no longer, sees {times} times as many"
+    )
 
 
 def _plan(fingerprint: Fingerprint, machine: Machine, effort: Effort, options: PlanOptions) -> Plan:
@@ -137,6 +152,7 @@ def _choose_training(batch: int, machine: Machine, effort: Effort, options: Plan
         learning_rate=options.learning_rate or _LEARNING_RATES[options.optimiser],
         weight_decay=_WEIGHT_DECAYS[options.optimiser],
         decay="poly" if options.optimiser == "sgd" else "cosine",
+        coarse_share=0.0 if minutes_of(options) is None else COARSE_SHARE,
         precision=options.precision or machine.precision,
         validations=options.validations,
         seed=options.seed,

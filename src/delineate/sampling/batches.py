@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -87,7 +87,7 @@ def _annotated(cases: Sequence[TrainingCase], plan: Plan) -> Tensor | None:
 
 def iterate_batches(
     cases: Sequence[TrainingCase], plan: Plan, first: int, *, workers: int = 1, ahead: int = 4, group: Group = ALONE
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Batches `first`, `first` + 1, ... without end, `ahead` of them made in advance by worker threads.
 
     `group`: the processes that have shares of them; this one's are given.

@@ -41,20 +41,20 @@ def _draw_centre(
 ) -> FloatArray:
     shape = np.asarray(chosen.case.image.shape[1:])
     centre: FloatArray = rng.uniform(0, shape)
+    extent = np.asarray(plan.patch_size) * plan.augmentation.coarser
     on_structure = rng.random() < plan.training.positive_fraction if structure is None else structure != ANYWHERE
     if not on_structure or not chosen.locations:
-        return _moved_inside(centre, shape, plan.patch_size) + augmentation.shift
+        return _moved_inside(centre, shape, extent) + augmentation.shift
     index = chosen.values.index(structure) if structure else int(rng.integers(len(chosen.locations)))
     voxels = chosen.locations[index]
     voxel = voxels[rng.integers(len(voxels))].astype(np.float64)
     if plan.training.off_centre == 0:
-        return _moved_inside(voxel, shape, plan.patch_size) + augmentation.shift
+        return _moved_inside(voxel, shape, extent) + augmentation.shift
     return _placed(voxel, shape, plan, augmentation, rng)
 
 
-def _moved_inside(centre: FloatArray, shape: FloatArray, patch_size: Triple) -> FloatArray:
-    """So that little of the patch lies outside the case."""
-    patch = np.asarray(patch_size)
+def _moved_inside(centre: FloatArray, shape: FloatArray, patch: FloatArray) -> FloatArray:
+    """So that little of the patch, whose extent is in the case's voxels, lies outside the case."""
     low, high = (patch - 1) / 2, shape - 1 - (patch - 1) / 2
     inside = np.where(low <= high, np.clip(centre, low, np.maximum(low, high)), (shape - 1) / 2)
     # Whole-voxel positions: a patch that is not turned needs no interpolation.
@@ -70,7 +70,8 @@ def _placed(
     """
     half = (np.asarray(plan.patch_size) - 1) / 2
     wanted = np.round(half + rng.uniform(-1, 1, 3) * plan.training.off_centre * half) - half
-    centre = _moved_inside(voxel - augmentation.matrix @ wanted, shape, plan.patch_size) + augmentation.shift
+    extent = np.asarray(plan.patch_size) * plan.augmentation.coarser
+    centre = _moved_inside(voxel - augmentation.matrix @ wanted, shape, extent) + augmentation.shift
     offset = np.linalg.solve(augmentation.matrix, voxel - centre)
     place = np.clip(np.round(offset + half), 0, 2 * half)
     return voxel - source_position(plan.patch_size, augmentation, place)

@@ -2,7 +2,7 @@
 
 from delineate.training.facts import Facts, HistoryRow, Incident, Phase, extend, learning_rate, mean_dice, refit
 from delineate.training.laps import STEP_PARTS, Laps, Profile
-from delineate.training.loop import record, take_recent_loss, time_step, train
+from delineate.training.loop import plan_before, record, take_recent_loss, time_step, train
 from delineate.training.objectives import Objective, supervised
 from delineate.training.optimisers import make_optimiser
 from delineate.training.state import Refusal, TrainingState, averaged_network, pack, start, unpack
@@ -30,6 +30,7 @@ __all__ = [
     "match",
     "mean_dice",
     "pack",
+    "plan_before",
     "record",
     "refit",
     "start",

@@ -89,6 +89,7 @@ class Facts(msgspec.Struct, kw_only=True):
     stage_seconds: dict[str, float] = {}
     loss_scale: float = 2.0**16  # of float16 on a GPU
     released: int | None = None  # the step from which weights that were frozen learn
+    refined: int | None = None  # the step from which patches are as fine as the plan says
 
     incidents: tuple[Incident, ...] = ()
     rate_factor: float = 1.0  # of the plan's learning rate, since incidents

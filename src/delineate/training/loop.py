@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delineate.planning import Plan
+from delineate.planning import Plan, coarse_start
 from delineate.sampling import Batch, TrainingCase, iterate_batches, steps_per_epoch
-from delineate.training.facts import HistoryRow, learning_rate, mean_dice
+from delineate.training.facts import Facts, HistoryRow, learning_rate, mean_dice
 from delineate.training.freezing import set_rates
 from delineate.training.guarding import Guard, all_finite
 from delineate.training.laps import AVERAGE, BACKWARD, BESIDE, FIRST, KEEPING, LOSS, MOVING, OPTIMISER, WAITING
@@ -45,11 +46,8 @@ def train(
     )
     guard, laps = Guard(state, late=_skips_by_itself(state.optimiser)), state.laps
     laps.start()
-    waiting = FIRST  # nothing could be made ahead of it
     with laps.timing(state.network):
-        for batch in iterate_batches(cases, plan, state.facts.step, workers=workers, group=state.group):
-            laps.press(waiting)
-            waiting = WAITING
+        for batch, present in _batches(state, cases, plan, workers):
             guard.before_step()
             laps.press(KEEPING)
             state.network.train()
@@ -58,7 +56,7 @@ def train(
                 group["lr"] *= state.facts.rate_factor
             moved = batch.to(device)
             laps.press(MOVING)
-            loss, finite = _take_step(state, moved, plan, scaler, objective)
+            loss, finite = _take_step(state, moved, present, scaler, objective)
             if guard.accepts(batch, loss, finite, _rate(state, plan)):
                 _update_average(state, plan.training.ema_decay)
                 state.recent_losses.append(loss)
@@ -73,6 +71,38 @@ def train(
             laps.press(BESIDE)
             if state.facts.step >= state.facts.last_step:
                 return
+
+
+def _batches(
+    state: TrainingState, cases: Sequence[TrainingCase], plan: Plan, workers: int
+) -> Iterator[tuple[Batch, Plan]]:
+    """The batches from the present step on, and the plan that each is made by: see `plan_at`."""
+    while True:
+        present = plan_at(plan, state.facts)
+        made = iterate_batches(cases, present, state.facts.step, workers=workers, group=state.group)
+        with closing(made):
+            waiting = FIRST  # nothing could be made ahead of it
+            for batch in made:
+                state.laps.press(waiting)
+                waiting = WAITING
+                yield batch, present
+                if present is not plan and plan_at(plan, state.facts) is plan:
+                    break
+
+
+def plan_at(plan: Plan, facts: Facts) -> Plan:
+    """The plan by which the batch of the step to come is made: at first its coarse start's, if it has one.
+
+    When patches become fine is noted in `facts`: in a run of given minutes the number of steps changes later.
+    """
+    if facts.refined is None and facts.phases[0].progress(facts.step) >= plan.training.coarse_share:
+        facts.refined = facts.step
+    return plan_before(plan, facts, facts.step)
+
+
+def plan_before(plan: Plan, facts: Facts, step: int) -> Plan:
+    """The plan by which the batch of a step (from 0) was made."""
+    return plan if facts.refined is not None and step >= facts.refined else coarse_start(plan) or plan
 
 
 def _rate(state: TrainingState, plan: Plan) -> float:
@@ -159,7 +189,7 @@ def record(
     facts = state.facts
     row = HistoryRow(
         step=facts.step,
-        epoch=facts.step / steps_per_epoch(case_count, plan),
+        epoch=epochs(facts, plan, case_count),
         seconds=facts.seconds,
         loss=take_recent_loss(state),
         learning_rate=learning_rate(facts.phases, facts.step - 1, plan.training) * facts.rate_factor,
@@ -170,6 +200,13 @@ def record(
     if mean is not None and (facts.best_dice is None or mean >= facts.best_dice):
         facts.best_dice, facts.best_step = mean, facts.step
     return row
+
+
+def epochs(facts: Facts, plan: Plan, case_count: int) -> float:
+    """How often as many patches were drawn from each case as make an epoch."""
+    coarse_steps = facts.step if facts.refined is None else facts.refined
+    at_first = coarse_steps / steps_per_epoch(case_count, coarse_start(plan) or plan)
+    return at_first + (facts.step - coarse_steps) / steps_per_epoch(case_count, plan)
 
 
 def time_step(plan: Plan, batches: Sequence[Batch], *, device: str = "cpu") -> float:

@@ -82,7 +82,9 @@ class Records:
         """With the shares of the other processes."""
         if self._state.group.size == 1:
             return refusal
-        return replace(refusal, batch=make_batch(self.run.training, self.run.plan, refusal.incident.step))
+        step = refusal.incident.step
+        made_by = training.plan_before(self.run.plan, self._state.facts, step)
+        return replace(refusal, batch=make_batch(self.run.training, made_by, step))
 
     def save(self) -> None:
         """Save the run, so that it can go on from here; if that fails, the checkpoint before stays."""
