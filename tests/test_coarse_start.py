@@ -1,15 +1,15 @@
 """Runs that begin with coarser patches: which, for how long, and that nothing depends on when they were stopped."""
 
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from anatomy import blob_case, tiny_plan
+from anatomy import tiny_plan
 from fingerprints import fingerprint
+from test_training import cases, run
 
 from delineate import training
 from delineate.errors import PlanError
@@ -26,8 +26,7 @@ from delineate.planning import (
     explain,
     make_plan,
 )
-from delineate.preprocessing import prepare
-from delineate.sampling import TrainingCase, index_case, make_batch
+from delineate.sampling import make_batch
 from delineate.training import Facts, TrainingState, extend, refit
 
 CPU = Machine("cpu", 8 * 10**9, "float32", Speed(feature_seconds=1e-9, product_seconds=2e-11))
@@ -43,16 +42,6 @@ def coarse_plan(patch: tuple[int, int, int] = (16, 16, 8), **changes: Any) -> Pl
 
 
 PLAN = coarse_plan()
-
-
-def cases(plan: Plan = PLAN) -> list[TrainingCase]:
-    return [index_case(prepare(f"blob_{seed}", *blob_case(seed), plan), seed=0) for seed in range(3)]
-
-
-def run(state: TrainingState, plan: Plan = PLAN, steps: int | None = None) -> TrainingState:
-    for _ in islice(training.train(state, cases(plan), plan), steps):
-        pass
-    return state
 
 
 def shapes(plan: Plan, state: TrainingState | None = None) -> list[tuple[int, ...]]:
@@ -146,7 +135,7 @@ def test_a_coarse_patch_shows_more_of_the_case() -> None:
         shift_mm=0.0,
     )
     coarse = msgspec.structs.replace(coarse, augmentation=still)
-    known = cases()[0]
+    known = cases(PLAN)[0]
     shape = known.case.image.shape[1:]
     ramp = np.broadcast_to(np.arange(shape[0], dtype=np.float32)[:, None, None], shape).copy()
     known = replace(known, case=replace(known.case, image=ramp[None], target=(ramp >= 9).astype(np.uint8)))
@@ -169,16 +158,16 @@ def test_half_of_the_steps_are_coarse() -> None:
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_a_stopped_and_resumed_run_ends_with_the_same_weights(stop: int) -> None:
-    whole, half = run(training.start(PLAN)), run(training.start(PLAN), steps=stop)
+    whole, half = run(training.start(PLAN), PLAN), run(training.start(PLAN), PLAN, steps=stop)
     facts = msgspec.json.decode(msgspec.json.encode(half.facts), type=Facts)
-    resumed = run(training.unpack(training.pack(half), facts, PLAN))
+    resumed = run(training.unpack(training.pack(half), facts, PLAN), PLAN)
     assert resumed.facts.refined == whole.facts.refined == 3
     for name, tensor in whole.average.items():
         assert torch.equal(tensor, resumed.average[name]), name
 
 
 def test_what_has_become_fine_stays_fine() -> None:
-    state = run(training.start(PLAN))
+    state = run(training.start(PLAN), PLAN)
     state.facts = extend(state.facts, 9, PLAN.training)
     assert shapes(PLAN, state) == [(2, 1, *PLAN.patch_size)] * 3
     assert training.plan_before(PLAN, state.facts, 2) == coarse_start(PLAN)
@@ -186,14 +175,14 @@ def test_what_has_become_fine_stays_fine() -> None:
 
 
 def test_a_run_whose_end_moves_is_coarse_for_the_share_that_is_over() -> None:
-    state = run(training.start(PLAN), steps=2)
+    state = run(training.start(PLAN), PLAN, steps=2)
     state.facts = refit(state.facts, 20)
-    run(state)
+    run(state, PLAN)
     assert state.facts.refined == 7  # a third was over at step 2; another sixth of it takes 18 / 4 steps
 
 
 def test_epochs_count_patches() -> None:
-    state = run(training.start(PLAN))
+    state = run(training.start(PLAN), PLAN)
     row = training.record(state, PLAN, case_count=3)
     coarse = coarse_start(PLAN)
     assert coarse is not None

@@ -5,7 +5,7 @@ import pytest
 from fingerprints import fingerprint, fingerprint_of
 
 from delineate.planning import AugmentationPlan, Machine, Plan, PlanOptions, Speed, check_plan, make_plan
-from delineate.planning.changes import strengthened
+from delineate.planning.changes import for_the_length
 
 CPU = Machine("cpu", 8 * 10**9, "float32", Speed(feature_seconds=1e-9, product_seconds=2e-11))
 CHANGES = [name for name in AugmentationPlan.__struct_fields__ if name.endswith("_probability")]
@@ -45,11 +45,11 @@ def test_a_large_patient_is_seen_patch_by_patch() -> None:
     """A run of as many patches on patients of eight patches each sees each an eighth as often."""
     plan = planned(None)
     plan = msgspec.structs.replace(plan, patch_size=(32, 32, 32))
-    small, large = (strengthened(plan, fingerprint(), (side, side, side)) for side in (128.0, 256.0))
+    small, large = (for_the_length(plan, fingerprint(), (side, side, side)) for side in (128.0, 256.0))
     assert strength(small) == pytest.approx(8 * strength(large), rel=0.05)
 
 
 def test_a_patient_of_a_network_in_two_dimensions_is_seen_slice_by_slice() -> None:
     flat = make_plan(fingerprint(), CPU, PlanOptions(dimensions=2))
-    few, many = (strengthened(flat, fingerprint(), (36.0, 51.0, slices)) for slices in (400.0, 800.0))
+    few, many = (for_the_length(flat, fingerprint(), (36.0, 51.0, slices)) for slices in (400.0, 800.0))
     assert strength(few) == pytest.approx(2 * strength(many), rel=0.05)

@@ -32,7 +32,7 @@ def choose_changes(
     return AugmentationPlan(flip_axes=flips, channel_dropout=options.channel_dropout, slice_axis=thick)
 
 
-def strengthened(plan: Plan, fingerprint: Fingerprint, wanted: TripleMM) -> Plan:
+def for_the_length(plan: Plan, fingerprint: Fingerprint, wanted: TripleMM) -> Plan:
     """The plan with changes as frequent as the run is long: they make it slower to learn from, and pay once a patient
     has been seen many times. Flips stay.
 

@@ -11,7 +11,7 @@ from delineate.errors import PlanError
 from delineate.fingerprint import Fingerprint
 from delineate.geometry import Triple, TripleMM
 from delineate.planning.balance import balance_training
-from delineate.planning.changes import choose_changes, strengthened
+from delineate.planning.changes import choose_changes, for_the_length
 from delineate.planning.coarse import COARSE_SHARE, coarse_start
 from delineate.planning.effort import Effort, choose_effort, minutes_of
 from delineate.planning.grids import (
@@ -50,7 +50,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
     plan = fitting(effort)
     if minutes_of(options) is not None:
         wanted = options.resize_to or median_shape(fingerprint, plan.orientation, plan.spacing_mm)
-        plan = strengthened(plan, fingerprint, wanted)
+        plan = for_the_length(plan, fingerprint, wanted)
     check_plan(plan)
     coarse = coarse_start(plan)
     begins = () if coarse is None else (_on_coarse_start(plan, coarse),)

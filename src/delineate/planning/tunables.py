@@ -92,7 +92,7 @@ def strengthened(plan: AugmentationPlan, strength: float) -> AugmentationPlan:
     changes: dict[str, object] = {}
     for name in plan.__struct_fields__:
         value = getattr(plan, name)
-        if name in ("flip_axes", "channel_dropout"):
+        if name in ("flip_axes", "channel_dropout", "coarser"):
             continue
         if name == "rotation_degrees":
             changes[name] = tuple(min(180.0, angle * strength) for angle in value)
