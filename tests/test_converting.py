@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from anatomy import blob_case
 from test_dicom_series import edited, moved, setting, written
 
 from delineate import formats
-from delineate.errors import ExportError, InconsistentSeries, InputError
+from delineate.errors import ExportError, GeometryMismatch, InconsistentSeries, InputError
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
-from delineate.geometry import same_space
+from delineate.geometry import Grid, Triple, index_to_world, same_space, world_to_index
 from delineate.settings import detect
+from delineate.volume import Volume
 from delineate.workflow.converting import ConversionRun, ConvertOptions, _distinct
 from delineate.workflow.converting import convert as run_convert
 
@@ -184,3 +186,93 @@ def test_a_damaged_file_does_not_keep_a_tree_from_being_converted(tmp_path: Path
     run = convert(tmp_path / "tree", tmp_path / "out")
     assert len(run.lines) == 1
     assert broken.name in " ".join(run.problems)
+
+
+def straight(shape: Triple, spacing: Sequence[float] = (1, 1, 1), origin: float = 0) -> Grid:
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = origin
+    return Grid(shape, affine)
+
+
+def nifti(path: Path, array: Any, affine: Any) -> Path:
+    formats.write_volume(path, Volume(np.asarray(array)[np.newaxis], Grid(np.shape(array), np.asarray(affine))))
+    return path
+
+
+def ramp(grid: Grid) -> Any:
+    """World x + 2 y + 3 z at every voxel: what linear interpolation gives back exactly, on any grid."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
+    return (index_to_world(grid, index) @ [1.0, 2.0, 3.0]).astype(np.float32)
+
+
+OBLIQUE = np.array([[1.8, 0.6, 0, 4], [-0.6, 1.8, 0, 9], [0, 0, -2.5, 30], [0, 0, 0, 1]])
+
+
+def test_a_scan_is_brought_onto_the_grid_of_another(tmp_path: Path) -> None:
+    pet = straight((14, 15, 16), (3, 3, 2.5))
+    ct = Grid((10, 9, 8), OBLIQUE)
+    nifti(tmp_path / "pet.nii.gz", ramp(pet), pet.affine)
+    nifti(tmp_path / "ct.nii.gz", ramp(ct), ct.affine)
+    run = convert(tmp_path / "pet.nii.gz", tmp_path / "out.nii.gz", onto=formats.read_grid(tmp_path / "ct.nii.gz"))
+    found = formats.read_volume(tmp_path / "out.nii.gz")
+    assert same_space(found.grid, ct, 1e-4)
+    index = world_to_index(pet, index_to_world(ct, np.moveaxis(np.indices(ct.shape), 0, -1)))
+    inside = np.all((index >= 0) & (index <= np.array(pet.shape) - 1), axis=-1)
+    assert inside.mean() > 0.5
+    np.testing.assert_allclose(found.array[0][inside], ramp(ct)[inside], atol=2e-3)
+    assert "interpolated linearly" in run.lines[0]
+
+
+def test_a_series_is_brought_onto_the_grid_of_another(tmp_path: Path) -> None:
+    written(tmp_path / "ct")
+    ct = formats.read_volume(tmp_path / "ct")
+    half = Grid((ct.grid.shape[0], ct.grid.shape[1], 2), ct.grid.affine)
+    run = convert(tmp_path / "ct", tmp_path / "out.nii.gz", onto=half)
+    found = formats.read_volume(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(found.array, ct.array[..., :2], atol=1e-3)
+    assert "another grid" in json.loads((tmp_path / "out.json").read_text())["notes"][0]
+    assert len(run.lines) == 1
+    assert convert(tmp_path / "ct", tmp_path / "out.nii.gz", onto=half).kept == 1
+    assert convert(tmp_path / "ct", tmp_path / "out.nii.gz").kept == 0
+    np.testing.assert_array_equal(formats.read_volume(tmp_path / "out.nii.gz").array, ct.array)
+
+
+def test_what_a_scan_does_not_reach_is_said_and_filled(tmp_path: Path) -> None:
+    scan = nifti(tmp_path / "a.nii.gz", np.arange(1000.0).reshape(10, 10, 10) - 900, np.eye(4))
+    run = convert(scan, tmp_path / "out.nii.gz", onto=straight((10, 10, 20)))
+    found = formats.read_volume(tmp_path / "out.nii.gz").array[0]
+    assert "covers 50% of that grid" in run.lines[0]
+    assert found.max() == 99
+    assert np.all(found[..., 10:] == -1024)
+
+
+def test_labels_are_not_mixed(tmp_path: Path) -> None:
+    labels = np.zeros((12, 12, 12), dtype=np.uint8)
+    labels[2:9, 3:9, 4:9] = 7
+    source = nifti(tmp_path / "labels.nii.gz", labels, np.eye(4))
+    fine = straight((24, 24, 24), (0.5, 0.5, 0.5), -0.25)
+    with pytest.raises(InputError, match="scan or label map"):
+        convert(source, tmp_path / "out.nii.gz", onto=fine)
+    convert(source, tmp_path / "out.nii.gz", onto=fine, labels=True)
+    array, grid = formats.read_label_values(tmp_path / "out.nii.gz")
+    assert same_space(grid, fine, 1e-4)
+    assert set(np.unique(array)) == {0, 7}
+    assert (array == 7).sum() == pytest.approx(8 * (labels == 7).sum(), rel=0.1)
+    convert(source, tmp_path / "mixed.nii.gz", onto=fine, labels=False)
+    assert len(np.unique(formats.read_volume(tmp_path / "mixed.nii.gz").array)) > 2
+
+
+def test_scans_of_other_places_and_frames_are_refused(tmp_path: Path) -> None:
+    scan = nifti(tmp_path / "a.nii.gz", np.arange(1000.0).reshape(10, 10, 10), np.eye(4))
+    with pytest.raises(GeometryMismatch, match="no place in common"):
+        convert(scan, tmp_path / "out.nii.gz", onto=straight((5, 5, 5), origin=500))
+    written(tmp_path / "ct")
+    grid = formats.read_grid(tmp_path / "ct")
+    assert grid.frame_of_reference_uid is not None
+    with pytest.raises(GeometryMismatch, match="frames of reference"):
+        convert(
+            tmp_path / "ct",
+            tmp_path / "out.nii.gz",
+            onto=Grid(grid.shape, grid.affine, "1.2.3"),
+        )
+    assert not (tmp_path / "out.nii.gz").exists()

@@ -83,11 +83,24 @@ def _scan_settings(machine: dict[str, Any]) -> Settings:
 @click.argument("target", type=PATH)
 @repair_option
 @key_option
+@click.option("--onto", type=EXISTING, help="A scan (NIfTI or DICOM) on whose grid the result shall lie.")
+@click.option(
+    "--labels/--no-labels", default=None, help="Whether SOURCE is a label map, whose labels --onto never mixes."
+)
 @click.option("--again", is_flag=True, help="Convert also what is there already, and write over what has the name.")
 @scan_options
 @users_errors
-def convert(source: Path, target: Path, repair: str, key_file: Path | None, again: bool, **machine: Any) -> None:
-    """DICOM to NIfTI and back.
+def convert(
+    source: Path,
+    target: Path,
+    repair: str,
+    key_file: Path | None,
+    onto: Path | None,
+    labels: bool | None,
+    again: bool,
+    **machine: Any,
+) -> None:
+    """DICOM to NIfTI and back, and one scan onto the grid of another.
 
     A series becomes TARGET.nii.gz with the decisions beside it in TARGET.json; every volume of a tree, a ZIP archive or
     a DICOMDIR a file in the folder TARGET; a NIfTI file a DICOM CT or MR series in the folder TARGET. What was
@@ -97,12 +110,14 @@ def convert(source: Path, target: Path, repair: str, key_file: Path | None, agai
     Example: delineate convert archive/p1/CT scan.nii.gz
     Example: delineate convert archive scans --repair interpolate
     Example: delineate convert scan.nii.gz series
+    Example: delineate convert pet.nii.gz pet_on_ct.nii.gz --onto ct.nii.gz
     """
-    from delineate.formats import Repair
+    from delineate.formats import Repair, read_grid
     from delineate.workflow.converting import ConvertOptions
     from delineate.workflow.converting import convert as run
 
-    options = ConvertOptions(Repair(repair), key_of(key_file), again)
+    grid = None if onto is None else read_grid(onto)
+    options = ConvertOptions(Repair(repair), key_of(key_file), again, grid, labels)
     with open_watch() as watch:
         result = run(source, target, options, settings=_scan_settings(machine), watch=watch)
     for line in (*result.lines, *result.skipped):

@@ -162,7 +162,7 @@ def _check_same_space(first: Grid, other: Grid, *, first_path: Path, path: Path)
         expected=f"{'the voxels' if same_shape else f'shape {first.shape}'} of {first_path}",
         got=f"up to {largest_distance_mm(first, other):.3g} mm away" if same_shape else other.shape,
         path=path,
-        remedy="Resample one onto the other's grid.",
+        remedy="If they show one patient in one place: delineate convert ONE NEW.nii.gz --onto OTHER.",
     )
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from delineate import formats
 from delineate.errors import InputError
-from delineate.formats.dicom.series import AIR_HU
 from delineate.formats.dicom.slices import Instance
 from delineate.geometry import same_space
-from delineate.resampling import resample_anywhere
 from delineate.volume import Kind, Volume, with_absent
+from delineate.workflow.placing import onto_grid
 
 _MODALITIES = {Kind.CT: "CT", Kind.MR: "MR", Kind.PET: "PT"}
 LABEL_MODALITIES = ("SEG", "RTSTRUCT")
@@ -173,7 +172,7 @@ def _companion(wish: ChannelWish, first: formats.Stack, stacks: Sequence[formats
 def read_assembly(assembly: Assembly) -> tuple[Volume, tuple[str, ...]]:
     """The channels, (C, I, J, K), on the first one's grid, and what was done for that, in words.
 
-    Channels on another grid are interpolated linearly; where one does not reach, CT gets -1024 HU, others 0.
+    Channels on another grid are brought onto it: see `onto_grid`.
     """
     if assembly.missing is not None:
         raise assembly.missing
@@ -186,8 +185,7 @@ def read_assembly(assembly: Assembly) -> tuple[Volume, tuple[str, ...]]:
         if same_space(first.grid, other.grid):
             arrays.append(other.array)
             continue
-        fill = float(AIR_HU) if other.kind is Kind.CT else min(0.0, float(other.array.min()))
-        arrays.append(resample_anywhere(other.array[0], other.grid, first.grid, fill=fill)[np.newaxis])
+        arrays.append(onto_grid(other, first.grid).array)
         notes.append(f"{stack.facts.modality} interpolated onto the grid of the first channel")
     joined = first if len(arrays) == 1 else replace(first, array=np.concatenate(arrays))
     return with_absent(joined, assembly.absent), tuple(notes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from delineate import formats
 from delineate.dataset import channel_kind
@@ -17,10 +18,11 @@ from delineate.files import atomic_path, exclusive, remove, sweep, write_text
 from delineate.formats.deidentification.pseudonyms import PseudonymKey
 from delineate.formats.dicom.series import read_series
 from delineate.formats.nifti import is_nifti_name
-from delineate.geometry import Grid
+from delineate.geometry import Grid, same_space
 from delineate.settings import Settings
-from delineate.volume import Kind, Volume
+from delineate.volume import Array, Kind, Source, Volume
 from delineate.workflow.batches import Failure
+from delineate.workflow.placing import labels_onto_grid, onto_grid, share_reached
 from delineate.workflow.progress import Watch, nobody, stop_on_signals
 from delineate.workflow.recipes import stack_recipe
 from delineate.workflow.scanning import scan
@@ -28,15 +30,22 @@ from delineate.workflow.scrubbing import scrubber
 
 _VERSION = 1
 _NOTES_SHOWN = 2
+_FEW_VALUES = 150  # TotalSegmentator's label maps have 118
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """`key`: records hold series UIDs as `deidentify` maps them. `again`: write also over what is there."""
+    """`key`: records hold series UIDs as `deidentify` maps them. `again`: write also over what is there.
+
+    `onto`: the grid that scans are brought onto, their own if None. `labels`: whether a NIfTI file is a label map, of
+    which no values are mixed; None refuses what could be one.
+    """
 
     repair: formats.Repair = formats.Repair.STRAIGHTEN
     key: PseudonymKey | None = None
     again: bool = False
+    onto: Grid | None = None
+    labels: bool | None = None
 
     def uid(self, uid: str) -> str:
         return uid if self.key is None else self.key.uid(uid)
@@ -91,9 +100,12 @@ def convert(
     DICOM to a NIfTI name takes one series; the volumes of a series with several get their names added. DICOM (a tree, a
     ZIP archive, a DICOMDIR) to a folder takes every volume, one NIfTI file each, and one that fails does not end it.
     What was converted before is kept, or done again where files or options have changed.
-    Raises `ExportError` for a target that is something else, and for a single scan what the readers and writers raise.
+    Raises `ExportError` for a target that is something else, `GeometryMismatch` for a grid in another frame of
+    reference or place, and for a single scan what the readers and writers raise.
     """
     options = options or ConvertOptions()
+    if options.labels and not is_nifti_name(source):
+        raise InputError("label maps are NIfTI files", expected="a name ending in .nii.gz", path=source)
     if is_nifti_name(source):
         return ConversionRun((_from_nifti(source, target, options),))
     if is_nifti_name(target):
@@ -113,13 +125,33 @@ def _from_nifti(source: Path, target: Path, options: ConvertOptions) -> str:
     if not options.again and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise ExportError("the target is there already", path=target, remedy=_AGAIN)
     sweep(target.parent)
-    volume = formats.read_volume(source)
+    volume, notes = _placed(_read_nifti(source, options), options)
     if is_nifti_name(target):
         formats.write_volume(target, volume)
-        return f"{target}: {_in_words(volume.grid)}"
-    volume = _with_kind(volume)
+        return "; ".join([f"{target}: {_in_words(volume.grid)}", *notes])
     paths = formats.write_dicom_series(target, volume, description=formats.image_stem(source))
     return f"{len(paths)} {volume.kind.name} slices in {target}: {_in_words(volume.grid)}"
+
+
+def _read_nifti(source: Path, options: ConvertOptions) -> Volume:
+    if options.labels:
+        array, grid = formats.read_label_values(source)
+        return Volume(array[np.newaxis], grid, source=Source(path=source))
+    volume = _with_kind(formats.read_volume(source))
+    if options.onto is not None and options.labels is None and _has_few_values(volume.array):
+        raise InputError(
+            "scan or label map? Labels must not be mixed",
+            expected=f"a scan with more than {_FEW_VALUES} different values",
+            path=source,
+            remedy="Say --labels or --no-labels.",
+        )
+    return volume
+
+
+def _has_few_values(array: Array) -> bool:
+    """No more than a label map may have. The whole is looked at only if a part of it has so few."""
+    part = array[..., array.shape[-1] // 2]
+    return all(len(np.unique(some)) <= _FEW_VALUES for some in (part, array))
 
 
 def _one_series(source: Path, target: Path, options: ConvertOptions) -> ConversionRun:
@@ -245,8 +277,8 @@ def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str |
     recipe = _recipe(stack, options)
     if not options.again and _is_there(target, stack, recipe, options):
         return None
-    volume = read_series(stack)
-    notes = [*map(scrubber(stack.files[0]), stack.notes)]
+    volume, placed = _placed(read_series(stack), options)
+    notes = [*placed, *map(scrubber(stack.files[0]), stack.notes)]
     record = ConversionRecord(
         recipe=recipe,
         file=target.name,
@@ -271,8 +303,24 @@ def _write(stack: formats.Stack, target: Path, options: ConvertOptions) -> str |
     return "; ".join([f"{target}: {_in_words(volume.grid)}", *shown])
 
 
+def _placed(volume: Volume, options: ConvertOptions) -> tuple[Volume, list[str]]:
+    """The scan on the grid that was asked for, and what that did to it, in words."""
+    if options.onto is None:
+        return volume, []
+    share = share_reached(volume.grid, options.onto)
+    if same_space(volume.grid, options.onto):
+        return volume, []
+    placed = labels_onto_grid(volume, options.onto) if options.labels else onto_grid(volume, options.onto)
+    how = "each voxel the label that has most of it" if options.labels else "interpolated linearly"
+    reach = [] if share > 0.999 else [f"it covers {share:.0%} of that grid"]
+    return placed, [f"brought onto another grid, {how}", *reach]
+
+
 def _recipe(stack: formats.Stack, options: ConvertOptions) -> str:
-    text = msgspec.json.encode((_VERSION, stack_recipe(stack), options.repair.value)).decode()
+    parts: tuple[object, ...] = (_VERSION, stack_recipe(stack), options.repair.value)
+    if options.onto is not None:
+        parts += (options.onto.shape, options.onto.affine.tolist())
+    text = msgspec.json.encode(parts).decode()
     return hashlib.sha256(text.encode()).hexdigest()[:16] if options.key is None else options.key.token(text)
 
 
