@@ -142,7 +142,7 @@ def test_exported_links_and_what_is_not_listed_are_not_sent(site: Site) -> None:
     folder = next(site.places.exports.rglob(name)).parent
     (folder / "other.txt").write_text("root:")
     assert ada.get("/api/cases/two/exports/other.txt").status_code == 404
-    assert ada.get("/api/cases/two/exports/files.json").status_code == 404
+    assert ada.get("/api/cases/two/exports/exported.json").status_code == 404
     (folder / name).unlink()
     (folder / name).symlink_to("/etc/passwd")
     assert ada.get(f"/api/cases/two/exports/{name}").status_code == 404

@@ -256,6 +256,29 @@ def test_what_is_signed_is_what_was_seen(site: Site) -> None:
     assert (stale.status_code, stale.json()["revision"]) == (409, 1)
 
 
+def test_what_was_exported_is_handed_out_while_its_approval_stands(site: Site) -> None:
+    ada = site.visitor("ada")
+
+    def handed_out() -> list[str]:
+        return [file["name"] for file in ada.get(f"{TWO}/exports").json()["files"]]
+
+    case = ada.get(TWO).json()
+    assert ada.post(f"{TWO}/decisions", signed(case)).status_code == 200
+    files = ada.post(f"{TWO}/exports", {"formats": ["nifti"]}).json()["files"]
+    names = [file["name"] for file in files]
+    one = f"{TWO}/exports/{names[0]}"
+    assert (handed_out(), ada.get(one).status_code) == (names, 200)
+    ada.post(f"{TWO}/reopen", {"reason": "a vessel is missing"})
+    refused = ada.get(one)
+    assert (handed_out(), refused.status_code) == ([], 403)
+    assert "opened again" in refused.text
+    # The same voxels, but another signature than that in the files.
+    assert ada.post(f"{TWO}/decisions", signed(case)).status_code == 200
+    assert (handed_out(), ada.get(one).status_code) == ([], 403)
+    assert ada.post(f"{TWO}/exports", {"formats": ["nifti"]}).status_code == 200
+    assert (handed_out(), ada.get(one).status_code) == (names, 200)
+
+
 def test_those_with_a_password_sign_with_it(site: Site) -> None:
     site.store.add_person("dora", "Dora", Role.REVIEWER, PASSWORD)
     dora = site.visitor("dora")

@@ -156,6 +156,16 @@ def signed(decisions: Sequence[Decision], *, revision: int, seen: str) -> tuple[
     return (first[-1], last) if last.second and first else (last,)
 
 
+def standing_approval(case: ReviewCase, decisions: Sequence[Decision]) -> str | None:
+    """What tells the approval that a case has now from any other that it had or will have; None where it has none."""
+    whole = [one for one in decisions if one.structure is None]
+    if case.state not in ACCEPTED or not whole:
+        return None
+    seen = max(whole, key=lambda one: one.made).seen
+    found = signed(decisions, revision=case.revision, seen=seen)
+    return " ".join([seen, *(f"{one.person} {one.made.isoformat()}" for one in found)]) if found else None
+
+
 def _signers(what: Reviewed) -> tuple[Signer, ...]:
     if not what.is_accepted:
         return ()

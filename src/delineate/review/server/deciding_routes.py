@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastapi import Response
 from fastapi.responses import FileResponse
+from pydantic import TypeAdapter
 
 from delineate.dataset import fingerprint_file
 from delineate.files import write_bytes
@@ -25,9 +27,10 @@ from delineate.review.server.wire import (
     Reason,
     SecondReader,
     StateAnswer,
+    Wire,
 )
 
-_LISTING = "files.json"
+_LISTING = "exported.json"
 
 
 def decide(here: Here, person: Visitor, case: Asked, body: NewDecision) -> Decided:
@@ -85,8 +88,7 @@ def export(here: Here, person: Visitor, case: Asked, body: ExportRequest) -> Exp
         what = exports.reviewed(here.store, here.live, case)
         made = exports.export_case(what, tuple(dict.fromkeys(body.formats)), folder)
         files = [ExportedFile(name=file.name, format=file.format, bytes=file.bytes) for file in made]
-        known = {file.name: file for file in (*_listed(folder), *files)}
-        write_bytes(folder / _LISTING, ExportedFiles(files=list(known.values())).model_dump_json().encode())
+        _list(folder, files, exports.standing_approval(what.case, what.decisions))
     digests = {file.name: fingerprint_file(file.path) for file in made}
     facts = {"files": digests, "revision": what.case.revision, "seen": what.seen}
     here.store.audit(person, "exported", case.new.key, facts)
@@ -94,17 +96,24 @@ def export(here: Here, person: Visitor, case: Asked, body: ExportRequest) -> Exp
 
 
 def exported(here: Here, person: Visitor, case: Asked) -> ExportedFiles:
-    """What was exported of a case and is still there."""
-    folder = _folder(here, case)
-    return ExportedFiles(files=[file for file in _listed(folder) if _plain_file(folder, file.name)])
+    """What was exported of a case as it is approved now, and is still there."""
+    return ExportedFiles(files=[one.file for one in _listed(_folder(here, case)) if _is_handed_out(here, case, one)])
 
 
 def exported_file(here: Here, person: Visitor, case: Asked, name: str) -> Response:
-    """An exported file; names that are not on the case's own list do not exist, whatever they point to."""
+    """An exported file; names that are not on the case's own list do not exist, whatever they point to.
+
+    403 for what was exported before the case was opened again: it is no longer what is approved.
+    """
     _check_sees_names(person, case)
     folder = _folder(here, case)
-    if name not in {file.name for file in _listed(folder)} or not _plain_file(folder, name):
+    found = next((one for one in _listed(folder) if one.file.name == name), None)
+    if found is None or not _plain_file(folder, name):
         raise NotFound("there is no such exported file")
+    if not _is_handed_out(here, case, found):
+        raise NotAllowed(
+            "the case was opened again after this file was exported", remedy="Approve what is there, and export again"
+        )
     here.store.audit(person, "export_fetched", case.new.key, {"file": name})
     quoted = "".join(letter if letter.isascii() and letter not in '"\\' else "_" for letter in name)
     # Never shown in place: a report is a page of its own, and not of this server.
@@ -126,11 +135,30 @@ def _folder(here: Parts, case: ReviewCase) -> Path:
     return here.options.places.exports / str(case.id)
 
 
-def _listed(folder: Path) -> list[ExportedFile]:
+class _Listed(Wire):
+    """`approval`: that which the case had when the file was exported, see `exports.standing_approval`."""
+
+    file: ExportedFile
+    approval: str | None
+
+
+_LISTINGS = TypeAdapter(list[_Listed])
+
+
+def _listed(folder: Path) -> list[_Listed]:
     listing = folder / _LISTING
-    if not listing.is_file():
-        return []
-    return list(ExportedFiles.model_validate_json(listing.read_bytes()).files)
+    return _LISTINGS.validate_json(listing.read_bytes()) if listing.is_file() else []
+
+
+def _list(folder: Path, files: Iterable[ExportedFile], approval: str | None) -> None:
+    known = {one.file.name: one for one in _listed(folder)}
+    known |= {file.name: _Listed(file=file, approval=approval) for file in files}
+    write_bytes(folder / _LISTING, _LISTINGS.dump_json(list(known.values())))
+
+
+def _is_handed_out(here: Parts, case: ReviewCase, listed: _Listed) -> bool:
+    standing = exports.standing_approval(case, here.store.decisions(case.id))
+    return standing is not None and standing == listed.approval and _plain_file(_folder(here, case), listed.file.name)
 
 
 def _plain_file(folder: Path, name: str) -> bool:
