@@ -165,6 +165,11 @@ export async function exportCase(key: string, formats: readonly wire.ExportForma
   return (await sendJson<{ files: wire.ExportedFile[] }>("POST", `${at(key)}/exports`, { body: { formats } })).files;
 }
 
+/** What was exported of a case as it is approved now. */
+export async function exportedFiles(key: string): Promise<wire.ExportedFile[]> {
+  return (await getJson<{ files: wire.ExportedFile[] }>(`${at(key)}/exports`)).files;
+}
+
 /** Where a link to an exported file points. */
 export function exportUrl(key: string, name: string): string {
   return `/api${at(key)}/exports/${encodeURIComponent(name)}`;

@@ -42,16 +42,17 @@ interface ExportProps {
 /** Asks for a case in formats of other software, those that fit it only. */
 export function Export({ desk, onClose }: ExportProps) {
   const loading = useTask();
-  const [ready, setReady] = useState(false);
+  const [there, setThere] = useState<readonly ExportedFile[] | null>(null);
+  const ready = there !== null;
   const { formats, exportProblem } = useStore(desk.store, (state) => state.detail);
   // Somebody may have decided, or opened the case again, since it was loaded.
-  useEffect(() => loading.run(async () => void (await desk.head(), setReady(true))), []);
+  useEffect(() => loading.run(async () => void (await desk.head(), setThere(await api.exportedFiles(desk.key)))), []);
   return (
     <Dialogue title="Export" onClose={onClose}>
       {loading.problem && <Problem problem={loading.problem} />}
       {!ready && !loading.problem && <p role="status">Waiting until all strokes are saved…</p>}
       {ready && exportProblem && <p class="notice warn">{exportProblem}</p>}
-      {ready && !exportProblem && <Writing desk={desk} choices={formats} onClose={onClose} />}
+      {ready && !exportProblem && <Writing desk={desk} choices={formats} there={there} onClose={onClose} />}
       {(!ready || exportProblem) && (
         <div class="row">
           <button type="button" class="button" onClick={onClose}>
@@ -63,18 +64,20 @@ export function Export({ desk, onClose }: ExportProps) {
   );
 }
 
+/** `there`: what was exported before of the same approval. */
 interface WritingProps {
   desk: CaseDesk;
   choices: readonly FormatChoice[];
+  there: readonly ExportedFile[];
   onClose: () => void;
 }
 
 /** One format after the other, so that one sees how far it is; then links to what was written. */
-function Writing({ desk, choices, onClose }: WritingProps) {
+function Writing({ desk, choices, there, onClose }: WritingProps) {
   const fitting = choices.filter(({ problem }) => problem === null).map(({ format }) => format);
   const usual = fitting.includes("seg") ? USUAL : WITHOUT_SERIES;
   const [chosen, setChosen] = useState<readonly ExportFormat[]>(usual.filter((format) => fitting.includes(format)));
-  const [files, setFiles] = useState<readonly ExportedFile[]>([]);
+  const [files, setFiles] = useState(there);
   const [now, setNow] = useState<{ format: ExportFormat; done: number; of: number } | null>(null);
   const [finished, setFinished] = useState(false);
   const gone = useRef(false);
@@ -84,8 +87,7 @@ function Writing({ desk, choices, onClose }: WritingProps) {
   const toggle = (format: ExportFormat, on: boolean) =>
     setChosen(on ? [...chosen, format] : chosen.filter((other) => other !== format));
   const write = async () => {
-    const written = new Map<string, ExportedFile>();
-    setFiles([]);
+    const written = new Map(files.map((file) => [file.name, file]));
     setFinished(false);
     for (const [done, format] of wanted.entries()) {
       if (gone.current) return;
@@ -157,7 +159,7 @@ function Unfit({ choices }: { choices: readonly FormatChoice[] }) {
 
 function Files({ desk, files }: { desk: CaseDesk; files: readonly ExportedFile[] }) {
   return (
-    <ul class="files" aria-label="Written files">
+    <ul class="files" aria-label="Exported files">
       {files.map(({ name, bytes }) => (
         <li key={name}>
           <a href={api.exportUrl(desk.key, name)} download={name}>
