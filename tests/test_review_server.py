@@ -4,9 +4,11 @@ import base64
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from review_site import NAMES, PASSWORD, SHAPE, Site, edit, make_site, stroke
@@ -20,7 +22,7 @@ from delineate.labels import label_set
 from delineate.review.records import Role
 from delineate.review.server.kept import Kept
 from delineate.review.server.proposal_routes import as_change
-from delineate.review.server.turns import Turns
+from delineate.review.server.turns import AccountTurns, Turns
 from delineate.review.store import verify_export
 from delineate.volume import Segmentation
 
@@ -352,6 +354,45 @@ def test_nobody_waits_for_a_turn_without_end() -> None:
         assert time.monotonic() - began < 5
     with turns.of(1), turns.of(2):
         pass
+
+
+def test_no_account_gets_all_turns_at_being_answered() -> None:
+    turns, answered = AccountTurns(at_once=2, waiting=1), list[str]()
+
+    async def ask(account: str) -> None:
+        async with turns.of(account):
+            answered.append(account)
+            await anyio.sleep(0.2)
+
+    async def all_ask() -> None:
+        async with anyio.create_task_group() as group:
+            for account in ("ada", "ada", "ada", "rita"):
+                group.start_soon(ask, account)
+            await anyio.sleep(0.1)
+            assert sorted(answered) == ["ada", "ada", "rita"]
+            with pytest.raises(ResourceError, match="under way"):
+                await ask("ada")
+        assert sorted(answered) == ["ada", "ada", "ada", "rita"]
+        await ask("ada")
+
+    anyio.run(all_ask)
+
+
+def test_who_floods_the_server_keeps_nobody_else_out(site: Site) -> None:
+    parts, (ada, rita) = site.app.state.parts, map(site.visitor, ("ada", "rita"))
+    turns = AccountTurns(at_once=1, waiting=0)
+    site.app.state.parts = replace(parts, account_turns=turns)
+
+    async def status(visitor: Any) -> int:
+        answer = await anyio.to_thread.run_sync(visitor.get, "/api/cases")
+        return int(answer.status_code)
+
+    async def ask_both() -> tuple[int, int]:
+        async with turns.of("ada"):
+            return await status(ada), await status(rita)
+
+    assert anyio.run(ask_both) == (503, 200)
+    assert ada.get("/api/cases").status_code == 200
 
 
 def test_what_several_ask_for_at_once_is_made_once() -> None:

@@ -51,9 +51,15 @@ class Admitted(APIRoute):
             rule = request.app.state.rules.get((request.method, self.path))
             if not isinstance(rule, Rule):
                 raise NotAllowed("this route has no rule of who may use it")
-            if rule.least is not None:
-                found = await run_in_threadpool(_admitted, request, rule.least)
-                request.state.person, request.state.case = found
+            if rule.least is None:
+                return await answer_bounded(request, rule)
+            person, case = await run_in_threadpool(_admitted, request, rule.least)
+            request.state.person, request.state.case = person, case
+            parts: Parts = request.app.state.parts
+            async with parts.account_turns.of(person.name):
+                return await answer_bounded(request, rule)
+
+        async def answer_bounded(request: Request, rule: Rule) -> Response:
             _check_length(request, rule.body_bytes)
             return await answer(Request(request.scope, _bounded(request.receive, rule)))
 

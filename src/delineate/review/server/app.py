@@ -19,7 +19,7 @@ from delineate.review.server.parts import Parts
 from delineate.review.server.problems import add_handlers
 from delineate.review.server.routes import ROUTES, Route
 from delineate.review.server.tokens import Attempts, KnownBrowsers, OneTimeToken, kept_secret
-from delineate.review.server.turns import Turns
+from delineate.review.server.turns import AccountTurns, Turns
 from delineate.review.server.wire import Problem
 from delineate.review.store import Store
 from delineate.review.suggestions import Suggestions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from delineate.review.proposing import ModelProposer
 
 _GUESSES, _GUESSES_SECONDS = 5, 600.0  # of somebody who is known; after them a name's lock holds for them, too
+_ANSWERED, _WAITING = 12, 200  # requests of one account; a browser has 6 under way, and a window more is usual
 _EACH = (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 500, 503)
 
 
@@ -60,6 +61,7 @@ def make_app(
         idleness=Idleness(options.idle_seconds, kept_seconds=options.session_seconds),
         turns=Turns(at_once=max(2, cpus), seconds=options.busy_seconds),
         slow_turns=Turns(at_once=max(1, cpus // 2), seconds=options.busy_seconds),
+        account_turns=AccountTurns(at_once=_ANSWERED, waiting=_WAITING),
         kept=Kept(options.memory_bytes),
         dashboards=Dashboards(store, live, options.places.cache),
         suggestions=Suggestions(store, options.places.cache),

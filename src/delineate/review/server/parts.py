@@ -14,7 +14,7 @@ from delineate.review.server.idleness import Idleness
 from delineate.review.server.kept import Kept
 from delineate.review.server.options import ServerOptions
 from delineate.review.server.tokens import Attempts, KnownBrowsers, OneTimeToken
-from delineate.review.server.turns import Turns
+from delineate.review.server.turns import AccountTurns, Turns
 from delineate.review.store import Store
 from delineate.review.suggestions import Suggestions
 from delineate.review.volumes import DisplayVolumes
@@ -28,9 +28,9 @@ class Parts:
     """A server's parts.
 
     `turns`: at what people wait for; `slow_turns`: at what takes many seconds. `kept`: answers that are asked for
-    again. `token`: of the address that was printed. `attempts`: to sign in, by address; `guesses`: at one's own
-    password, by who is known; `browsers`: in which somebody signed in before. `idleness`: of sessions. `proposer`: a
-    promptable model, if there is one.
+    again. `account_turns`: at being answered at all. `token`: of the address that was printed. `attempts`: to sign in,
+    by address; `guesses`: at one's own password, by who is known; `browsers`: in which somebody signed in before.
+    `idleness`: of sessions. `proposer`: a promptable model, if there is one.
     """
 
     store: Store
@@ -44,6 +44,7 @@ class Parts:
     idleness: Idleness
     turns: Turns
     slow_turns: Turns
+    account_turns: AccountTurns
     kept: Kept
     dashboards: Dashboards
     suggestions: Suggestions

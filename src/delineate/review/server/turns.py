@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
 
 from delineate.review.server.problems import Busy
 
@@ -50,6 +52,34 @@ class Turns:
             lock, users = self._cases.pop(case)
             if users > 1:
                 self._cases[case] = (lock, users - 1)
+
+
+class AccountTurns:
+    """Turns at being answered, some for each account: the server's threads are for all, and nobody gets them all.
+
+    Who waits holds no thread. Of one event loop only.
+    """
+
+    def __init__(self, *, at_once: int, waiting: int) -> None:
+        self._at_once, self._most = at_once, at_once + waiting
+        self._accounts: dict[str, tuple[anyio.Semaphore, int]] = {}
+
+    @asynccontextmanager
+    async def of(self, account: str) -> AsyncIterator[None]:
+        """A turn that `at_once` others of the account have at most; raises `Busy` where too many of it wait already."""
+        semaphore, users = self._accounts.get(account) or (anyio.Semaphore(self._at_once), 0)
+        if users >= self._most:
+            raise Busy("too many requests of this account are under way", remedy="Try again in a moment")
+        self._accounts[account] = (semaphore, users + 1)
+        try:
+            async with semaphore:
+                yield
+        finally:
+            users = self._accounts[account][1] - 1
+            if users:
+                self._accounts[account] = (semaphore, users)
+            else:
+                del self._accounts[account]
 
 
 @contextmanager
