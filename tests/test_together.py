@@ -54,8 +54,7 @@ def test_two_processes_learn_what_one_learns_of_the_whole_batch(folder: Path, na
     for key, tensor in first.items():
         assert torch.equal(tensor, second[key]), key
         if key.startswith(("network.", "average.")):
-            # Adam divides by what is next to nothing for some weights, which makes much of rounding.
-            torch.testing.assert_close(tensor, weights[key], rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(tensor, weights[key], rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_of_two_processes_goes_on_in_one(folder: Path) -> None:
