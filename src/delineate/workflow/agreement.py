@@ -22,9 +22,10 @@ from delineate.settings import Settings
 from delineate.volume import Segmentation, align
 from delineate.workflow.naming import Names, find_names
 from delineate.workflow.pairing import Pair, Pairing, label_maps, name_folders
+from delineate.workflow.placing import labels_onto_grid
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import read_record, read_result
-from delineate.workflow.scoring import bring_onto, cases_at_once, read_prediction, work_through
+from delineate.workflow.scoring import cases_at_once, read_prediction, work_through
 
 SCHEMA_VERSION = 1
 SEED = 0  # of the bootstrap: the same cases give the same intervals
@@ -224,7 +225,7 @@ def _read(path: Path, work: _Work, grid: Grid | None) -> tuple[Segmentation, boo
                 path=path,
                 remedy="Let label maps be resampled (--resample).",
             ) from error
-    return bring_onto(found, grid), True
+    return labels_onto_grid(found, grid), True
 
 
 def _model(work: _Work, pair: Pair, reader: Segmentation) -> tuple[Segmentation | None, str]:

@@ -10,7 +10,7 @@ from delineate.errors import GeometryMismatch
 from delineate.formats.dicom.series import AIR_HU
 from delineate.geometry import Grid, index_to_world
 from delineate.resampling import Interpolation, resample_anywhere, resample_labels
-from delineate.volume import Kind, Volume, reorient
+from delineate.volume import Image, Kind, Volume, reorient
 
 _REGISTER = "Are they of one patient and one frame of reference? If not, register them first."
 
@@ -28,14 +28,14 @@ def onto_grid(volume: Volume, grid: Grid) -> Volume:
     return replace(volume, array=np.stack(channels), grid=grid)
 
 
-def labels_onto_grid(volume: Volume, grid: Grid) -> Volume:
-    """A label map, (1, I, J, K) of integers, on another grid: each voxel gets the label that has most of it, 0 outside.
+def labels_onto_grid(image: Image, grid: Grid) -> Image:
+    """A segmentation, or a label map (1, I, J, K), on another grid: each voxel gets what has most of it, 0 outside.
 
     Raises `GeometryMismatch` if the grids' axes are not parallel.
     """
-    turned = reorient(volume, grid.orientation)
+    turned = reorient(image, grid.orientation)
     array = resample_labels(turned.array, turned.grid, grid, interpolation=Interpolation.LINEAR, fill=0)
-    return replace(volume, array=array, grid=grid)
+    return replace(turned, array=array, grid=grid)
 
 
 def share_reached(source: Grid, target: Grid) -> float:

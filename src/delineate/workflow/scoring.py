@@ -14,15 +14,14 @@ import numpy as np
 from delineate import evaluation, formats
 from delineate.errors import DelineateError, GeometryMismatch, InputError, LabelError
 from delineate.evaluation import CaseScores, Details
-from delineate.geometry import Grid
 from delineate.labels import Label, LabelSet, label_set
 from delineate.metrics.calibration import Calibration
-from delineate.resampling import Interpolation, resample_labels
 from delineate.settings import Settings
-from delineate.volume import Segmentation, align, leave_out, reorient
+from delineate.volume import Segmentation, align, leave_out
 from delineate.workflow.calibrating import calibrate_result
 from delineate.workflow.naming import Names
 from delineate.workflow.pairing import Pair, Pairing
+from delineate.workflow.placing import labels_onto_grid
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.results import ResultRecord, read_record, read_result
 
@@ -110,16 +109,6 @@ def _shared(found: Segmentation, labels: LabelSet) -> list[Label]:
     return shared
 
 
-def bring_onto(segmentation: Segmentation, grid: Grid) -> Segmentation:
-    """A segmentation on another grid: each voxel gets the structure that has the most of it, nothing outside.
-
-    Raises `GeometryMismatch` if the grids' axes are not parallel.
-    """
-    turned = reorient(segmentation, grid.orientation)
-    array = resample_labels(turned.array, turned.grid, grid, interpolation=Interpolation.LINEAR, fill=0)
-    return replace(turned, array=array, grid=grid)
-
-
 def score_pair(pair: Pair, names: Names, options: ScoreOptions, *, threads: int = 1) -> ScoredPair:
     """Score one pair. A prediction that cannot be used is scored as one in which nothing was found."""
     patient, groups = names.patients.get(pair.case), names.groups.get(pair.case, {})
@@ -204,7 +193,7 @@ def usable_prediction(
                 path=pair.prediction,
                 remedy="Predict on the references' scans, or let predictions be resampled (--resample).",
             ) from error
-    placed = leave_out(bring_onto(found, reference.grid), reference.ignored)
+    placed = leave_out(labels_onto_grid(found, reference.grid), reference.ignored)
     return placed, (*remarks, f"{pair.case}: resampled onto the reference's grid.")
 
 
