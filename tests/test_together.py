@@ -22,6 +22,7 @@ from delineate.executors.companions import run_companions
 from delineate.groups import ALONE, Group
 from delineate.planning import Plan, plan_to_json
 from delineate.settings import detect
+from delineate.training import Objective
 from delineate.training.together import check_shares, of_one, share_batch
 from delineate.workspace import RunFolder
 
@@ -44,9 +45,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("name", "plan"), list(work.plans()), ids=[name for name, _ in work.plans()])
-def test_two_processes_learn_what_one_learns_of_the_whole_batch(folder: Path, name: str, plan: Plan) -> None:
-    losses, weights = work.curve(plan)
+@pytest.mark.parametrize(("name", "plan", "objective"), list(work.plans()), ids=[name for name, _, _ in work.plans()])
+def test_two_processes_learn_what_one_learns_of_the_whole_batch(
+    folder: Path, name: str, plan: Plan, objective: Objective
+) -> None:
+    losses, weights = work.curve(plan, objective)
     together = msgspec.json.decode((folder / f"{name}.json").read_bytes())
     assert together == pytest.approx(losses, rel=1e-5)
     first, second = (load_file(folder / f"{name} {rank}.safetensors") for rank in (0, 1))
@@ -68,6 +71,17 @@ def test_a_run_of_two_processes_goes_on_in_one(folder: Path) -> None:
     assert alone is not None
     assert [row.loss for row in resumed.history] == pytest.approx([row.loss for row in alone.history], rel=1e-3)
     assert resumed.step == alone.step == 12
+
+
+def test_two_processes_pretrain_learn_prompts_and_distil_as_one_does(folder: Path) -> None:
+    assert start("others", folder) == 0
+    first, second = (msgspec.json.decode((folder / f"others {rank}.json").read_bytes()) for rank in (0, 1))
+    assert first == second
+    assert first == pytest.approx(work.other_runs(folder, "by one"), abs=0.02)
+    for run in ("pretrained", "prompts", "student"):
+        facts = RunFolder(folder / "by two" / run).facts()
+        assert facts is not None
+        assert facts.step == 12
 
 
 @pytest.mark.slow

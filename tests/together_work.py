@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,28 +20,48 @@ from delineate import training
 from delineate.dataset import open_dataset
 from delineate.errors import DelineateError, TrainingError
 from delineate.groups import ALONE, Group
-from delineate.planning import Plan, Region
+from delineate.networks import build_network
+from delineate.planning import DistillationPlan, Plan, Region
 from delineate.preprocessing import IGNORE, prepare
 from delineate.sampling import Batch, TrainingCase, index_case
-from delineate.settings import detect
-from delineate.training import supervised
+from delineate.settings import Settings, detect
+from delineate.training import Objective, supervised
+from delineate.training.distillation import Distilled, Teacher, with_features
+from delineate.training.prompting import prompted, prompting_plan
+from delineate.training.reconstruction import reconstruction, reconstruction_plan
 from delineate.training.together import match
 from delineate.workflow.company import BY_ITSELF, Company, company
+from delineate.workflow.distilling import Student, distil
+from delineate.workflow.pretraining import Hiding, pretrain
+from delineate.workflow.prompting import train_promptable
 from delineate.workflow.training import Budget, Course, Division, train
 
 Curve = tuple[list[float], dict[str, Tensor]]
 
 
-def plans() -> Iterator[tuple[str, Plan]]:
+def plans() -> Iterator[tuple[str, Plan, Objective]]:
     plan = shared(tiny_plan())
-    yield "softmax", plan
-    yield "batch norm", msgspec.structs.replace(plan, network=msgspec.structs.replace(plan.network, norm="batch"))
-    yield "missing labels", changed(plan, missing_labels="unknown")
+    yield "softmax", plan, supervised
+    batch_norm = msgspec.structs.replace(plan.network, norm="batch")
+    yield "batch norm", msgspec.structs.replace(plan, network=batch_norm), supervised
+    yield "missing labels", changed(plan, missing_labels="unknown"), supervised
     regions = (Region(name="whole", values=(1, 2), paints=2), Region(name="core", values=(1,), paints=1))
     yield (
         "regions",
         msgspec.structs.replace(changed(plan, missing_labels="unknown"), regions=regions, labels=("whole", "core")),
+        supervised,
     )
+    yield "reconstruction", reconstruction_plan(plan, block=(4, 4, 2)), reconstruction
+    yield "prompts", prompting_plan(plan), prompted
+    yield "distillation", plan, Distilled(_teacher(plan), DistillationPlan(teacher="t"), frozenset({"blob_2"}))
+
+
+def _teacher(plan: Plan) -> Teacher:
+    wider = msgspec.structs.replace(plan, network=with_features(plan.network, (12, 24)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = build_network(wider.network, in_channels=wider.inputs, out_channels=wider.classes)
+    return Teacher((network.eval(),), wider, tuple(range(wider.classes)))
 
 
 def shared(plan: Plan) -> Plan:
@@ -53,8 +73,8 @@ def changed(plan: Plan, **changes: object) -> Plan:
     return msgspec.structs.replace(plan, training=msgspec.structs.replace(plan.training, **changes))
 
 
-def cases(plan: Plan) -> list[TrainingCase]:
-    """One complete, one in which the rim was not drawn, one that ignores a part of the scan."""
+def cases(plan: Plan, unlabelled: Collection[str] = ()) -> list[TrainingCase]:
+    """One complete, one in which the rim was not drawn, one that ignores a part of the scan, or all of it."""
     found = []
     for seed in range(3):
         case = prepare(f"blob_{seed}", *blob_case(seed), plan)
@@ -64,14 +84,18 @@ def cases(plan: Plan) -> list[TrainingCase]:
             target[target == 2] = 0
         if seed == 2:
             target[:6] = IGNORE
+        if case.id in unlabelled:
+            target[:] = IGNORE
         found.append(index_case(replace(case, target=target), seed=0))
     return found
 
 
-def curve(plan: Plan, group: Group = ALONE) -> Curve:
+def curve(plan: Plan, objective: Objective, group: Group = ALONE) -> Curve:
     """The losses of a few steps, and the weights after them."""
     state = match(training.start(plan) if group.leads else None, plan, group)
-    losses = [float(state.recent_losses[-1]) for _ in training.train(state, cases(plan), plan)]
+    unlabelled = objective.unlabelled if isinstance(objective, Distilled) else ()
+    steps = training.train(state, cases(tiny_plan(), unlabelled), plan, objective=objective)
+    losses = [float(state.recent_losses[-1]) for _ in steps]
     return losses, training.pack(state)
 
 
@@ -81,17 +105,60 @@ def course(*, stops: bool) -> Course:
 
 
 def run(folder: Path, name: str, chosen: Course, together: Company = BY_ITSELF) -> None:
-    settings = replace(detect("cpu", threads=1, memory_gb=4, cache=folder / "cache"), save_seconds=0)
     train(
         open_dataset(folder / "data"),
         folder / name,
         budget=Budget(),
         division=Division(hold_out=2),
-        settings=settings,
+        settings=machine(folder),
         plan=long_plan(),
         course=chosen,
         together=together,
     )
+
+
+def machine(folder: Path) -> Settings:
+    return replace(detect("cpu", threads=1, memory_gb=4, cache=folder / "cache"), save_seconds=0)
+
+
+def other_runs(folder: Path, name: str, together: Company = BY_ITSELF) -> tuple[float, ...]:
+    """What is found of a network that was pretrained, of one that takes prompts, and of a student of `teacher`."""
+    data, into, settings = open_dataset(folder / "data"), folder / name, machine(folder)
+    pretrained = pretrain(
+        data,
+        into / "pretrained",
+        budget=Budget(),
+        settings=settings,
+        hiding=Hiding(block=(4, 4, 2)),
+        hold_out=1,
+        plan=long_plan(),
+        together=together,
+    )
+    pointed = train_promptable(
+        data,
+        into / "prompts",
+        budget=Budget(),
+        division=Division(hold_out=1),
+        settings=settings,
+        plan=long_plan(),
+        together=together,
+    )
+    student = distil(
+        folder / "teacher",
+        data,
+        into / "student",
+        budget=Budget(steps=12),
+        settings=settings,
+        student=Student(features=(4, 8)),
+        together=together,
+    )
+    assert pretrained is not None
+    assert pretrained[1].unexplained is not None
+    assert pointed is not None
+    assert student is not None
+    clicks = [dice for structure in pointed[1].structures for dice in structure.dice]
+    scores = [dice for case in student[1].cases for dice in case.student_dice if dice is not None]
+    return pretrained[1].unexplained, *clicks, *scores
 
 
 def long_plan() -> Plan:
@@ -117,12 +184,16 @@ def main(what: str, folder: Path) -> None:
     torch.set_num_threads(1)
     with company("cpu") as together:
         if what == "curves":
-            for name, plan in plans():
-                losses, weights = curve(plan, together.group)
+            for name, plan, objective in plans():
+                losses, weights = curve(plan, objective, together.group)
                 if together.leads:
                     (folder / f"{name}.json").write_bytes(msgspec.json.encode(losses))
                 save_file(weights, folder / f"{name} {together.group.rank}.safetensors")
             run(folder, "resumed", course(stops=True), together)
+        elif what == "others":
+            run(folder, "teacher", course(stops=False), together)
+            found = other_runs(folder, "by two", together)
+            (folder / f"others {together.group.rank}.json").write_bytes(msgspec.json.encode(found))
         else:
             fatal = Fatal(7, folder / f"{what} once", kills=what == "killed")
             run(folder, what, Course(objective=fatal), together)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from delineate.cli.options import (
     EXISTING,
     PATH,
     SOME_FAILED,
-    STOPPED,
     machine_options,
     open_watch,
     plan_options,
@@ -23,9 +21,9 @@ from delineate.cli.options import (
     settings_of,
     split_options,
     users_errors,
-    warn,
 )
 from delineate.cli.recipes import follow_recipe, phantom_options, recipe_option
+from delineate.cli.together import divide_work, leave_words_to_leader, open_company, processes_option
 from delineate.cli.transferring import take_beginning, transfer_options
 
 
@@ -183,13 +181,7 @@ def plan(dataset: Path, output: Path | None, is_explained: bool, **options: Any)
 @click.option("--save-every", type=float, default=30.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--profile", is_flag=True, help="Show where the time of a step goes.")
 @click.option("--promptable", is_flag=True, help="Make a model that segments what it is pointed at, in a review.")
-@click.option(
-    "--processes",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="That train together on this machine: one a GPU, or sharing the CPU threads. For several machines: torchrun.",
-)
+@processes_option
 @recipe_option
 @transfer_options
 @plan_options
@@ -207,16 +199,12 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     Example: delineate train Task09_Spleen spleen --batch 4 --processes 2
     Example: delineate train Task09_Spleen prompts --promptable --minutes 60
     """
-    from delineate.settings import launched
-
-    processes = options.pop("processes")
+    divide_work(options.pop("processes"))
     if options.pop("promptable"):
-        if processes > 1 or options["source"] is not None or options["profile"]:
-            raise click.UsageError("--promptable goes with none of --processes, --from and --profile")
+        if options["source"] is not None or options["profile"]:
+            raise click.UsageError("--promptable goes with neither --from nor --profile")
         _train_promptable(dataset, model, plan_file, save_every=save_every, options=options)
         return
-    if processes > 1 and launched() is None:
-        _run_companions(processes)
     _train(dataset, model, plan_file, save_every=save_every, options=options)
 
 
@@ -236,7 +224,7 @@ def _train_promptable(
     machine, options = split_options(options)
     chosen = plan_or_options(plan_file, options)
     settings = replace(settings_of(**machine), save_seconds=save_every)
-    with open_watch() as watch:
+    with open_company(settings.device) as (watch, together):
         made = train_promptable(
             open_dataset(dataset),
             model,
@@ -245,29 +233,18 @@ def _train_promptable(
             settings=settings,
             plan=chosen,
             watch=watch,
+            together=together,
         )
-        if made is not None and made[1].structures:
+        if made is not None and made[1].structures and together.leads:
             watch.print(prompting_table(made[1].prompts, made[1].structures, seconds=made[1].seconds))
-    if made is None:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
+    leave_words_to_leader(together, made)
+    assert made is not None
     click.echo(f"Model in {model}. Next: delineate review RESULTS --promptable {model}")
-
-
-def _run_companions(processes: int) -> None:
-    """This very command, in several processes."""
-    from delineate.executors.companions import run_companions
-
-    words = [sys.executable, "-m", "delineate", *sys.argv[1:]]
-    sys.exit(run_companions(words, processes, say=warn))
 
 
 def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: float, options: dict[str, Any]) -> None:
     from delineate.dataset import open_dataset
     from delineate.reports.learning_tables import transfer_table
-    from delineate.settings import launched
-    from delineate.workflow.company import company
-    from delineate.workflow.progress import nobody
     from delineate.workflow.training import Budget
     from delineate.workflow.training import train as run
     from delineate.workflow.training_run import PLAIN
@@ -281,10 +258,7 @@ def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: fl
     machine, options = split_options(options)
     chosen = plan_or_options(plan_file, options)
     settings = replace(settings_of(**machine), save_seconds=save_every)
-    launch = launched()
-    # Of several processes one shows how far they are.
-    shown: Any = open_watch() if launch is None or launch.rank == 0 else nullcontext(nobody)
-    with shown as watch, company(settings.device) as together:
+    with open_company(settings.device) as (watch, together):
         opened, start = open_dataset(dataset), Start(chosen, PLAIN, None)
         if together.leads:
             start = begin_from(opened, model, beginning, division=division, settings=settings, plan=chosen, watch=watch)
@@ -304,11 +278,8 @@ def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: fl
         )
         if together.leads:
             _show_what_happened(model, watch, profile=profile)
-    if not together.leads:
-        sys.exit(STOPPED if trained is None else 0)
-    if trained is None:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
+    leave_words_to_leader(together, trained)
+    assert trained is not None
     dice = trained.provenance.validation_dice
     click.echo(f"Model in {model}" + ("" if dice is None else f", validation Dice {dice:.3f}"))
     click.echo(f"Curves: {model / 'training' / 'curves.png'}. Next: delineate predict {model} SCANS RESULTS")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,8 @@ import click
 from delineate.cli.options import (
     EXISTING,
     PATH,
-    STOPPED,
     Numbers,
     machine_options,
-    open_watch,
     option_group,
     plan_options,
     plan_options_of,
@@ -25,6 +22,7 @@ from delineate.cli.options import (
     split_options,
     users_errors,
 )
+from delineate.cli.together import divide_work, leave_words_to_leader, open_company, processes_option
 
 if TYPE_CHECKING:
     from delineate.workflow.transferring import Beginning
@@ -104,6 +102,7 @@ budget_options = option_group(
 @click.option("--hold-out", type=click.IntRange(0), default=4, show_default=True, help="Measure on the last N scans.")
 @click.option("--test", type=click.IntRange(0), default=0, help="Set the last N scans aside first: seen by nobody.")
 @budget_options
+@processes_option
 @plan_options
 @machine_options
 @users_errors
@@ -123,12 +122,13 @@ def pretrain(
     from delineate.workflow.pretraining import pretrain as run
     from delineate.workflow.training import Budget
 
+    divide_work(options.pop("processes"))
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     hiding = Hiding(options.pop("hidden"), options.pop("block"))
     machine, options = split_options(options)
     chosen = plan_or_options(plan_file, options)
     settings = replace(settings_of(**machine), save_seconds=save_every)
-    with open_watch() as watch:
+    with open_company(settings.device) as (watch, together):
         made = run(
             open_dataset(dataset),
             model,
@@ -139,10 +139,10 @@ def pretrain(
             test=test,
             plan=chosen,
             watch=watch,
+            together=together,
         )
-    if made is None:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
+    leave_words_to_leader(together, made)
+    assert made is not None
     record = made[1]
     if record.unexplained is not None:
         say(
@@ -176,6 +176,7 @@ def pretrain(
 @click.option("--hold-out", type=click.IntRange(1), help="Score the last N cases. [default: those new to the teacher]")
 @same_option
 @budget_options
+@processes_option
 @plan_options
 @machine_options
 @users_errors
@@ -196,6 +197,7 @@ def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **
     from delineate.workflow.distilling import distil as run
     from delineate.workflow.training import Budget, Division
 
+    divide_work(options.pop("processes"))
     budget = Budget(*(options.pop(name) for name in ("steps", "epochs", "minutes")))
     speedup, temperature, weight, save_every = (
         options.pop(name) for name in ("speedup", "temperature", "weight", "save_every")
@@ -209,7 +211,7 @@ def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **
         names=_names(options.pop("same")),
     )
     settings = replace(settings_of(**machine), save_seconds=save_every)
-    with open_watch() as watch:
+    with open_company(settings.device) as (watch, together):
         made = run(
             teacher,
             open_dataset(dataset),
@@ -220,12 +222,12 @@ def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **
             division=Division(hold_out=hold_out),
             options=plan_options_of(options),
             watch=watch,
+            together=together,
         )
-        if made is not None and made[1].cases:
+        if made is not None and made[1].cases and together.leads:
             watch.print(price_table(price_rows(made[1]), caption=made[1].how))
-    if made is None:
-        click.echo("Stopped. Run the same command to go on.")
-        sys.exit(STOPPED)
+    leave_words_to_leader(together, made)
+    assert made is not None
     for line in price_words(made[1]):
         say(line)
     say(f"Model in {student}. Next: delineate predict {student} SCANS RESULTS")

@@ -16,6 +16,7 @@ from delineate.losses import shrink_target
 from delineate.model import Model
 from delineate.planning import DistillationPlan, NetworkPlan, Plan
 from delineate.planning.adopting import Matching
+from delineate.preprocessing import IGNORE
 from delineate.sampling import Batch
 from delineate.training.objectives import outputs_of, reference_loss
 
@@ -109,23 +110,16 @@ class Distilled:
         levels = (outputs,) if isinstance(outputs, Tensor) else outputs
         said = soft_loss(levels, soft, self.how.temperature, regions=bool(plan.regions))
         loss = self.how.weight * batch.group.mean(said)
-        known = [n for n, case in enumerate(batch.cases) if case not in self.unlabelled]
-        if self.how.weight == 1 or not (known or batch.group.size > 1):
+        if self.how.weight == 1:
             return loss
-        # Of a shared batch nobody leaves anything out: no voxel of what has no reference counts.
-        if len(known) == len(batch.cases) or batch.group.size > 1:
-            return loss + (1 - self.how.weight) * reference_loss(outputs, batch, plan)
-        drawn = [level[known] for level in levels]
-        chosen = drawn[0] if isinstance(outputs, Tensor) else tuple(drawn)
-        return loss + (1 - self.how.weight) * reference_loss(chosen, _some(batch, known), plan)
+        return loss + (1 - self.how.weight) * reference_loss(outputs, self._without_unlabelled(batch), plan)
 
-
-def _some(batch: Batch, numbers: Sequence[int]) -> Batch:
-    annotated = None if batch.annotated is None else batch.annotated[numbers]
-    cases = tuple(batch.cases[n] for n in numbers)
-    return replace(
-        batch, images=batch.images[numbers], targets=batch.targets[numbers], annotated=annotated, cases=cases
-    )
+    def _without_unlabelled(self, batch: Batch) -> Batch:
+        """The batch with nothing known of unlabelled cases, not even of what was padded beyond their scans."""
+        unknown = torch.tensor([case in self.unlabelled for case in batch.cases], device=batch.targets.device)
+        targets = batch.targets.masked_fill(unknown[:, None, None, None], IGNORE)
+        annotated = None if batch.annotated is None else batch.annotated & ~unknown[:, None]
+        return replace(batch, targets=targets, annotated=annotated)
 
 
 def soft_loss(outputs: Sequence[Tensor], soft: Tensor, temperature: float, *, regions: bool = False) -> Tensor:

@@ -10,17 +10,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from delineate import errors
+from delineate.dataset import Split, split_from_json, split_to_json
 from delineate.errors import DelineateError, ResourceError
 from delineate.groups import ALONE, Group, LostProcess, in_short
+from delineate.planning import Plan, plan_from_json, plan_to_json
 from delineate.settings import Launch, launched
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
+
+Record = TypeVar("Record")
 
 _TIMEOUT = timedelta(minutes=30)  # how long the others may take for their part of a step, or of a validation
 _POLL_SECONDS = 0.1
@@ -64,6 +68,20 @@ class Company:
             return made
         self._await(what)
         return bytes(self._store.get(what))
+
+    def told(self, what: str, make: Callable[[], Record], kind: type[Record]) -> Record:
+        """A record that the process that leads makes, in every process; see `from_leader`."""
+        return msgspec.json.decode(self.from_leader(what, lambda: msgspec.json.encode(make())), type=kind)
+
+    def settled(self, what: str, settle: Callable[[], tuple[Plan, Split]]) -> tuple[Plan, Split]:
+        """The plan and the split of a run, as the process that leads settles them; see `from_leader`."""
+
+        def written() -> tuple[str, str]:
+            plan, split = settle()
+            return plan_to_json(plan), split_to_json(split)
+
+        plan, split = self.told(what, written, tuple[str, str])
+        return plan_from_json(plan), split_from_json(split)
 
     def _await(self, what: str, *, count: int | None = None) -> None:
         assert self._store is not None

@@ -21,6 +21,8 @@ from delineate.planning.adopting import Matching, adopt, adopting_options, match
 from delineate.settings import Settings
 from delineate.training.distillation import Distilled, narrower, open_teacher, with_features
 from delineate.training.objectives import outputs_of
+from delineate.training.together import share_batch
+from delineate.workflow.company import BY_ITSELF, Company
 from delineate.workflow.distillation_prices import PriceRecord, read_prices, weigh
 from delineate.workflow.preparing import plan_dataset, plan_measured, use_threads
 from delineate.workflow.pretraining import measure_scans
@@ -58,44 +60,53 @@ def distil(
     division: Division = FIRST_FOLD,
     options: PlanOptions | None = None,
     watch: Watch = nobody,
+    together: Company = BY_ITSELF,
 ) -> tuple[Model, PriceRecord] | None:
     """Train a student, or go on with the one in `folder`, and weigh it against its teacher. None if it was stopped.
 
     Scans without a reference are learnt from too. `division`: who is scored, where the teacher does not say on whom it
-    was trained. Raises `ModelError` for a teacher that cannot teach, `DatasetError` if nothing is left to learn from,
-    `TrainingError` if `folder` holds another run.
+    was trained. `together`: as for `train`. Raises `ModelError` for a teacher that cannot teach, `DatasetError` if
+    nothing is left to learn from, `TrainingError` if `folder` holds another run.
     """
     use_threads(settings)
     teacher = load_model(teacher_folder)
     check_teacher(teacher, teacher_folder)
     dataset = with_labels(dataset, teacher)
     run = RunFolder(folder)
-    if run.exists:
-        plan, split = run.plan(), run.split()
-        _check_run(plan, teacher, folder)
-    else:
+
+    def settle() -> tuple[Plan, Split]:
+        if run.exists:
+            _check_run(run.plan(), teacher, folder)
+            return run.plan(), run.split()
         split = divide_for(dataset, teacher, division)
         seen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in split.held_out))
-        plan = plan_student(seen, teacher, student, options or PlanOptions(), settings=settings, watch=watch)
-    how = plan.training.distillation
-    assert how is not None
-    opened = open_teacher(
-        teacher, match_plans(teacher.plan, plan, how.names), device=settings.device, precision=plan.training.precision
-    )
-    unlabelled = frozenset(case.id for case in dataset.cases if case.reference is None)
+        made = plan_student(seen, teacher, student, options or PlanOptions(), settings=settings, watch=watch)
+        return share_batch(made, together.group), split
+
+    plan, split = together.settled("student", settle)
     model = train(
         dataset,
         folder,
         budget=budget,
         division=Division(given=split),
         settings=settings,
-        plan=None if run.exists else plan,
-        course=Course(objective=Distilled(opened, how, unlabelled)),
+        plan=plan,
+        course=Course(objective=_learns_from(teacher, plan, dataset, settings)),
         watch=watch,
+        together=together,
     )
     if model is None:
         return None
-    return model, _weighed(teacher, model, dataset, run, settings, watch)
+    return model, together.told("price", lambda: _weighed(teacher, model, dataset, run, settings, watch), PriceRecord)
+
+
+def _learns_from(teacher: Model, plan: Plan, dataset: Dataset, settings: Settings) -> Distilled:
+    how = plan.training.distillation
+    assert how is not None
+    matching = match_plans(teacher.plan, plan, how.names)
+    opened = open_teacher(teacher, matching, device=settings.device, precision=plan.training.precision)
+    unlabelled = frozenset(case.id for case in dataset.cases if case.reference is None)
+    return Distilled(opened, how, unlabelled)
 
 
 def _weighed(

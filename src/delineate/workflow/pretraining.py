@@ -20,6 +20,8 @@ from delineate.model import Model
 from delineate.planning import Plan, PlanOptions
 from delineate.settings import Settings
 from delineate.training.reconstruction import reconstruction, reconstruction_plan, unexplained_share
+from delineate.training.together import share_batch
+from delineate.workflow.company import BY_ITSELF, Company
 from delineate.workflow.preparing import plan_dataset, plan_measured, prepare_cases
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.structures import read_case
@@ -61,36 +63,48 @@ def pretrain(
     test: int = 0,
     plan: Plan | PlanOptions | None = None,
     watch: Watch = nobody,
+    together: Company = BY_ITSELF,
 ) -> tuple[Model, PretrainingRecord] | None:
     """Pretrain on every scan, drawn on or not, or go on with the run in `folder`. None if it was stopped.
 
     `hold_out`: scans, the last ones, on which the result is measured; `test`: those that nobody sees, set aside before.
-    References are not read, but to plan from where there are some. Raises `DatasetError` for too few scans,
-    `TrainingError` if `folder` holds a run of another kind.
+    References are not read, but to plan from where there are some. `together`: as for `train`. Raises `DatasetError`
+    for too few scans, `TrainingError` if `folder` holds a run of another kind.
     """
     run = RunFolder(folder)
-    if run.exists and run.plan().pretraining is None:
-        raise TrainingError("the run in this folder learns from references", path=folder, remedy="Choose another.")
     scans = without_references(dataset)
-    split = set_aside(scans, hold_out=hold_out, test=test)
-    if not run.exists:
-        plan = plan_pretraining(dataset, split, hiding, settings=settings, plan=plan, watch=watch)
+
+    def settle() -> tuple[Plan, Split]:
+        if not run.exists:
+            split = set_aside(scans, hold_out=hold_out, test=test)
+            made = plan_pretraining(dataset, split, hiding, settings=settings, plan=plan, watch=watch)
+            return made if isinstance(plan, Plan) else share_batch(made, together.group), split
+        if run.plan().pretraining is None:
+            raise TrainingError("the run in this folder learns from references", path=folder, remedy="Choose another.")
+        return run.plan(), run.split()
+
+    settled, split = together.settled("pretraining", settle)
     model = train(
         scans,
         folder,
         budget=budget,
         division=Division(given=split),
         settings=settings,
-        plan=None if run.exists else plan,
+        plan=settled,
         course=Course(objective=reconstruction),
         watch=watch,
+        together=together,
     )
     if model is None:
         return None
-    away = set_aside(scans, hold_out=0, test=test).held_out
-    record = _check(model, scans, run.split(), away, settings, watch=watch)
-    write_text(run.folder / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
-    return model, record
+
+    def check() -> PretrainingRecord:
+        away = set_aside(scans, hold_out=0, test=test).held_out
+        record = _check(model, scans, split, away, settings, watch=watch)
+        write_text(run.folder / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+        return record
+
+    return model, together.told("pretrained", check, PretrainingRecord)
 
 
 def without_references(dataset: Dataset) -> Dataset:

@@ -22,7 +22,9 @@ from delineate.preprocessing import PreparedCase, prepare
 from delineate.settings import Settings
 from delineate.training.prompting import prompted, prompting_plan
 from delineate.training.simulated_prompts import correction, first_prompts
+from delineate.training.together import share_batch
 from delineate.volume import Volume
+from delineate.workflow.company import BY_ITSELF, Company
 from delineate.workflow.preparing import plan_dataset
 from delineate.workflow.progress import Watch, nobody
 from delineate.workflow.structures import read_case
@@ -64,34 +66,46 @@ def train_promptable(
     settings: Settings,
     plan: Plan | PlanOptions | None = None,
     watch: Watch = nobody,
+    together: Company = BY_ITSELF,
 ) -> tuple[Model, PromptingRecord] | None:
     """Train, or go on with the run in `folder`, and measure it on the cases held out. None if it was stopped.
 
-    The cases that validate otherwise are held out; nothing is chosen by them. Raises `TrainingError` if `folder` holds
-    a run of another kind, `PlanError` for structures that overlap.
+    The cases that validate otherwise are held out; nothing is chosen by them. `together`: as for `train`. Raises
+    `TrainingError` if `folder` holds a run of another kind, `PlanError` for structures that overlap.
     """
     run = RunFolder(folder)
-    if run.exists and run.plan().prompting is None:
-        raise TrainingError("the run in this folder takes no prompts", path=folder, remedy="Choose another folder.")
-    split = run.split() if run.exists else _held_out(dataset, division)
-    if not run.exists:
-        plan = _promptable(dataset, split, settings, plan, watch)
+
+    def settle() -> tuple[Plan, Split]:
+        if not run.exists:
+            split = _held_out(dataset, division)
+            made = _promptable(dataset, split, settings, plan, watch)
+            return made if isinstance(plan, Plan) else share_batch(made, together.group), split
+        if run.plan().prompting is None:
+            raise TrainingError("the run in this folder takes no prompts", path=folder, remedy="Choose another folder.")
+        return run.plan(), run.split()
+
+    settled, split = together.settled("prompts", settle)
     model = train(
         dataset,
         folder,
         budget=budget,
         division=Division(given=split),
         settings=settings,
-        plan=None if run.exists else plan,
+        plan=settled,
         course=Course(objective=prompted),
         watch=watch,
+        together=together,
     )
     if model is None:
         return None
-    scored = [name for name in split.held_out if dataset.case(name).reference is not None][:_SCORED]
-    record = measure_prompted(model, dataset, scored, settings=settings, watch=watch)
-    write_text(run.folder / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
-    return model, record
+
+    def measure() -> PromptingRecord:
+        scored = [name for name in split.held_out if dataset.case(name).reference is not None][:_SCORED]
+        record = measure_prompted(model, dataset, scored, settings=settings, watch=watch)
+        write_text(run.folder / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+        return record
+
+    return model, together.told("prompted", measure, PromptingRecord)
 
 
 def _held_out(dataset: Dataset, division: Division) -> Split:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from delineate import training
@@ -18,15 +17,13 @@ from delineate.dataset import (
     digest,
     hold_out_last,
     k_folds,
-    split_from_json,
-    split_to_json,
     train_on_all,
 )
 from delineate.errors import DatasetError, TrainingError
 from delineate.groups import Group
 from delineate.model import Model
 from delineate.networks.memory import keep_freed_memory
-from delineate.planning import Plan, PlanOptions, for_minutes, plan_from_json, plan_to_json, training_bytes
+from delineate.planning import Plan, PlanOptions, for_minutes, training_bytes
 from delineate.preprocessing import IGNORE, PreparedCase, blank_values
 from delineate.sampling import TrainingCase, index_case, make_batch
 from delineate.settings import Settings
@@ -163,12 +160,9 @@ def _open_run(
     watch: Watch,
     together: Company,
 ) -> Run:
-    def agreed() -> bytes:
-        made, split = _settle(dataset, folder, division, settings, plan, watch, together.group)
-        return msgspec.json.encode((plan_to_json(made), split_to_json(split)))
-
-    planned, divided = msgspec.json.decode(together.from_leader("plan", agreed), type=tuple[str, str])
-    made, split = plan_from_json(planned), split_from_json(divided)
+    made, split = together.settled(
+        "plan", lambda: _settle(dataset, folder, division, settings, plan, watch, together.group)
+    )
     check_shares(made, together.group)
     chosen = [dataset.case(case_id) for case_id in (*split.training, *split.validation)]
     first = together.group.share(len(chosen)).start  # each begins elsewhere, and finds what the others have prepared
