@@ -199,13 +199,12 @@ def train(dataset: Path, model: Path, plan_file: Path | None, save_every: float,
     Example: delineate train Task09_Spleen spleen --batch 4 --processes 2
     Example: delineate train Task09_Spleen prompts --promptable --minutes 60
     """
+    promptable = options.pop("promptable")
+    if promptable and (options["source"] is not None or options["profile"]):
+        raise click.UsageError("--promptable goes with neither --from nor --profile")
     divide_work(options.pop("processes"))
-    if options.pop("promptable"):
-        if options["source"] is not None or options["profile"]:
-            raise click.UsageError("--promptable goes with neither --from nor --profile")
-        _train_promptable(dataset, model, plan_file, save_every=save_every, options=options)
-        return
-    _train(dataset, model, plan_file, save_every=save_every, options=options)
+    run = _train_promptable if promptable else _train
+    run(dataset, model, plan_file, save_every=save_every, options=options)
 
 
 def _train_promptable(
