@@ -84,6 +84,7 @@ def main() -> None:
     for metric in METRICS:
         if metric.name in SHOWN:
             print_table(bench.dataset, scores, metric)
+            print_kinds(bench, scores, metric)
 
 
 def _open(arguments: argparse.Namespace, watch: Watch) -> Bench:
@@ -213,6 +214,19 @@ def print_table(dataset: Dataset, scores: Mapping[str, Sequence[CaseScores]], me
     for name, cases, ours, theirs, (low, high) in rows:
         first, second = float(np.nanmean(ours)), float(np.nanmean(theirs))
         print(f"| {name} | {cases} | {first:.3f} | {second:.3f} | {first - second:+.3f} | {low:+.3f} to {high:+.3f} |")
+
+
+def print_kinds(bench: Bench, scores: Mapping[str, Sequence[CaseScores]], metric: Metric) -> None:
+    """The same means, of the cases in which every organ was drawn and of the others."""
+    names = bench.dataset.labels.names
+    tables = [_values(scores[arm], names, metric) for arm in ARMS]
+    drawn = np.array([case.case_id in bench.complete for case in scores["all"]])
+    print(f"\n| {metric.name} | complete cases | all | complete only | other cases | all | complete only |")
+    print("|---|---|---|---|---|---|---|")
+    for n, name in enumerate(names):
+        kinds = [[table[kind, n] for table in tables] for kind in (drawn, ~drawn)]
+        cells = [f"{(~np.isnan(a)).sum()} | {np.nanmean(a):.3f} | {np.nanmean(b):.3f}" for a, b in kinds]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def _values(scores: Sequence[CaseScores], names: Sequence[str], metric: Metric) -> Table:
