@@ -23,7 +23,7 @@ from delineate.cli.options import (
     users_errors,
 )
 from delineate.cli.recipes import follow_recipe, phantom_options, recipe_option
-from delineate.cli.together import divide_work, leave_words_to_leader, open_company, processes_option
+from delineate.cli.together import divide_work, finished, open_company, processes_option
 from delineate.cli.transferring import take_beginning, transfer_options
 
 
@@ -236,8 +236,7 @@ def _train_promptable(
         )
         if made is not None and made[1].structures and together.leads:
             watch.print(prompting_table(made[1].prompts, made[1].structures, seconds=made[1].seconds))
-    leave_words_to_leader(together, made)
-    assert made is not None
+    finished(together, made)
     click.echo(f"Model in {model}. Next: delineate review RESULTS --promptable {model}")
 
 
@@ -277,9 +276,7 @@ def _train(dataset: Path, model: Path, plan_file: Path | None, *, save_every: fl
         )
         if together.leads:
             _show_what_happened(model, watch, profile=profile)
-    leave_words_to_leader(together, trained)
-    assert trained is not None
-    dice = trained.provenance.validation_dice
+    dice = finished(together, trained).provenance.validation_dice
     click.echo(f"Model in {model}" + ("" if dice is None else f", validation Dice {dice:.3f}"))
     click.echo(f"Curves: {model / 'training' / 'curves.png'}. Next: delineate predict {model} SCANS RESULTS")
 

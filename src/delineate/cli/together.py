@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +13,8 @@ from delineate.cli.options import STOPPED, open_watch, warn
 
 if TYPE_CHECKING:
     from delineate.workflow.company import Company
+
+Made = TypeVar("Made")
 
 processes_option = click.option(
     "--processes",
@@ -48,10 +50,12 @@ def open_company(device: str) -> Iterator[tuple[Any, Company]]:
         yield watch, together
 
 
-def leave_words_to_leader(together: Company, made: object) -> None:
-    """End here, unless this process speaks for all. `made`: None if the work was stopped, which is said by it."""
-    if not together.leads:
-        sys.exit(STOPPED if made is None else 0)
-    if made is None:
+def finished(together: Company, made: Made | None) -> Made:
+    """What was made, for the process that speaks for all; the others end here. So does it if the work was stopped."""
+    if made is None and together.leads:
         click.echo("Stopped. Run the same command to go on.")
+    if made is None:
         sys.exit(STOPPED)
+    if not together.leads:
+        sys.exit(0)
+    return made

@@ -22,7 +22,7 @@ from delineate.cli.options import (
     split_options,
     users_errors,
 )
-from delineate.cli.together import divide_work, leave_words_to_leader, open_company, processes_option
+from delineate.cli.together import divide_work, finished, open_company, processes_option
 
 if TYPE_CHECKING:
     from delineate.workflow.transferring import Beginning
@@ -141,9 +141,7 @@ def pretrain(
             watch=watch,
             together=together,
         )
-    leave_words_to_leader(together, made)
-    assert made is not None
-    record = made[1]
+    _, record = finished(together, made)
     if record.unexplained is not None:
         say(
             f"Behind hidden blocks of {len(record.checked_on)} other scans, {100 * (1 - record.unexplained):.0f} % of "
@@ -226,8 +224,7 @@ def distil(teacher: Path, dataset: Path, student: Path, hold_out: int | None, **
         )
         if made is not None and made[1].cases and together.leads:
             watch.print(price_table(price_rows(made[1]), caption=made[1].how))
-    leave_words_to_leader(together, made)
-    assert made is not None
-    for line in price_words(made[1]):
+    _, prices = finished(together, made)
+    for line in price_words(prices):
         say(line)
     say(f"Model in {student}. Next: delineate predict {student} SCANS RESULTS")
