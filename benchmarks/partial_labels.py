@@ -8,6 +8,11 @@ organ was drawn. `--minutes` is how long "all" trains, planning and preparing in
 The last weights are taken. Figures are those of `delineate evaluate`, of the cases whose reference has the organ, over
 all folds; the interval of a difference is of 2000 draws of patients with all their cases. Whatever was done lies in
 .partial_labels/ and is not done again; Ctrl-C and the same command go on.
+
+Of data in which everything was drawn everywhere, a structure can be taken out of the references that are learned from,
+and be scored in all cases nevertheless:
+
+    python benchmarks/partial_labels.py --data HIPPOCAMPUS --hide posterior_hippocampus --minutes 3 --folds 2
 """
 
 from __future__ import annotations
@@ -58,9 +63,11 @@ class Done(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What is the same for all folds. `complete`: ids of the cases in which every organ was drawn."""
+    """What is the same for all folds. `scored`: the dataset with the references that results are compared with;
+    `complete`: ids of the cases in which every organ was drawn."""
 
     dataset: Dataset
+    scored: Dataset
     complete: frozenset[str]
     folder: Path
     options: PlanOptions
@@ -83,12 +90,16 @@ def main() -> None:
     print_runs(bench)
     for metric in METRICS:
         if metric.name in SHOWN:
-            print_table(bench.dataset, scores, metric)
+            print_table(bench.scored, scores, metric)
             print_kinds(bench, scores, metric)
 
 
 def _open(arguments: argparse.Namespace, watch: Watch) -> Bench:
-    dataset = open_dataset(arguments.data)
+    scored = dataset = open_dataset(arguments.data)
+    hidden = []
+    if arguments.hide:
+        hidden = [f"{arguments.data.name}_{arguments.keep:g}_{arguments.hide}"]
+        dataset = hide(dataset, arguments.folder / "references" / hidden[0], arguments.hide, arguments.keep)
     complete = frozenset(case.id for case in dataset.cases if _has_all(case, dataset))
     print(f"{len(complete)} of {len(dataset.cases)} cases have every organ")
     options = PlanOptions(
@@ -100,10 +111,28 @@ def _open(arguments: argparse.Namespace, watch: Watch) -> Bench:
         seed=arguments.seed,
     )
     told = [f"{name}{value:g}" for name in ("balance", "off_centre") if (value := getattr(options, name)) is not None]
-    name = "_".join([f"{arguments.minutes:g}min", f"{arguments.folds}folds", f"seed{arguments.seed}", *told])
+    name = "_".join([*hidden, f"{arguments.minutes:g}min", f"{arguments.folds}folds", f"seed{arguments.seed}", *told])
     folder = arguments.folder / name
     settings = detect("cpu", threads=arguments.threads, cache=arguments.folder / "cache")
-    return Bench(dataset, complete, folder, options, settings, arguments.folds, arguments.minutes, watch)
+    return Bench(dataset, scored, complete, folder, options, settings, arguments.folds, arguments.minutes, watch)
+
+
+def hide(dataset: Dataset, folder: Path, structure: str, keep: float) -> Dataset:
+    """The dataset with a structure taken out of all references but those of a share of the cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(0).permutation(len(dataset.cases))
+    kept = set(order[: round(keep * len(order))].tolist())
+    cases = [case if n in kept else _without(case, dataset, structure, folder) for n, case in enumerate(dataset.cases)]
+    return replace(dataset, cases=tuple(cases))
+
+
+def _without(case: Case, dataset: Dataset, structure: str, folder: Path) -> Case:
+    assert case.reference is not None
+    drawn = formats.read_segmentation(case.reference, dataset.labels)
+    array = np.where(drawn.array == dataset.labels.named(structure).value, 0, drawn.array)
+    path = folder / f"{case.id}.nii.gz"
+    formats.write_segmentation(path, replace(drawn, array=array))
+    return replace(case, reference=path)
 
 
 def _has_all(case: Case, dataset: Dataset) -> bool:
@@ -179,8 +208,8 @@ def _scans(bench: Bench, number: int, cases: Sequence[str]) -> Path:
 
 
 def _score(bench: Bench, arm: str) -> Iterator[CaseScores]:
-    labels = bench.dataset.labels
-    for case in bench.dataset.cases:
+    labels = bench.scored.labels
+    for case in bench.scored.cases:
         assert case.reference is not None
         reference = formats.read_segmentation(case.reference, labels)
         prediction = read_prediction(bench.folder / "results" / arm / f"{case.id}.nii.gz", labels)
@@ -248,6 +277,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hide", metavar="STRUCTURE", help="take it out of references, but of a share of the cases")
+    parser.add_argument("--keep", type=float, default=0.25, help="that share")
     parser.add_argument("--balance", type=float, help="as in `delineate plan`; left out: as planned")
     parser.add_argument("--off-centre", type=float, help="likewise")
     return parser

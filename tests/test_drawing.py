@@ -1,5 +1,6 @@
 """Which case and structure the n-th patch shows, and that it does show it."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delineate.augmentation import sample_augmentation, source_position, source_positions
-from delineate.planning import AugmentationPlan, Plan
+from delineate.planning import AugmentationPlan, DistillationPlan, Plan
 from delineate.preprocessing import PreparedCase, prepare
 from delineate.sampling import TrainingCase, draw, index_case, make_batch
 
@@ -70,10 +71,30 @@ def test_cases_in_which_more_was_drawn_come_more_often_where_what_is_missing_is_
         Counter(one.case for one in draw(cases, plan_with(balance=1.0, missing_labels=what), range(1600)))
         for what in ("absent", "unknown")
     )
-    # A quarter of the background (200), a quarter of the first structure's (100) or, beside one that is worth 1 + 2, a
-    # sixth (67).
+    # A quarter of the background (200) and of the first structure's (100) or, beside one that is worth 1 + 2, a sixth
+    # (133 and 67).
     assert absent[0] == pytest.approx(300, abs=8)
-    assert unknown[0] == pytest.approx(267, abs=8)
+    assert unknown[0] == pytest.approx(200, abs=8)
+
+
+def test_a_case_in_which_nothing_was_drawn_is_left_out_unless_a_teacher_speaks_of_it() -> None:
+    cases = [holding(), holding(1), holding(), holding(1, 2), holding()]
+    alone = plan_with(balance=1.0, missing_labels="unknown")
+    taught = plan_with(balance=1.0, missing_labels="unknown", distillation=DistillationPlan(teacher="x"))
+    absent = plan_with(balance=1.0)
+    assert {one.case for one in draw(cases, alone, range(400))} == {1, 3}
+    assert draw(cases, taught, range(400)) == draw(cases, absent, range(400))
+    assert {one.case for one in draw(cases, absent, range(400))} == set(range(5))
+
+
+def test_a_round_is_long_enough_for_the_case_that_is_worth_least() -> None:
+    cases = [holding(1)] * 6 + [holding(1, 2)]
+    plan = plan_with(balance=1.0, positive_fraction=0.5, missing_labels="unknown")
+    shares = 6 + 1 + 7**0.5  # of which the six have one each, of half of the patches
+    length = math.ceil(2 * shares)
+    for start in range(0, 3 * length, length):
+        drawn = draw(cases, plan, range(start, start + length))
+        assert {one.case for one in drawn if one.structure == 0} == set(range(7))
 
 
 def test_cases_without_any_structure_can_be_drawn_from() -> None:

@@ -7,6 +7,7 @@ first and then a case that has it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,10 +38,13 @@ def draw(cases: Sequence[TrainingCase], plan: Plan, numbers: Iterable[int]) -> l
     if balance == 0:
         return [Draw(_case_of(number, count, seed)) for number in numbers]
     held = tuple(case.values_of_all for case in cases)
-    shares = _shares(held, balance, plan.training.missing_labels == "unknown")
+    # What a reference does not know a teacher says: then all cases are worth the same, those without a reference too.
+    unknown = plan.training.missing_labels == "unknown" and plan.training.distillation is None
+    shares = _shares(held, balance, unknown)
     background = 1 - plan.training.positive_fraction if shares.structures else 1.0
-    places = (_place_in_round(count, background, seed, number) for number in numbers)
-    return [_at(place, count, background, shares) for place in places]
+    length = _round_length(count, background * shares.least)
+    places = (_place_in_round(length, seed, number) for number in numbers)
+    return [_at(place, background, shares) for place in places]
 
 
 def _case_of(number: int, count: int, seed: int) -> int:
@@ -60,18 +64,24 @@ def reading_of(chosen: TrainingCase, structure: int | None, plan: Plan, number: 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shares:
     """Of the patches on a structure. `structures`: values in the targets; `ends`: where each one's share of 0..1 ends;
-    `cases`: indices of the cases that have it; `case_ends`: where each one's share of the structure's ends."""
+    `cases`: indices of the cases that have it; `case_ends`: where each one's share of the structure's ends.
+
+    `anywhere`: where each case's share of the patches ends that lie anywhere; `least`: the smallest that is not 0.
+    """
 
     structures: tuple[int, ...]
     ends: FloatArray
     cases: tuple[npt.NDArray[np.int64], ...]
     case_ends: tuple[FloatArray, ...]
+    anywhere: FloatArray
+    least: float
 
 
 @lru_cache(maxsize=8)
 def _shares(held: tuple[tuple[int, ...], ...], balance: float, unknown: bool) -> Shares:
     """`held`: the structures of each case. Where what is missing is `unknown`, cases in which more was drawn come more
-    often: they say more of what surrounds a structure."""
+    often, in patches on a structure and in those that lie anywhere: they also say where structures are not. A case in
+    which nothing was drawn says nothing."""
     structures = tuple(sorted({value for case in held for value in case}))
     has = np.array([[value in case for value in structures] for case in held], dtype=bool).reshape(len(held), -1)
     counts = has.sum(axis=1)
@@ -81,7 +91,9 @@ def _shares(held: tuple[tuple[int, ...], ...], balance: float, unknown: bool) ->
     if unknown and structures:
         worth = has @ (has.mean(axis=0) ** (-balance / 2))
     cases = tuple(np.flatnonzero(column) for column in has.T)
-    return Shares(structures, _ends(wanted), cases, tuple(_ends(worth[chosen]) for chosen in cases))
+    case_ends = tuple(_ends(worth[chosen]) for chosen in cases)
+    least = float(worth[worth > 0].min() / worth.sum())
+    return Shares(structures, _ends(wanted), cases, case_ends, _ends(worth), least)
 
 
 def _ends(weights: FloatArray) -> FloatArray:
@@ -89,20 +101,22 @@ def _ends(weights: FloatArray) -> FloatArray:
     return ends
 
 
-def _place_in_round(count: int, background: float, seed: int, number: int) -> float:
-    """From 0 to below 1: the shares laid end to end, a round looks at places that are evenly apart, in random order.
+def _round_length(count: int, least: float) -> int:
+    """Patches of a round, in which each case lies anywhere at least once, if its share (at least `least`) allows it."""
+    longest = _LONGEST_ROUND * count
+    return min(longest, math.ceil(round(1 / least, 6))) if least > 0 else longest
 
-    A round is long enough that each case's share of the background is met once.
-    """
-    length = min(_LONGEST_ROUND * count, int(np.ceil(count / background))) if background > 0 else _LONGEST_ROUND * count
+
+def _place_in_round(length: int, seed: int, number: int) -> float:
+    """From 0 to below 1: the shares laid end to end, a round looks at places that are evenly apart, in random order."""
     rng = np.random.default_rng((seed, 3, number // length, 1))
     start = rng.random()
     return float((rng.permutation(length)[number % length] + start) / length)
 
 
-def _at(place: float, count: int, background: float, shares: Shares) -> Draw:
+def _at(place: float, background: float, shares: Shares) -> Draw:
     if place < background:
-        return Draw(min(int(place / background * count), count - 1), ANYWHERE)
+        return Draw(_find(shares.anywhere, place / background)[0], ANYWHERE)
     rest = (place - background) / (1 - background)
     index, within = _find(shares.ends, rest)
     case, _ = _find(shares.case_ends[index], within)
