@@ -128,10 +128,11 @@ def hide(dataset: Dataset, folder: Path, structure: str, keep: float) -> Dataset
 
 def _without(case: Case, dataset: Dataset, structure: str, folder: Path) -> Case:
     assert case.reference is not None
-    drawn = formats.read_segmentation(case.reference, dataset.labels)
-    array = np.where(drawn.array == dataset.labels.named(structure).value, 0, drawn.array)
     path = folder / f"{case.id}.nii.gz"
-    formats.write_segmentation(path, replace(drawn, array=array))
+    if not path.exists():
+        drawn = formats.read_segmentation(case.reference, dataset.labels)
+        array = np.where(drawn.array == dataset.labels.named(structure).value, 0, drawn.array)
+        formats.write_segmentation(path, replace(drawn, array=array))
     return replace(case, reference=path)
 
 
