@@ -1,6 +1,6 @@
 """Cross-validation on data in which some organs were drawn in some patients only: is it worth using all of them?
 
-    python benchmarks/partial_labels.py --minutes 10 --folds 5 --threads 2 [--data FOLDER] [--balance 0 --off-centre 0]
+    python benchmarks/partial_labels.py --minutes 20 --folds 3 --threads 2 [--data FOLDER] [--balance 0 --off-centre 0]
 
 Two models a fold, with one plan and one number of steps, scored on the fold's held-out patients: "all" learns from
 every training case, what is missing from a reference being unknown there; "complete" from the cases in which every
