@@ -181,18 +181,17 @@ def draw(points: Sequence[Point], path: Path, *, title: str) -> None:
 
     figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
     for who, colour in (("delineate", "#0b6e99"), ("nnU-Net", "#c2571a")):
-        own = sorted((p.minutes, p.seconds / 60, p.mean) for p in points if p.who == who)
-        if own:
-            minutes = sorted({m for m, _, _ in own})
-            means = [float(np.mean([d for m, _, d in own if m == at])) for at in minutes]
-            axes.plot([s for _, s, _ in own], [d for _, _, d in own], "o", color=colour, markersize=4)
-            axes.plot(minutes, means, "-", color=colour, label=who)
+        own = np.array([(p.minutes, p.seconds / 60, p.mean) for p in points if p.who == who])
+        if len(own):
+            means = [own[own[:, 0] == at, 1:].mean(axis=0) for at in np.unique(own[:, 0])]
+            axes.plot(own[:, 1], own[:, 2], "o", color=colour, markersize=4)
+            axes.plot(*np.transpose(means), "-", color=colour, label=who)
     axes.set(xscale="log", xlabel="minutes of training", ylabel="mean Dice on the held-out fold", title=title)
     ticks = sorted({p.minutes for p in points})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
